@@ -1,0 +1,95 @@
+# The pipeline. Targets are files: what is there and newer than what it depends on is not made again.
+#   make reproduce [PRESET=demo] [SEEDS="0 1 2"]     make help tells the rest
+PRESET ?= demo
+SEEDS ?= 0
+PYTHON ?= $(or $(shell command -v python3.12),$(shell command -v python3.11),python3)
+HOME_DIR := $(or $(CIRLIB_HOME),.)
+
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+PARAMS := params/$(PRESET)
+RUNS := $(HOME_DIR)/runs/$(PRESET)
+FIGURES := figures/$(PRESET)
+BANK := $(HOME_DIR)/data/$(PRESET)/bank.json
+ROWS := $(filter-out data,$(basename $(notdir $(wildcard $(PARAMS)/*.yaml))))
+TRAINED := $(foreach row,$(ROWS),$(foreach seed,$(SEEDS),$(RUNS)/$(row)/seed$(seed)/train.json))
+METRICS := $(TRAINED:train.json=metrics.json)
+SPACE := $(RUNS)/multi-infonce/seed$(firstword $(SEEDS))/space.json
+# papermill writes the executed notebook next to the results that it made; one progress line per notebook
+NOTEBOOK = cd notebooks && ../$(PY) -m papermill --no-progress-bar --log-level ERROR
+OUT = $(abspath $(RUNS))/notebooks
+
+export PYTHONUNBUFFERED := 1
+
+.PHONY: reproduce test lint lab bank figures readme clean distclean help setup
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+reproduce: $(FIGURES)/table_mixture.json $(FIGURES)/data.png ## set up, render, train, evaluate, write figures/PRESET
+	@$(if $(filter demo,$(PRESET)),$(PY) -m cirlib.report demo,true)
+	@cat $(FIGURES)/table_mixture.md $(FIGURES)/table_single.md
+
+test: $(READY) ## set up, run the tests
+	$(PY) -m pytest
+
+lint: $(READY) ## ruff
+	$(PY) -m ruff check . && $(PY) -m ruff format --check cirlib tests
+
+lab: $(READY) ## open the notebooks in JupyterLab
+	$(PY) -m jupyter lab notebooks
+
+bank: $(BANK) ## only the sounds of PRESET
+
+figures: $(FIGURES)/table_mixture.json ## the tables and figures of PRESET from the runs that are there
+
+clean: ## delete the runs and the bank of PRESET (figures stay)
+	rm -rf $(RUNS) $(HOME_DIR)/data/$(PRESET) $(HOME_DIR)/data/$(PRESET).building
+
+distclean: ## delete the environment and everything that was made, figures aside
+	rm -rf $(VENV) *.egg-info runs data lib
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo "  PRESET: $(notdir $(wildcard params/*))    rows of $(PRESET): $(ROWS)"
+
+setup: $(READY) ## the Python environment in .venv
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1): make PYTHON=/path/to/python3.12"; exit 1; }
+	@test -f $(PARAMS)/data.yaml || { echo "unknown PRESET $(PRESET); there are: $(notdir $(wildcard params/*))"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(BANK): $(PARAMS)/data.yaml notebooks/01_data.ipynb | $(READY)
+	@mkdir -p $(OUT)
+	@echo "sounds of $(PRESET) (01_data)"
+	@$(NOTEBOOK) 01_data.ipynb $(OUT)/01_data.ipynb -f ../$(PARAMS)/data.yaml
+	@touch $@
+
+$(FIGURES)/data.png: $(BANK)
+	@test -f $@ && touch $@ || { rm -f $(BANK) && $(MAKE) --no-print-directory $(BANK); }
+
+define row_rules
+$(RUNS)/$(1)/seed$(2)/train.json: $(PARAMS)/$(1).yaml $(BANK) notebooks/02_train.ipynb
+	@echo "training $(1), seed $(2) (02_train)"
+	@$$(NOTEBOOK) 02_train.ipynb $(OUT)/02_train_$(1)_seed$(2).ipynb -f ../$(PARAMS)/$(1).yaml -p seed $(2)
+	@touch $$@
+
+$(RUNS)/$(1)/seed$(2)/metrics.json: $(RUNS)/$(1)/seed$(2)/train.json notebooks/03_retrieve.ipynb
+	@echo "testing $(1), seed $(2) (03_retrieve)"
+	@$$(NOTEBOOK) 03_retrieve.ipynb $(OUT)/03_retrieve_$(1)_seed$(2).ipynb -p preset $(PRESET) -p experiment $(1) -p seed $(2)
+endef
+$(foreach row,$(ROWS),$(foreach seed,$(SEEDS),$(eval $(call row_rules,$(row),$(seed)))))
+
+$(SPACE): $(RUNS)/multi-infonce/seed$(firstword $(SEEDS))/metrics.json notebooks/04_embedding_space.ipynb
+	@echo "embedding space (04_embedding_space)"
+	@$(NOTEBOOK) 04_embedding_space.ipynb $(OUT)/04_embedding_space.ipynb -p preset $(PRESET) -p seed $(firstword $(SEEDS))
+
+$(FIGURES)/table_mixture.json: $(METRICS) $(SPACE) notebooks/06_paper.ipynb
+	@echo "tables and figures (06_paper)"
+	@$(NOTEBOOK) 06_paper.ipynb $(OUT)/06_paper.ipynb -p preset $(PRESET)
+	@touch $@

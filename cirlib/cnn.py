@@ -1,0 +1,25 @@
+"""A small convolutional encoder that learns fast on a CPU: dense 3x3 convolutions that halve time and frequency."""
+
+import torch
+from torch import nn
+
+
+class ConvNet(nn.Module):
+    """(B, frames, 128) log-mel -> (B, dim). Pools each channel by its mean and its maximum over time, then over bands."""
+
+    def __init__(self, width: int = 32, dim: int = 256):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, width, 5, stride=(4, 2), padding=2), nn.ReLU(inplace=True))
+        widths = [width, 2 * width, 4 * width, 8 * width]
+        self.stages = nn.Sequential(
+            *(
+                nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
+                for a, b in zip(widths, widths[1:], strict=False)
+            )
+        )
+        self.head = nn.Sequential(nn.Linear(2 * widths[-1] * 8, dim), nn.ReLU(), nn.Linear(dim, dim))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        x = self.stages(self.stem(features[:, None]))  # (B, C, frames / 32, 8)
+        pooled = torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1)  # (B, 2C, 8)
+        return self.head(pooled.flatten(1))

@@ -1,0 +1,68 @@
+"""Configuration that fails loudly: dataclasses whose unknown or mistyped keys are named with the nearest valid one."""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+
+def choose(kind: str, name: str, valid: Iterable[str]) -> str:
+    """Return `name` if it is one of `valid`; otherwise raise a ValueError that names the valid ones."""
+    valid = list(valid)
+    if name in valid:
+        return name
+    near = difflib.get_close_matches(str(name), valid, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise ValueError(f"unknown {kind} {name!r}{hint}; valid: {', '.join(valid)}")
+
+
+def from_dict(cls, values: dict):
+    """Build the dataclass `cls` from plain values; a wrong key or a value of the wrong type is one clear ValueError."""
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    for key in values:
+        choose(f"{cls.__name__} parameter", key, fields)
+    return cls(**{key: _typed(f"{cls.__name__}.{key}", value, hints[key]) for key, value in values.items()})
+
+
+def _typed(name: str, value, hint):
+    """`value` as `hint` (int to float and list to tuple allowed), or a ValueError."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _typed(name, value, next(a for a in args if a is not type(None)))
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_typed(name, v, args[0]) for v in value)
+    if origin is dict and isinstance(value, dict):
+        return value
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is hint:
+        return value
+    raise ValueError(f"{name} must be {getattr(hint, '__name__', hint)}, not {type(value).__name__} ({value!r})")
+
+
+def to_dict(config) -> dict:
+    """Plain values of a dataclass, as YAML and JSON hold them (tuples become lists)."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def read_params(path: Path) -> dict:
+    """Values of a params file (YAML); an absent or malformed file is one clear error."""
+    path = Path(path)
+    if not path.is_file():
+        siblings = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        raise FileNotFoundError(f"no params file {path}; there are: {', '.join(siblings) or 'none'}")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold 'name: value' lines")
+    return values

@@ -1,0 +1,212 @@
+"""AudioEncoder: log-mel front end + backbone -> one embedding per clip, for single sounds and mixtures alike.
+
+Backbones: `ast-base` (the paper's shape), `ast-small`, `ast-tiny`, `cnn` (learns fast on a CPU), or pretrained AST
+weights by hub id or local folder, e.g. MIT/ast-finetuned-audioset-12-12-0.447 (paper section 3).
+A checkpoint is a plain dictionary of tensors and simple values, read with `weights_only`: no code is ever executed.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from .cnn import ConvNet
+from .config import choose, from_dict
+from .files import write_atomic
+from .frontend import BANDS, MEAN, RATE, STD, LogMel, frames_for
+
+AST_SHAPES = {  # hidden size, layers, heads
+    "ast-base": (768, 12, 12),
+    "ast-small": (384, 12, 6),
+    "ast-tiny": (192, 6, 3),
+}
+ENCODERS = ("cnn", *AST_SHAPES)
+AST_PREFIX = "audio_spectrogram_transformer."  # parameter names of transformers.ASTForAudioClassification
+AST_NAMES = {  # names in transformers 5 -> in published files (transformers 4)
+    "attention.q_proj": "attention.attention.query",
+    "attention.k_proj": "attention.attention.key",
+    "attention.v_proj": "attention.attention.value",
+    "attention.o_proj": "attention.output.dense",
+    "mlp.fc1": "intermediate.dense",
+    "mlp.fc2": "output.dense",
+}
+
+
+@dataclasses.dataclass
+class EncoderConfig:
+    """All that is needed to build an encoder again before its weights are loaded."""
+
+    name: str = "cnn"
+    seconds: float = 10.0  # clip length; shorter sounds are zero-padded, longer ones embedded in windows
+    mean: float = MEAN  # of the log-mel
+    std: float = STD
+    width: int = 32  # channels of the first stage of the cnn
+    dim: int = 256  # embedding size of the cnn
+    ast: dict = dataclasses.field(default_factory=dict)  # shape of an AST, as in its config.json
+
+
+class AudioEncoder(nn.Module):
+    """Waveforms (B, T) at 16 kHz -> embeddings (B, D), not normalised."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        self.config = config
+        frames = config.ast.get("max_length", frames_for(config.seconds))
+        self.frontend = LogMel(frames, config.mean, config.std)
+        self.backbone = ConvNet(config.width, config.dim) if config.name == "cnn" else _ast(config.ast)
+
+    @classmethod
+    def create(cls, name: str, seconds: float = 10.0, **options) -> "AudioEncoder":
+        """A new encoder by preset name, or a pretrained AST by hub id ("owner/name") or local folder in hub format.
+
+        `options` are fields of EncoderConfig (width, dim). Raises ValueError or OSError that says what is valid.
+        """
+        if name in ENCODERS:
+            shape = _ast_shape(name, frames_for(seconds)) if name in AST_SHAPES else {}
+            return cls(EncoderConfig(name=name, seconds=seconds, ast=shape, **options))
+        if "/" not in name and not Path(name).is_dir():
+            choose("encoder", name, [*ENCODERS, "owner/name of a hub model", "path of a local folder"])
+        return cls._pretrained(name, seconds)
+
+    @classmethod
+    def _pretrained(cls, name: str, seconds: float) -> "AudioEncoder":
+        from transformers import ASTFeatureExtractor, ASTModel
+
+        backbone = ASTModel.from_pretrained(name)
+        try:
+            extractor = ASTFeatureExtractor.from_pretrained(name)
+        except OSError:  # weights without a preprocessor_config.json: AudioSet's defaults
+            extractor = ASTFeatureExtractor()
+        shape = {k: v for k, v in backbone.config.to_dict().items() if k in _ast_shape("ast-tiny", 16)}
+        label = name if "/" in name and not Path(name).exists() else Path(name).name
+        encoder = cls(EncoderConfig(name=label, seconds=seconds, mean=extractor.mean, std=extractor.std, ast=shape))
+        encoder.backbone.load_state_dict(backbone.state_dict())
+        return encoder.eval()
+
+    @property
+    def dim(self) -> int:
+        """Embedding size D."""
+        return self.config.dim if self.config.name == "cnn" else self.config.ast["hidden_size"]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """Embeddings with gradients. AST: mean of the class and distillation tokens after the last layer norm (paper section 3)."""
+        out = self.backbone(self.frontend(waveforms))
+        return out if isinstance(out, torch.Tensor) else out.pooler_output
+
+    @torch.inference_mode()
+    def embed(self, waveforms: Sequence[np.ndarray] | np.ndarray, sample_rate: int = RATE, batch: int = 32) -> np.ndarray:
+        """Embeddings (B, D) float32 of a list of mono sounds or of (B, T), any length and rate, no gradients.
+
+        A sound longer than the clip length is cut into windows, and their embeddings are averaged by their duration.
+        Raises ValueError for sounds that are empty, not mono or not finite.
+        """
+        samples = round(self.config.seconds * RATE)
+        windows, owner, weight = [], [], []
+        for i, sound in enumerate(waveforms):
+            sound = _checked(sound, i, sample_rate)
+            for start in range(0, len(sound), samples):
+                part = sound[start : start + samples]
+                windows.append(part)
+                owner.append(i)
+                weight.append(len(part) / len(sound))
+        was_training, out = self.training, np.zeros((len(waveforms), self.dim), np.float32)
+        self.eval()
+        for start in range(0, len(windows), batch):
+            block = torch.stack([nn.functional.pad(w, (0, samples - len(w))) for w in windows[start : start + batch]])
+            with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+                vectors = self(block.to(self.device)).float().cpu().numpy()
+            for k, vector in enumerate(vectors, start):
+                out[owner[k]] += np.float32(weight[k]) * vector
+        self.train(was_training)
+        return out
+
+    def save(self, path: Path, **extra) -> Path:
+        """Write a checkpoint atomically, in the form of the published ones; `extra` is plain data kept in custom_config."""
+        prefix = "" if self.config.name == "cnn" else AST_PREFIX
+        state = {prefix + _published_name(k): v.detach().cpu() for k, v in self.backbone.state_dict().items()}
+        model = {"base": "CNN" if self.config.name == "cnn" else "AST", "sr": RATE, "num_mel_bins": BANDS, "max_num_mel_frames": self.frontend.frames}
+        custom = {"model": model, "cirlib": dataclasses.asdict(self.config), **extra}
+        return write_atomic(path, lambda part: torch.save({"model_state_dict": state, "custom_config": custom}, part))
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "AudioEncoder":
+        """Encoder of a checkpoint, ours or the paper's, in eval mode. Raises FileNotFoundError or ValueError that says what it is."""
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no checkpoint {path}: train one with notebooks/02_train.ipynb")
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise ValueError(f"{path} is damaged or no checkpoint of an encoder ({_one_line(error)})") from None
+        if not isinstance(content, dict) or not {"model_state_dict", "custom_config"} <= content.keys():
+            raise ValueError(f"{path} is no checkpoint of an encoder: it lacks model_state_dict or custom_config")
+        try:
+            stored = {k.removeprefix(AST_PREFIX): v for k, v in content["model_state_dict"].items()}
+            state = {_published_name(k): v for k, v in stored.items() if not k.startswith("classifier.")}
+            encoder = cls(_stored_config(content["custom_config"], state))
+            names = {_published_name(k): k for k in encoder.backbone.state_dict()}
+            encoder.backbone.load_state_dict({names.get(k, k): v for k, v in state.items()})
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{path} does not fit an encoder that this version knows ({_one_line(error)})") from None
+        return encoder.eval().to(device)
+
+
+def _published_name(name: str) -> str:
+    """Name of an AST's weight in published files; the names of other backbones stay as they are."""
+    if name.startswith("layers."):
+        name = "encoder.layer." + name.removeprefix("layers.")
+    for ours, theirs in AST_NAMES.items():
+        name = name.replace(ours, theirs)
+    return name
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+
+
+def _checked(sound, i: int, sample_rate: int) -> torch.Tensor:
+    """A sound as a float32 tensor at 16 kHz, or a ValueError."""
+    sound = torch.as_tensor(np.asarray(sound), dtype=torch.float32)
+    if sound.ndim != 1 or not len(sound):
+        raise ValueError(f"sound {i} must be mono with at least one sample, got shape {tuple(sound.shape)}")
+    if not torch.isfinite(sound).all():
+        raise ValueError(f"sound {i} holds NaN or infinite samples")
+    if sample_rate != RATE:
+        from torchaudio.functional import resample
+
+        sound = resample(sound, sample_rate, RATE)
+    return sound
+
+
+def _stored_config(custom: dict, state: dict) -> EncoderConfig:
+    """Configuration of a stored encoder; the paper's files tell an AST by its weights."""
+    if "cirlib" in custom:
+        return from_dict(EncoderConfig, custom["cirlib"])
+    position = state["embeddings.position_embeddings"]  # (1, patches + 2, hidden)
+    layers = 1 + max(int(k.split(".")[2]) for k in state if k.startswith("encoder.layer."))
+    shape = _ast_shape("ast-base", custom["model"].get("max_num_mel_frames", 1024))
+    shape |= {"hidden_size": position.shape[2], "num_hidden_layers": layers, "num_attention_heads": position.shape[2] // 64}
+    shape["intermediate_size"] = state["encoder.layer.0.intermediate.dense.weight"].shape[0]
+    return EncoderConfig(name="published", seconds=10.0, ast=shape)
+
+
+def _ast_shape(name: str, frames: int) -> dict:
+    hidden, layers, heads = AST_SHAPES[name]
+    return {
+        "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads, "intermediate_size": 4 * hidden,
+        "patch_size": 16, "time_stride": 12, "frequency_stride": 12, "max_length": frames, "num_mel_bins": BANDS,
+    }  # fmt: skip
+
+
+def _ast(shape: dict) -> nn.Module:
+    from transformers import ASTConfig, ASTModel
+
+    return ASTModel(ASTConfig(**shape))

@@ -1,0 +1,66 @@
+"""Log-mel spectrogram, batched, on the device of its input; equal to `transformers.ASTFeatureExtractor`.
+
+Kaldi filter bank: frames of 25 ms every 10 ms, mean removed, pre-emphasis 0.97, Hann window, 512-point power spectrum,
+128 HTK mel bands from 20 Hz to 8 kHz, natural logarithm; zero-padded or cut to a number of frames; then
+(x - mean) / (2 * std) with AudioSet statistics (paper section 3; Gong et al., "AST", Interspeech 2021).
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+RATE, WINDOW, HOP, BANDS, FFT = 16000, 400, 160, 128, 512
+MEAN, STD = -4.2677393, 4.5689974
+CPU_BLOCK = 4  # clips at a time, so that the frames stay in the processor's cache: 3 times faster than 64 at once
+EPSILON = torch.finfo(torch.float32).eps
+
+
+def frames_for(seconds: float) -> int:
+    """Spectrogram frames of an encoder for clips of that length: 102.4 a second, whole patches of 16 (10 s: 1024)."""
+    return 16 * -(-round(102.4 * seconds) // 16)
+
+
+class LogMel(nn.Module):
+    """(B, T) waveforms in [-1, 1] at 16 kHz -> (B, frames, 128) normalised log-mel. No trainable parameters."""
+
+    def __init__(self, frames: int = 1024, mean: float = MEAN, std: float = STD):
+        super().__init__()
+        self.frames, self.mean, self.std = frames, mean, std
+        self.register_buffer("window", torch.hann_window(WINDOW, periodic=False), persistent=False)
+        self.register_buffer("mel", mel_filters(), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+        if waveforms.ndim != 2:
+            raise ValueError(f"expected waveforms of shape (batch, samples), got {tuple(waveforms.shape)}")
+        with torch.autocast(waveforms.device.type, enabled=False):
+            out = waveforms.new_zeros(len(waveforms), self.frames, BANDS, dtype=torch.float32)
+            n = min(self.frames, max(0, (waveforms.shape[1] - WINDOW) // HOP + 1))
+            if n:
+                used = waveforms[:, : WINDOW + (n - 1) * HOP].float()
+                block = CPU_BLOCK if waveforms.device.type == "cpu" else len(used)
+                for start in range(0, len(used), block):
+                    out[start : start + block, :n] = self._log_mel(used[start : start + block])
+            return out.sub_(self.mean).div_(2 * self.std)
+
+    def _log_mel(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, n, 128), not normalised."""
+        x = x.unfold(1, WINDOW, HOP)  # (B, n, 400)
+        x = x - x.mean(dim=2, keepdim=True)
+        x = x - 0.97 * torch.cat([x[..., :1], x[..., :-1]], dim=2)
+        power = torch.fft.rfft(x * self.window, FFT).abs().square()  # (B, n, 257)
+        return (power @ self.mel).clamp_min(EPSILON).log()
+
+
+def mel_filters() -> torch.Tensor:
+    """Triangles on the HTK mel scale, (257, 128), as Kaldi places them: 20 Hz to half the sample rate."""
+
+    def mel(hz):
+        return 1127.0 * torch.log1p(hz / 700.0)
+
+    low, high = mel(torch.tensor(20.0)), mel(torch.tensor(RATE / 2))
+    step = (high - low) / (BANDS + 1)
+    left = low + torch.arange(BANDS) * step  # (128,)
+    bins = mel(torch.arange(FFT // 2) * RATE / FFT)[:, None]  # (256, 1)
+    triangles = torch.minimum((bins - left) / step, (left + 2 * step - bins) / step).clamp_min(0)
+    return F.pad(triangles, (0, 0, 0, 1))  # the last bin, 8 kHz, belongs to no band

@@ -1,0 +1,234 @@
+"""Mixtures of instruments, made on the fly from single notes: a pure function of (bank, seed, index).
+
+One instrument per family plays a random rhythm in a random scale (paper section 3, mixture generation).
+`protocol="strict"` (default) plays each family with its own rhythm, never leaves a stem silent, and shifts by delay.
+`protocol="paper"` keeps what the reference does and what changes numbers: the bass rhythm is the melodic one, a stem
+may rest throughout, the shift is circular, training references are always the reference note, and a reference note
+is divided by its maximum instead of its maximum magnitude.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from .bank import SPLITS, NoteBank
+from .config import choose
+from .families import BASS_RHYTHM, MELODIC_RHYTHM, MIXTURE_FAMILIES, family
+from .midi import pitch_probabilities
+
+PROTOCOLS = ("strict", "paper")
+SCALES = {
+    "major": (0, 2, 4, 5, 7, 9, 11),
+    "natural minor": (0, 2, 3, 5, 7, 8, 10),
+    "harmonic minor": (0, 2, 3, 5, 7, 8, 11),
+    "melodic minor": (0, 2, 3, 5, 7, 9, 11),
+    "dorian": (0, 2, 3, 5, 7, 9, 10),
+    "phrygian": (0, 1, 3, 5, 7, 8, 10),
+    "lydian": (0, 2, 4, 6, 7, 9, 11),
+    "mixolydian": (0, 2, 4, 5, 7, 9, 10),
+    "blues": (0, 3, 5, 6, 7, 10),
+    "major pentatonic": (0, 2, 4, 7, 9),
+    "minor pentatonic": (0, 3, 5, 7, 10),
+}
+TEMPO = (60.0, 140.0)  # beats per minute
+HUMANISE = 0.02  # of a quarter note
+SHIFT = 0.1  # of a quarter note, longest
+FADE_S = 0.01
+PEAK = 0.99
+
+
+@dataclass
+class Mixture:
+    """A mixture (T,), its tracks as they sound in it (S, T), one single note per instrument (S, T), and their names."""
+
+    mixture: np.ndarray
+    stems: np.ndarray
+    references: np.ndarray
+    instruments: list[str]
+    families: list[str]
+
+
+class MixtureDataset:
+    """`size` mixtures of one instrument per family; item i depends on nothing but the bank, the seed and i.
+
+    Args:
+        families: which families play together. split: which instruments. size: mixtures in an epoch.
+        seconds: length T of every sound. voices: instruments per mixture, at most and by default one per family; with
+            fewer, each mixture draws which families play. augmented: effects-off twins play too (training only).
+    `references` is the sound that losses and gallery embed for an instrument: its reference note; in training a random
+    note (protocol strict).
+    """
+
+    def __init__(
+        self,
+        bank: NoteBank,
+        families: Sequence[str] = MIXTURE_FAMILIES,
+        split: str = "train",
+        size: int = 40000,
+        seed: int = 0,
+        protocol: str = "strict",
+        seconds: float = 10.0,
+        voices: int | None = None,
+        augmented: bool | None = None,
+    ):
+        self.bank, self.split, self.size, self.seed = bank, choose("split", split, SPLITS), size, seed
+        self.families = [family(f).name for f in families]
+        if not self.families or len(set(self.families)) < len(self.families):
+            raise ValueError(f"families must be one or more different ones, got {', '.join(self.families) or 'none'}")
+        self.protocol, self.seconds = choose("protocol", protocol, PROTOCOLS), seconds
+        self.voices = len(self.families) if voices is None else voices
+        if not 1 <= self.voices <= len(self.families):
+            raise ValueError(f"voices must be 1 to {len(self.families)} (the number of families), got {voices}")
+        self.samples = round(seconds * bank.sample_rate)
+        table = bank.instruments
+        usable = table.split == split
+        if not (split == "train" if augmented is None else augmented):
+            usable &= table.augments.isna()
+        self.pool = {f: table[usable & (table.family == f)] for f in self.families}
+        for name, pool in self.pool.items():
+            if pool.empty:
+                raise ValueError(f"the bank has no {split} instrument of family {name!r}; it has {_families(table, split)}")
+        self._rows = bank.notes.groupby("instrument", sort=False).indices
+        self._reference_row = table.reference.to_dict()
+        self._original = table.augments.fillna(table.index.to_series()).to_dict()
+        self._plan = self._draw_instruments()
+
+    def __len__(self) -> int:
+        return self.size
+
+    def _draw_instruments(self) -> np.ndarray:
+        """Instrument of each family in each mixture, (size, families) positions in its pool: all once, then by note count."""
+        rng = np.random.default_rng([self.seed, SPLITS.index(self.split)])
+        plan = np.empty((self.size, len(self.families)), int)
+        for column, pool in enumerate(self.pool.values()):
+            count = pool.notes.to_numpy(float)
+            first = rng.permutation(len(pool))[: self.size]
+            rest = rng.choice(len(pool), self.size - len(first), p=count / count.sum())
+            plan[:, column] = np.concatenate([first, rest])
+        return plan
+
+    def plan(self, i: int) -> list[tuple[str, str]]:
+        """(family, instrument) of mixture i, in the order of its stems."""
+        playing = range(len(self.families))
+        if self.voices < len(self.families):
+            playing = sorted(self._rng(i, 1).choice(len(self.families), self.voices, replace=False))
+        return [(self.families[c], self.pool[self.families[c]].index[self._plan[i, c]]) for c in playing]
+
+    def originals(self, i: int) -> set[str]:
+        """Instruments of mixture i with twins named by their original: what must not come twice in a batch."""
+        return {self._original[uid] for _, uid in self.plan(i)}
+
+    def _rng(self, i: int, use: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, SPLITS.index(self.split), 2 + i, use])
+
+    def __getitem__(self, i: int) -> Mixture:
+        if not 0 <= i < self.size:
+            raise IndexError(f"mixture {i} of {self.size}")
+        rng, plan = self._rng(i, 0), self.plan(i)
+        scale = (np.array(list(SCALES.values())[rng.integers(len(SCALES))]) + rng.integers(12)) % 12
+        quarter = 60 / rng.uniform(*TEMPO) * self.bank.sample_rate
+        stems, references = np.zeros((2, len(plan), self.samples), np.float32)
+        for track, (name, uid) in zip(stems, plan, strict=True):
+            self._play(track, name, uid, scale, quarter, rng)
+        shift(stems, round(rng.uniform(0, SHIFT) * quarter), circular=self.protocol == "paper")
+        mixture = stems.sum(axis=0)
+        peak = max(mixture.max(), -mixture.min())
+        if peak > 0:
+            stems *= PEAK / peak
+            mixture *= PEAK / peak
+        for sound, (_, uid) in zip(references, plan, strict=True):
+            clip(self.bank, self._reference(uid, rng), self.samples, self.protocol, out=sound)
+        return Mixture(mixture, stems, references, [uid for _, uid in plan], [name for name, _ in plan])
+
+    def _play(self, track: np.ndarray, name: str, uid: str, scale: np.ndarray, quarter: float, rng) -> None:
+        """Play one instrument on a silent track (T,), in place; its peak becomes PEAK times the weight of its family."""
+        starts, ends = slots(rhythm(name, self.protocol), quarter, self.samples, rng)
+        sounding = rng.random(len(starts)) >= family(name).rest
+        if self.protocol == "strict":
+            heard = starts < self.samples - quarter / 4  # humanising and shift cannot push these past the end
+            if not sounding[heard].any():
+                sounding[rng.integers(max(1, heard.sum()))] = True
+        notes = self._choose_notes(name, uid, scale, len(starts), rng)
+        jitter = np.round(rng.uniform(-HUMANISE, HUMANISE, len(starts)) * quarter).astype(int)
+        fade = round(FADE_S * self.bank.sample_rate)
+        for k in np.flatnonzero(sounding):
+            start = max(0, starts[k] + jitter[k])
+            note = self.bank.audio(notes[k], min(ends[k] - starts[k], self.samples - start))
+            if len(note) < self.bank.lengths[notes[k]]:
+                fade_out(note, fade)
+            track[start : start + len(note)] += note
+        peak = max(track.max(), -track.min())
+        if peak > 0:
+            track *= PEAK * family(name).weight / peak
+
+    def _choose_notes(self, name: str, uid: str, scale: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Bank rows of `count` notes of an instrument: in the scale, by the pitch distribution of its family."""
+        rows = self._rows[uid]
+        pitch = self.bank.pitches[rows]
+        known = ~np.isnan(pitch)
+        in_scale = known & np.isin(np.where(known, pitch, 0).round() % 12, scale)
+        if in_scale.any():
+            rows, pitch = rows[in_scale], pitch[in_scale]
+            mass = pitch_probabilities(name)[np.clip(np.round(pitch), 0, 127).astype(int)]
+            return rng.choice(rows, count, p=mass / mass.sum() if mass.sum() > 0 else None)
+        return rng.choice(rows, count)
+
+    def _reference(self, uid: str, rng: np.random.Generator) -> int:
+        """Bank row of the sound that stands for an instrument."""
+        random_note = self.split == "train" and self.protocol == "strict"
+        return rng.choice(self._rows[uid]) if random_note else self._reference_row[uid]
+
+
+def rhythm(name: str, protocol: str) -> tuple[tuple[float, float], ...]:
+    """Note lengths (quarters, probability) of a family; under `paper` a letter-case mismatch gives bass the melodic ones."""
+    own = family(name).rhythm
+    return tuple(MELODIC_RHYTHM.items()) if protocol == "paper" and own == tuple(BASS_RHYTHM.items()) else own
+
+
+def slots(lengths, quarter: float, samples: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and ends (samples) of note slots that fill a track: lengths in quarters are drawn, the last slot is cut."""
+    quarters, p = (np.array(x) for x in zip(*lengths, strict=True))
+    most = int(np.ceil(samples / (quarters.min() * quarter))) + 1
+    edges = np.round(np.concatenate([[0], np.cumsum(rng.choice(quarters, most, p=p))]) * quarter).astype(int)
+    starts = edges[:-1][edges[:-1] < samples]
+    return starts, np.minimum(edges[1 : len(starts) + 1], samples)
+
+
+def shift(tracks: np.ndarray, samples: int, circular: bool) -> None:
+    """Move tracks (S, T) later by some samples, in place: around the end (circular) or with silence before."""
+    if not samples:
+        return
+    end = tracks[:, -samples:].copy()
+    tracks[:, samples:] = tracks[:, :-samples].copy()
+    tracks[:, :samples] = end if circular else 0
+
+
+@cache
+def _ramp(samples: int) -> np.ndarray:
+    return np.linspace(1, 0, samples, dtype=np.float32)
+
+
+def fade_out(note: np.ndarray, samples: int) -> None:
+    """Fade the last samples of a note linearly to 0, in place."""
+    n = min(samples, len(note))
+    note[len(note) - n :] *= _ramp(n)
+
+
+def clip(bank: NoteBank, row: int, samples: int, protocol: str = "strict", out: np.ndarray | None = None) -> np.ndarray:
+    """One sound of a bank as the encoder hears it: cut or zero-padded to (samples,), peak-normalised; silence stays silence.
+
+    Under `paper` the divisor is the largest positive sample, as in the reference. `out`: zeros to write to.
+    """
+    out = np.zeros(samples, np.float32) if out is None else out
+    audio = bank.audio(row, samples)
+    peak = audio.max(initial=0) if protocol == "paper" else np.abs(audio).max(initial=0)
+    if peak > 1e-9:
+        np.multiply(audio, PEAK / peak, out=out[: len(audio)])
+    return out
+
+
+def _families(table, split: str) -> str:
+    counts = table[table.split == split].family.value_counts()
+    return ", ".join(f"{name} ({n})" for name, n in counts.items()) or f"no {split} instruments at all"

@@ -1,0 +1,121 @@
+"""Figures in one style, colour-blind safe (Okabe and Ito), written as svg and png from files or tables only."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .families import FAMILIES
+from .files import write_atomic
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+MARKERS = "osD^vP*X"
+
+
+def style() -> None:
+    """Set the shared style."""
+    import matplotlib as mpl
+
+    mpl.rcParams.update(
+        {
+            "figure.constrained_layout.use": True, "figure.dpi": 110, "savefig.dpi": 160, "font.size": 10,
+            "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left", "axes.titlesize": 11,
+            "axes.grid": True, "grid.color": "#dddddd", "grid.linewidth": 0.6, "axes.axisbelow": True,
+            "axes.prop_cycle": mpl.cycler(color=COLOURS), "legend.frameon": False, "svg.hashsalt": "cirlib",
+            "svg.fonttype": "none",
+        }
+    )  # fmt: skip
+
+
+def save(figure, folder: Path, name: str) -> None:
+    """Write figure as <name>.svg and <name>.png, the same bytes for the same figure."""
+    for kind, metadata in (("svg", {"Date": None, "Creator": "cirlib"}), ("png", {"Software": None})):
+        write_atomic(Path(folder) / f"{name}.{kind}", lambda part, k=kind, m=metadata: figure.savefig(part, format=k, metadata=m))
+
+
+def family_style(name: str) -> dict:
+    """Colour and marker of a family: both differ between any two of the 13."""
+    i = list(FAMILIES).index(name)
+    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]}
+
+
+def accuracy(tables: dict[str, pd.DataFrame], title: str):
+    """Top-1 and top-5 of every row with 95% intervals and chance, one panel per task."""
+    import matplotlib.pyplot as plt
+
+    titles = {"mixture": "Query: a mix of three instruments", "single": "Query: one note of one instrument"}
+    rows = max(len(t) for t in tables.values())
+    figure, axes = plt.subplots(1, len(tables), figsize=(9.5, 1.6 + 0.42 * rows), sharey=True, squeeze=False)
+    for axis, (task, frame) in zip(axes[0], tables.items(), strict=True):
+        y = np.arange(len(frame))[::-1]
+        for k, colour, marker, lift in (("top1", COLOURS[0], "o", 0.12), ("top5", COLOURS[1], "s", -0.12)):
+            error = np.stack([frame[k] - frame[k + "_low"], frame[k + "_high"] - frame[k]])
+            axis.errorbar(frame[k], y + lift, xerr=error, fmt=marker, color=colour, capsize=2.5, label=f"top-{k[3:]}")
+            axis.axvline(frame[f"{k}_chance"][0], color=colour, linestyle=":", linewidth=1.2, label=f"chance, top-{k[3:]}")
+        axis.set(yticks=y, yticklabels=frame["row"], xlim=(0, 100), xlabel="accuracy (%)", title=titles[task])
+        axis.margins(y=0.15)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    return figure
+
+
+def by_slice(slices: pd.DataFrame, labels: dict[str, str], title: str):
+    """Top-1 and top-5 of every experiment by family."""
+    import matplotlib.pyplot as plt
+
+    part = slices[slices.slice == "family"]
+    families, experiments = part.value.unique(), part.experiment.unique()
+    figure, axes = plt.subplots(1, 2, figsize=(9.5, 1.8 + 0.32 * len(families) * min(3, len(experiments))), sharey=True)
+    step = 0.8 / len(experiments)
+    for axis, k in zip(axes, ("top1", "top5"), strict=True):
+        for j, name in enumerate(experiments):
+            values = part[part.experiment == name].set_index("value")[k].reindex(families)
+            y = np.arange(len(families))[::-1] + 0.4 - (j + 0.5) * step
+            axis.plot(values, y, MARKERS[j % len(MARKERS)], color=COLOURS[j % len(COLOURS)], label=labels.get(name, name))
+        axis.set(yticks=np.arange(len(families))[::-1], yticklabels=families, xlim=(0, 100), xlabel=f"top-{k[3:]} accuracy (%)")
+        for y in np.arange(len(families) - 1) + 0.5:
+            axis.axhline(y, color="#bbbbbb", linewidth=0.8)
+        axis.grid(axis="y", visible=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    return figure
+
+
+def rank_boxes(ranks: dict[str, pd.DataFrame], title: str):
+    """Rank of the true instrument of each query (1 = first), logarithmic, by row; whiskers at 5 and 95 percent."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7.5, 1.4 + 0.42 * len(ranks)))
+    axis.boxplot(
+        [t["rank"] + 1 for t in ranks.values()], tick_labels=list(ranks), orientation="horizontal", whis=(5, 95),
+        showfliers=False, widths=0.6, patch_artist=True, boxprops={"facecolor": "#cfe3f1"}, medianprops={"color": COLOURS[1]},
+    )  # fmt: skip
+    axis.invert_yaxis()
+    axis.set(xscale="log", xlabel="rank of the true instrument (1 = best)", title=title)
+    return figure
+
+
+def training_curves(histories: dict[str, pd.DataFrame], title: str):
+    """Loss and validation accuracy of every row against training steps."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.6))
+    for j, (name, history) in enumerate(histories.items()):
+        colour = COLOURS[j % len(COLOURS)]
+        loss = history.dropna(subset="loss")
+        axes[0].plot(loss.step, loss.loss / loss.loss.iloc[:1].mean(), color=colour, label=name)
+        valid = history.dropna(subset="valid_top1")
+        axes[1].plot(valid.step, 100 * valid.valid_top1, color=colour, marker=MARKERS[j % len(MARKERS)], label=name)
+    axes[0].set(xlabel="training step", ylabel="loss / first logged loss", title="Training loss")
+    axes[1].set(xlabel="training step", ylabel="top-1 (%)", title="Validation: mixtures, unseen instruments", ylim=(0, None))
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    return figure
+
+
+def scatter_families(axis, points: np.ndarray, families, **kwargs) -> None:
+    """Points (N, 2) coloured and marked by family, one legend entry each."""
+    families = np.asarray(families)
+    for name in (f for f in FAMILIES if f in set(families)):
+        inside = families == name
+        axis.scatter(*points[inside].T, **{"s": 14, "linewidths": 0, "label": name, **family_style(name), **kwargs})

@@ -1,0 +1,177 @@
+"""Batches: which mixtures, or which pairs of sounds, make one step. Pure functions of (data, seed, epoch).
+
+No instrument comes twice in a batch, an instrument and its effects-off twin count as one, and with several processes
+the rule holds for the global batch: each process takes its own part of it.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from .bank import NoteBank
+from .families import MIXTURE_FAMILIES
+from .mixing import MixtureDataset
+
+
+def mixture_batches(dataset: MixtureDataset, size: int, rank: int = 0, world: int = 1) -> Iterator[np.ndarray]:
+    """Indices (size,) of the mixtures of each batch of one epoch; a mixture that would repeat an instrument waits its turn.
+
+    `size` is per process. Raises ValueError if the split has too few instruments for a batch without repetition.
+    """
+    whole, waiting, upcoming = size * world, [], iter(range(len(dataset)))
+    _check_size(dataset, whole)
+    while True:
+        batch, used, skipped = [], set(), []
+        while len(batch) < whole:
+            i = waiting.pop(0) if waiting else next(upcoming, None)
+            if i is None:
+                return
+            originals = dataset.originals(i)
+            if used.isdisjoint(originals):
+                batch.append(i)
+                used |= originals
+            else:
+                skipped.append(i)
+        waiting = skipped + waiting
+        yield np.array(batch[rank::world])
+
+
+def _check_size(dataset: MixtureDataset, whole: int) -> None:
+    """ValueError for a batch that no epoch can give."""
+    counts = [pool.augments.fillna(pool.index.to_series()).nunique() for pool in dataset.pool.values()]
+    # t mixtures have room for t instruments of each family and need `voices` times t in all
+    most = max(t for t in range(sum(counts) + 1) if sum(min(n, t) for n in counts) >= dataset.voices * t)
+    if whole > most:
+        raise ValueError(f"a batch of {whole} mixtures needs as many instruments of each family; {dataset.split} has {most}")
+    if not 1 <= whole <= len(dataset):
+        raise ValueError(f"a batch needs 1 to {len(dataset)} mixtures (the size of an epoch), got {whole}")
+
+
+class PairSampler:
+    """Pairs of different sounds of one instrument, for the single-instrument task (paper section 3).
+
+    Args:
+        pairs: instruments in a batch (half of its sounds). hard_ratio: share of the pairs that come from one family,
+            drawn by drawing a sound; the others come from the other families.
+    Within each choice, sounds are drawn with probability proportional to exp(-times drawn in this epoch).
+    """
+
+    def __init__(self, bank: NoteBank, pairs: int, hard_ratio: float = 0.5, seed: int = 0, families: Sequence[str] | None = None):
+        if not 0 <= hard_ratio <= 1:
+            raise ValueError(f"hard_ratio must be between 0 and 1, got {hard_ratio}")
+        notes = bank.notes
+        keep = (notes.split == "train") & (notes.groupby("instrument").instrument.transform("size") > 1)
+        if families is not None:
+            keep &= notes.family.isin(list(families))
+        notes = notes[keep]
+        self.rows = notes.index.to_numpy()
+        names, self.instrument = np.unique(notes.instrument.to_numpy(str), return_inverse=True)
+        original = bank.instruments.augments.fillna(bank.instruments.index.to_series())
+        self.original = np.unique(original.reindex(names).to_numpy(str), return_inverse=True)[1][self.instrument]
+        self.family = np.unique(notes.family.to_numpy(str), return_inverse=True)[1]
+        self.pairs, self.hard_ratio, self.seed = pairs, hard_ratio, seed
+        count = len(np.unique(self.original))
+        if pairs > count:
+            raise ValueError(f"{pairs} pairs need as many training instruments with two sounds or more; there are {count}")
+        self.batches_per_epoch = max(1, len(self.rows) // (2 * pairs))
+
+    def epoch(self, number: int, rank: int = 0, world: int = 1) -> Iterator[np.ndarray]:
+        """Batches of one epoch: bank rows (pairs / world, 2)."""
+        rng, drawn = np.random.default_rng([self.seed, number]), np.zeros(len(self.rows))
+        for _ in range(self.batches_per_epoch):
+            yield self._batch(rng, drawn)[rank::world]
+
+    def _batch(self, rng: np.random.Generator, drawn: np.ndarray) -> np.ndarray:
+        hard = round(self.hard_ratio * self.pairs)
+        kin = self.family == self.family[rng.integers(len(self.rows))]
+        free = np.ones(len(self.rows), bool)
+        pairs = []
+        for k in range(self.pairs):
+            wanted = free & (kin if k < hard else ~kin)
+            wanted = wanted if wanted.any() else free  # the family, or the rest, has no instrument left
+            first = self._draw(wanted, rng, drawn)
+            second = self._draw((self.instrument == self.instrument[first]) & (np.arange(len(drawn)) != first), rng, drawn)
+            free &= self.original != self.original[first]
+            pairs.append((first, second))
+        return self.rows[np.array(pairs)]
+
+    @staticmethod
+    def _draw(allowed: np.ndarray, rng: np.random.Generator, drawn: np.ndarray) -> int:
+        candidates = np.flatnonzero(allowed)
+        weight = np.exp(drawn[candidates].min() - drawn[candidates])
+        choice = rng.choice(candidates, p=weight / weight.sum())
+        drawn[choice] += 1
+        return choice
+
+
+class MixtureSteps:
+    """Batch of training step k, for any k: mixtures of a seed per epoch, with a curriculum over instruments per mixture.
+
+    Args:
+        clips: sounds in a batch of all processes together; a mixture of v instruments counts 1 + v.
+        curriculum: shares of the steps with 1, 2, ... instruments per mixture; the remaining steps play all families.
+    """
+
+    def __init__(self, bank, families=MIXTURE_FAMILIES, clips=48, steps=1000, curriculum=(), size=40000, seed=0,
+                 protocol="strict", seconds=10.0, rank=0, world=1):  # fmt: skip
+        if len(curriculum) >= len(families) or min(curriculum, default=0) < 0 or sum(curriculum) > 1:
+            raise ValueError(f"curriculum must be at most {len(families) - 1} shares of the steps that sum to at most 1")
+        self.bank, self.families, self.clips, self.size, self.seed = bank, families, clips, size, seed
+        self.rank, self.world = rank, world
+        self.options = {"protocol": protocol, "seconds": seconds}
+        self.ends = [round(steps * sum(curriculum[: v + 1])) for v in range(len(curriculum))]
+        self._stream = (None, None, None)  # (voices, next step, iterator)
+
+    def voices(self, step: int) -> int:
+        """Instruments per mixture at a step."""
+        return next((v + 1 for v, end in enumerate(self.ends) if step < end), len(self.families))
+
+    def batch(self, step: int):
+        """(dataset, indices) of a step."""
+        voices = self.voices(step)
+        start = ([0, *self.ends])[voices - 1] if voices <= len(self.ends) else (self.ends[-1] if self.ends else 0)
+        at, upcoming, stream = self._stream
+        if at != voices or upcoming != step:
+            stream = self._batches(voices)
+            for _ in range(step - start):
+                next(stream)
+        out = next(stream)
+        self._stream = (voices, step + 1, stream)
+        return out
+
+    def _batches(self, voices: int):
+        epoch = 0
+        while True:
+            seed = int(np.random.default_rng([self.seed, epoch, voices]).integers(2**31))
+            dataset = MixtureDataset(
+                self.bank, self.families, "train", self.size, seed, voices=voices, **self.options
+            )
+            size = self.clips // ((1 + voices) * self.world)
+            for indices in mixture_batches(dataset, size, self.rank, self.world):
+                yield dataset, indices
+            epoch += 1
+
+
+class PairSteps:
+    """Batch of training step k of the single-instrument task: bank rows (pairs, 2)."""
+
+    def __init__(self, sampler: PairSampler, rank: int = 0, world: int = 1):
+        self.sampler, self.rank, self.world = sampler, rank, world
+        self._stream = (None, None)
+
+    def batch(self, step: int) -> np.ndarray:
+        """Bank rows of a step."""
+        upcoming, stream = self._stream
+        if upcoming != step:
+            epoch, skip = divmod(step, self.sampler.batches_per_epoch)
+            stream = self._batches(epoch)
+            for _ in range(skip):
+                next(stream)
+        out = next(stream)
+        self._stream = (step + 1, stream)
+        return out
+
+    def _batches(self, epoch: int):
+        while True:
+            yield from self.sampler.epoch(epoch, self.rank, self.world)
+            epoch += 1

@@ -1,0 +1,112 @@
+"""Configuration fails loudly: what is wrong is named, with the nearest valid name."""
+
+import dataclasses
+
+import pytest
+
+from cirlib.config import choose, from_dict, read_params, to_dict
+
+
+@dataclasses.dataclass
+class Config:
+    """One field of each kind that configurations have."""
+
+    steps: int = 10
+    rate: float = 0.5
+    name: str = "a"
+    shares: tuple[float, ...] = ()
+    limit: int | None = None
+    flag: bool = False
+    extra: dict = dataclasses.field(default_factory=dict)
+
+
+GOOD = {"steps": 3, "rate": 0.1, "name": "b", "shares": (0.5, 1.0), "limit": 4, "flag": True, "extra": {"x": 1}}
+
+
+def test_values_are_taken():
+    assert from_dict(Config, GOOD) == Config(**GOOD)
+    assert from_dict(Config, {}) == Config()
+
+
+def test_what_yaml_cannot_tell_apart_is_converted():
+    """Integers for floats, lists for tuples; nothing else."""
+    config = from_dict(Config, {"rate": 1, "shares": [1, 0.5], "limit": None})
+    assert config == Config(rate=1.0, shares=(1.0, 0.5))
+    assert isinstance(config.rate, float)
+    assert all(isinstance(s, float) for s in config.shares)
+
+
+def test_plain_values_and_back():
+    config = Config(**GOOD)
+    assert to_dict(config)["shares"] == [0.5, 1.0]
+    assert from_dict(Config, to_dict(config)) == config
+
+
+def test_unknown_key_names_the_nearest_valid_one():
+    with pytest.raises(ValueError, match=r"unknown Config parameter 'step' \(did you mean 'steps'\?\); valid: steps, rate, name"):
+        from_dict(Config, {"step": 3})
+
+
+def test_unknown_key_that_is_near_nothing_names_all():
+    with pytest.raises(ValueError, match=r"unknown Config parameter 'zzz'; valid: steps, .*, extra$"):
+        from_dict(Config, {"zzz": 3})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("steps", "3", r"Config.steps must be int, not str \('3'\)"),
+        ("steps", 3.0, r"Config.steps must be int, not float \(3.0\)"),
+        ("steps", True, r"Config.steps must be int, not bool \(True\)"),
+        ("steps", None, r"Config.steps must be int, not NoneType \(None\)"),
+        ("rate", "fast", r"Config.rate must be float, not str \('fast'\)"),
+        ("rate", True, r"Config.rate must be float, not bool \(True\)"),
+        ("name", 1, r"Config.name must be str, not int \(1\)"),
+        ("shares", 0.5, r"Config.shares must be tuple, not float \(0.5\)"),
+        ("shares", [0.5, "x"], r"Config.shares must be float, not str \('x'\)"),
+        ("limit", "x", r"Config.limit must be int, not str \('x'\)"),
+        ("flag", 1, r"Config.flag must be bool, not int \(1\)"),
+        ("extra", [1], r"Config.extra must be dict, not list \(\[1\]\)"),
+    ],
+)
+def test_wrong_type(key, value, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        from_dict(Config, {key: value})
+
+
+def test_choose():
+    assert choose("colour", "red", ["red", "green"]) == "red"
+    with pytest.raises(ValueError, match=r"^unknown colour 'gren' \(did you mean 'green'\?\); valid: red, green$"):
+        choose("colour", "gren", ["red", "green"])
+
+
+def test_read_params(tmp_path):
+    (tmp_path / "a.yaml").write_text("loss: triplet\nsteps: 3\n")
+    (tmp_path / "empty.yaml").write_text("# nothing yet\n")
+    assert read_params(tmp_path / "a.yaml") == {"loss": "triplet", "steps": 3}
+    assert read_params(str(tmp_path / "empty.yaml")) == {}
+
+
+def test_missing_params_name_what_is_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no params file .*c\.yaml; there are: none"):
+        read_params(tmp_path / "c.yaml")
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.yaml").touch()
+    with pytest.raises(FileNotFoundError, match=r"no params file .*c\.yaml; there are: a, b"):
+        read_params(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"loss: [triplet", "is not valid YAML"),
+        (b"- triplet\n", "must hold 'name: value' lines"),
+        (b"triplet", "must hold 'name: value' lines"),
+        (b"loss: \xff\xfe", "is not valid YAML"),
+    ],
+    ids=["unclosed", "a list", "a word", "not text"],
+)
+def test_malformed_params(tmp_path, text, message):
+    (tmp_path / "a.yaml").write_bytes(text)
+    with pytest.raises(ValueError, match=rf"a\.yaml {message}"):
+        read_params(tmp_path / "a.yaml")

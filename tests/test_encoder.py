@@ -1,0 +1,325 @@
+"""Encoders: what they compute, what they refuse, and that a checkpoint gives back the same embeddings."""
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from conftest import tone
+from safetensors.torch import load_file
+from torchaudio.functional import resample
+from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+
+from cirlib.encoder import AST_PREFIX, AST_SHAPES, ENCODERS, AudioEncoder, EncoderConfig
+
+SMALL = [name for name in ENCODERS if name != "ast-base"]
+SHAPE = {"num_mel_bins": 128, "patch_size": 16, "time_stride": 12, "frequency_stride": 12}
+SECOND = 16000
+
+
+def sounds(*lengths, seed=0):
+    """Noise of these lengths, samples."""
+    rng = np.random.default_rng(seed)
+    return [(0.1 * rng.standard_normal(n)).astype(np.float32) for n in lengths]
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    """A small encoder of clips of 1 s."""
+    torch.manual_seed(0)
+    return AudioEncoder.create("cnn", seconds=1.0, width=8, dim=16).eval()
+
+
+# Presets
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_preset(name, tmp_path):
+    """Embeddings of the promised size, different for different sounds; a checkpoint gives the same ones."""
+    torch.manual_seed(0)
+    encoder = AudioEncoder.create(name, seconds=1.0)
+    clips = sounds(SECOND, SECOND)
+    vectors = encoder.embed(clips)
+    assert vectors.shape == (2, encoder.dim)
+    assert vectors.dtype == np.float32
+    assert np.isfinite(vectors).all()
+    assert not np.allclose(vectors[0], vectors[1], atol=1e-4)
+    loaded = AudioEncoder.load(encoder.save(tmp_path / "encoder.pt"))
+    assert (loaded.config, loaded.dim, loaded.training) == (encoder.config, encoder.dim, False)
+    np.testing.assert_array_equal(loaded.embed(clips), vectors)
+
+
+def test_shapes_of_the_asts():
+    """ast-base has the paper's shape: hidden 768, 12 layers, 12 heads; 850 patches of 10 s."""
+    assert AST_SHAPES["ast-base"] == (768, 12, 12)
+    with torch.device("meta"):  # no weights
+        position = AudioEncoder.create("ast-base").backbone.embeddings.position_embeddings
+    assert position.shape == (1, 850 + 2, 768)
+
+
+def test_new_encoders_follow_the_generator_of_torch():
+    """The same seed gives the same weights, another seed others."""
+    vectors = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        vectors.append(AudioEncoder.create("cnn", seconds=1.0, width=8, dim=16).embed(sounds(SECOND)))
+    np.testing.assert_array_equal(vectors[0], vectors[1])
+    assert not np.allclose(vectors[0], vectors[2])
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_gradients_reach_every_weight(name):
+    encoder = AudioEncoder.create(name, seconds=1.0)
+    encoder(torch.from_numpy(np.stack(sounds(SECOND, SECOND)))).square().sum().backward()
+    without = [k for k, p in encoder.named_parameters() if p.grad is None or not p.grad.any()]
+    assert [k for k in without if not k.endswith("key.bias")] == []  # a bias of all keys shifts every score alike
+
+
+def test_unknown_preset_names_the_valid_ones():
+    with pytest.raises(ValueError, match=r"unknown encoder 'ast-tinny' \(did you mean 'ast-tiny'\?\); valid: cnn, ast-base, .* local folder"):
+        AudioEncoder.create("ast-tinny")
+
+
+# embed
+
+
+def test_embed_a_list_or_an_array(encoder):
+    """Of any lengths, in any batches, with no gradients, and the encoder stays in its mode."""
+    clips = sounds(SECOND, SECOND, SECOND)
+    vectors = encoder.embed(clips)
+    np.testing.assert_allclose(encoder.embed(np.stack(clips)), vectors, atol=1e-6)
+    np.testing.assert_allclose(encoder.embed(clips, batch=2), vectors, atol=1e-6)
+    np.testing.assert_allclose(np.concatenate([encoder.embed([c]) for c in clips]), vectors, atol=1e-6)
+    np.testing.assert_allclose(vectors, encoder(torch.from_numpy(np.stack(clips))).detach(), atol=1e-6)
+    assert encoder.embed([]).shape == (0, 16)
+    assert not encoder.training
+    encoder.train()
+    np.testing.assert_allclose(encoder.embed(clips), vectors, atol=1e-6)  # as in eval mode
+    assert encoder.training
+    encoder.eval()
+
+
+def test_shorter_sounds_are_padded_with_zeros(encoder):
+    short = sounds(300, 5000)
+    padded = np.stack([np.pad(s, (0, SECOND - len(s))) for s in short])
+    np.testing.assert_allclose(encoder.embed(short), encoder.embed(padded), atol=1e-6)
+    np.testing.assert_allclose(encoder.embed([s.astype(float).tolist() for s in short]), encoder.embed(short), atol=1e-6)
+
+
+def test_longer_sounds_are_averaged_over_windows_by_duration(encoder):
+    """2.25 s: two whole windows and a quarter."""
+    (long,) = sounds(9 * SECOND // 4)
+    windows = encoder.embed([long[:SECOND], long[SECOND : 2 * SECOND], long[2 * SECOND :]])
+    expected = windows.T @ [4 / 9, 4 / 9, 1 / 9]
+    got = encoder.embed([*sounds(100, seed=1), long, *sounds(SECOND, seed=2)], batch=2)
+    np.testing.assert_allclose(got[1], expected, atol=1e-6)
+    np.testing.assert_allclose(got[2], encoder.embed(sounds(SECOND, seed=2))[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [48000, 44100, 8000])
+def test_sample_rates_are_converted(encoder, rate):
+    """A tone is heard as the tone that it is, whatever its rate."""
+    time = np.arange(rate) / rate
+    there = (0.5 * np.cos(2 * np.pi * 440 * time)).astype(np.float32)
+    expected = encoder.embed([tone(69, 1.0).astype(np.float32), tone(74, 1.0).astype(np.float32)])
+    got = encoder.embed([there], sample_rate=rate)[0]
+    assert np.linalg.norm(got - expected[0]) < np.linalg.norm(got - expected[1])
+    direct = encoder.embed([resample(torch.from_numpy(there), rate, SECOND).numpy()])[0]
+    np.testing.assert_allclose(got, direct, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.zeros(0), r"sound 1 must be mono with at least one sample, got shape \(0,\)"),
+        (np.zeros((2, 800)), r"sound 1 must be mono with at least one sample, got shape \(2, 800\)"),
+        (np.array([0.1, np.nan]), "sound 1 holds NaN or infinite samples"),
+        (np.array([0.1, np.inf]), "sound 1 holds NaN or infinite samples"),
+    ],
+    ids=["empty", "stereo", "nan", "inf"],
+)
+def test_unusable_sounds(encoder, bad, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        encoder.embed([np.zeros(800), bad])
+
+
+def test_one_sound_that_is_not_in_a_list(encoder):
+    with pytest.raises(ValueError, match="must be mono"):
+        encoder.embed(np.zeros(800))
+
+
+# Weights from elsewhere
+
+
+def ast(frames, **shape):
+    """A small AST with random weights, none of them at its initial 0 or 1."""
+    torch.manual_seed(0)
+    config = ASTConfig(**SHAPE, num_hidden_layers=2, max_length=frames, num_labels=3, **shape)
+    model = ASTForAudioClassification(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.1 * torch.randn_like(weight)
+    return model
+
+
+def hidden_mean(model, features):
+    """Mean of the first two tokens after the last layer norm."""
+    with torch.inference_mode():
+        return model.audio_spectrogram_transformer(features).last_hidden_state[:, :2].mean(dim=1).numpy()
+
+
+@pytest.fixture(scope="module")
+def hub_folder(tmp_path_factory):
+    """A model in the format of the hub, with statistics of its own, and the embeddings that it should give."""
+    folder = tmp_path_factory.mktemp("hub") / "model"
+    model = ast(96, hidden_size=32, num_attention_heads=2, intermediate_size=48)
+    extractor = ASTFeatureExtractor(max_length=96, mean=-5.0, std=3.5)
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    clips = sounds(SECOND, 5000)
+    features = extractor([np.pad(c, (0, SECOND - len(c))) for c in clips], sampling_rate=SECOND, return_tensors="pt")
+    return folder, clips, hidden_mean(model, features.input_values)
+
+
+def test_local_folder_in_hub_format(hub_folder, tmp_path):
+    """Embeds as transformers does, and so does its checkpoint."""
+    folder, clips, expected = hub_folder
+    encoder = AudioEncoder.create(str(folder), seconds=1.0)
+    assert (encoder.dim, encoder.training) == (32, False)
+    np.testing.assert_allclose(encoder.embed(clips), expected, atol=1e-4)
+    assert np.abs(expected[0] - expected[1]).max() > 0.01
+    loaded = AudioEncoder.load(encoder.save(tmp_path / "encoder.pt"))
+    np.testing.assert_allclose(loaded.embed(clips), expected, atol=1e-4)
+
+
+def test_local_folder_is_named_without_its_place(hub_folder):
+    """A checkpoint tells nobody where its author keeps files."""
+    assert AudioEncoder.create(str(hub_folder[0])).config.name == "model"
+
+
+def test_hub_model_that_cannot_be_had():
+    """Offline here: transformers says so."""
+    with pytest.raises(OSError, match="couldn't connect"):
+        AudioEncoder.create("someone/nothing")
+
+
+def published_weights(folder, model):
+    """Weights by the names of transformers 4, which transformers still writes to its own files."""
+    model.save_pretrained(folder)
+    return load_file(folder / "model.safetensors")
+
+
+LAYER = [f"{part}.{kind}" for part in (
+    "attention.attention.query", "attention.attention.key", "attention.attention.value", "attention.output.dense",
+    "intermediate.dense", "output.dense", "layernorm_before", "layernorm_after") for kind in ("weight", "bias")]  # fmt: skip
+
+
+def published(folder, model, frames, labels=None):
+    """A checkpoint in the form of the published ones; only a classifier has labels and a head."""
+    weights = published_weights(folder, model)
+    assert {f"{AST_PREFIX}encoder.layer.1.{name}" for name in LAYER} <= weights.keys()
+    state = {k: v for k, v in weights.items() if labels or not k.startswith("classifier.")}
+    custom = {
+        "run": {"project": "p", "name": "n", "wandb_id": "x", "local_logs_dir": "/logs"},
+        "git": {"remote_url": "u", "branch_name": "main", "commit_hash": "0"},
+        "dataset": {"use_small_dataset": False, "id2label": labels or {}},
+        "model": {"base": "AST", "type": "t", "pretrained": True, "sr": 16000, "num_mel_bins": 128, "max_num_mel_frames": frames,
+                  "instrument_group_source": None, "instrument_groups": ["Bass"]},
+        "training": {"batch_size": 48},
+        "validation": {},
+    }  # fmt: skip
+    return {"model_state_dict": state, "custom_config": custom}
+
+
+@pytest.mark.parametrize("labels", [None, {0: "Bass", 1: "Brass", 2: "Organ"}], ids=["contrastive", "classifier"])
+@pytest.mark.parametrize("frames", [1024, 160])
+def test_published_checkpoint(tmp_path, frames, labels):
+    """Its shape is read off its weights; it embeds 10 s as ASTForAudioClassification does, whose head is left away."""
+    model = ast(frames, hidden_size=128, num_attention_heads=2, intermediate_size=200)
+    torch.save(published(tmp_path / "model", model, frames, labels), tmp_path / "published.pt")
+    encoder = AudioEncoder.load(tmp_path / "published.pt")
+    clips = sounds(10 * SECOND, 3 * SECOND)
+    padded = [np.pad(c, (0, 10 * SECOND - len(c))) for c in clips]
+    features = ASTFeatureExtractor(max_length=frames)(padded, sampling_rate=SECOND, return_tensors="pt").input_values
+    assert (encoder.dim, encoder.training, encoder.config.seconds) == (128, False, 10.0)
+    np.testing.assert_allclose(encoder.embed(clips), hidden_mean(model, features), atol=1e-4)
+
+
+def test_our_ast_checkpoint_has_the_published_form(tmp_path):
+    """Prefix of ASTForAudioClassification, nested custom_config: others can read it."""
+    encoder = AudioEncoder.create("ast-tiny", seconds=1.0)
+    content = torch.load(encoder.save(tmp_path / "encoder.pt", step=7), weights_only=True)
+    assert content.keys() == {"model_state_dict", "custom_config"}
+    weights = published_weights(tmp_path / "model", ASTForAudioClassification(ASTConfig(**encoder.config.ast)))
+    assert content["model_state_dict"].keys() == {k for k in weights if not k.startswith("classifier.")}
+    custom = content["custom_config"]
+    assert custom["model"] == {"base": "AST", "sr": 16000, "num_mel_bins": 128, "max_num_mel_frames": 112}
+    assert (custom["cirlib"], custom["step"]) == (dataclasses.asdict(encoder.config), 7)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["encoder.pt", "model"]
+
+
+# Files that are no checkpoint
+
+
+def test_missing_checkpoint(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"^no checkpoint .*none\.pt: train one with notebooks/02_train.ipynb$"):
+        AudioEncoder.load(tmp_path / "none.pt")
+
+
+class Evil:
+    """Code that unpickling would run."""
+
+    def __reduce__(self):
+        return (open, ("ran", "w"))
+
+
+def _cnn(**changes):
+    """A checkpoint of a cnn whose configuration is not that of its weights."""
+    encoder = AudioEncoder(EncoderConfig(seconds=1.0, width=8, dim=16))
+    custom = {"model": {}, "cirlib": {**dataclasses.asdict(encoder.config), **changes}}
+    return {"model_state_dict": encoder.backbone.state_dict(), "custom_config": custom}
+
+
+FOREIGN = {
+    "a list": ([1, 2], "is no checkpoint of an encoder: it lacks model_state_dict"),
+    "a state dict alone": ({"weight": torch.zeros(2)}, "is no checkpoint of an encoder: it lacks model_state_dict"),
+    "no configuration": ({"model_state_dict": {}}, "lacks model_state_dict or custom_config"),
+    "no weights": ({"model_state_dict": [1], "custom_config": {}}, "does not fit an encoder"),
+    "no names": ({"model_state_dict": {1: torch.zeros(2)}, "custom_config": {}}, "does not fit an encoder"),
+    "configuration is text": ({"model_state_dict": {}, "custom_config": "none"}, "does not fit an encoder"),
+    "another model": ({"model_state_dict": {"conv.weight": torch.zeros(2)}, "custom_config": {"model": {}}}, "does not fit an encoder"),
+    "other weights": (_cnn(dim=32), "does not fit an encoder"),
+    "unknown option": (_cnn(colour="red"), "does not fit an encoder .*unknown EncoderConfig parameter 'colour'"),
+    "option of a wrong type": (_cnn(dim="16"), "does not fit an encoder .*EncoderConfig.dim must be int"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), FOREIGN.values(), ids=FOREIGN)
+def test_foreign_checkpoint(tmp_path, content, message):
+    """One sentence, on one line, that names the file."""
+    torch.save(content, tmp_path / "foreign.pt")
+    with pytest.raises(ValueError, match=rf"foreign\.pt .*{message}") as caught:
+        AudioEncoder.load(tmp_path / "foreign.pt")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_damaged_checkpoint(tmp_path):
+    """Cut short, empty, or no such file at all."""
+    whole = AudioEncoder(EncoderConfig(seconds=1.0, width=8, dim=16)).save(tmp_path / "whole.pt").read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"RIFF not a checkpoint"):
+        (tmp_path / "bad.pt").write_bytes(content)
+        with pytest.raises(ValueError, match=r"bad\.pt is damaged or no checkpoint of an encoder \(.*\)$"):
+            AudioEncoder.load(tmp_path / "bad.pt")
+
+
+@pytest.mark.parametrize("write", [pickle.dump, torch.save], ids=["pickle", "torch"])
+def test_code_is_never_run(tmp_path, monkeypatch, write):
+    """A pickle that would open a file is refused before it does."""
+    monkeypatch.chdir(tmp_path)
+    with open("evil.pt", "wb") as file:
+        write({"model_state_dict": Evil(), "custom_config": {}}, file)
+    with pytest.raises(ValueError, match="damaged or no checkpoint"):
+        AudioEncoder.load("evil.pt")
+    assert not (tmp_path / "ran").exists()

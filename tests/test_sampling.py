@@ -1,0 +1,237 @@
+"""Batches: nothing twice in one, the same ones from the same seed, parts of one global batch for several processes."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+from conftest import SPLIT_SIZES, TWINS, build_bank, instrument_tones, sound, tone
+
+from cirlib.families import MIXTURE_FAMILIES
+from cirlib.mixing import MixtureDataset
+from cirlib.sampling import MixtureSteps, PairSampler, PairSteps, mixture_batches
+
+ORIGINALS = SPLIT_SIZES["train"]  # training instruments of each family, twins not counted
+
+
+@pytest.fixture
+def original(tone_bank):
+    """{instrument: its original}"""
+    return {u: u.removesuffix("_no_fx") for u in tone_bank.instruments.index}
+
+
+def assert_equal_batches(a, b):
+    a, b = list(a), list(b)
+    assert len(a) == len(b) > 0
+    assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+# Mixtures
+
+
+@pytest.mark.parametrize("size", [2, 4, ORIGINALS])
+def test_no_instrument_twice_in_a_batch_of_mixtures(tone_bank, original, size):
+    """An instrument and its effects-off twin count as one."""
+    dataset, seen = MixtureDataset(tone_bank, size=300), set()
+    for batch in mixture_batches(dataset, size):
+        names = [original[uid] for i in batch for _, uid in dataset.plan(i)]
+        assert batch.shape == (size,)
+        assert len(names) == len(set(names)) == 3 * size
+        seen |= {uid for i in batch for _, uid in dataset.plan(i)}
+    assert len(seen) == 3 * (ORIGINALS + TWINS)
+
+
+@pytest.mark.parametrize(("size", "share"), [(1, 1), (3, 0.9)])
+def test_mixtures_wait_their_turn(tone_bank, size, share):
+    """No mixture comes twice in an epoch and few are left over at its end, though many have to wait."""
+    used = np.concatenate(list(mixture_batches(MixtureDataset(tone_bank, size=300), size)))
+    assert len(used) == len(set(used)) >= share * 300
+
+
+def test_processes_take_parts_of_the_same_mixture_batch(tone_bank):
+    """The rule holds for the global batch, whatever the number of processes."""
+    dataset = MixtureDataset(tone_bank, size=100)
+    parts = [list(mixture_batches(dataset, 2, rank, world=3)) for rank in range(3)]
+    for whole, *split in zip(mixture_batches(dataset, 6), *parts, strict=True):
+        assert all(len(part) == 2 for part in split)
+        assert sorted(np.concatenate(split)) == sorted(whole)
+
+
+@pytest.mark.parametrize(("voices", "world", "most"), [(3, 1, ORIGINALS), (3, 2, ORIGINALS // 2), (1, 1, 3 * ORIGINALS), (2, 1, 9)])
+def test_too_large_batch_of_mixtures(tone_bank, voices, world, most):
+    """One mixture more than the split has instruments for."""
+    dataset = MixtureDataset(tone_bank, size=2000, voices=voices)
+    assert len(next(mixture_batches(dataset, most, world=world))) == most
+    with pytest.raises(ValueError, match=f"^a batch of {(most + 1) * world} mixtures needs .* train has {most * world}"):
+        next(mixture_batches(dataset, most + 1, world=world))
+
+
+def test_too_large_batch_of_families_of_unequal_size(tmp_path):
+    """Two voices of families with 1, 1 and 5 instruments: 2 mixtures at most, as each needs one of the small ones."""
+    counts = zip(MIXTURE_FAMILIES, (1, 1, 5), strict=True)
+    sounds = [s for f, n in counts for i in range(n) for s in instrument_tones(f, f"{f}{i}", 0.5)]
+    dataset = MixtureDataset(build_bank(tmp_path / "bank", sounds), size=50, voices=2)
+    assert len(next(mixture_batches(dataset, 2))) == 2
+    with pytest.raises(ValueError, match="train has 2"):
+        next(mixture_batches(dataset, 3))
+
+
+@pytest.mark.parametrize(("size", "epoch"), [(0, 50), (4, 3)])
+def test_batch_of_no_mixture_or_longer_than_the_epoch(tone_bank, size, epoch):
+    """Neither would ever give a step to train on."""
+    with pytest.raises(ValueError, match=f"a batch needs 1 to {epoch} mixtures .* got {size}"):
+        next(mixture_batches(MixtureDataset(tone_bank, size=epoch), size))
+
+
+# Steps of mixtures
+
+
+def steps(bank, **options):
+    """16 clips: 8, 5 or 4 mixtures of 1, 2 or 3 instruments."""
+    return MixtureSteps(bank, clips=16, steps=20, size=40, curriculum=(0.25, 0.4), **options)
+
+
+def mixtures_of(batch):
+    """Seed and index of each mixture of a step: what it is made of."""
+    dataset, indices = batch
+    return [(dataset.seed, dataset.voices, int(i)) for i in indices]
+
+
+def test_curriculum(tone_bank):
+    """25% of the steps with one instrument per mixture, 40% with two, the rest with all; the number of clips stays."""
+    source = steps(tone_bank)
+    voices = [source.voices(k) for k in range(20)]
+    assert voices == [1] * 5 + [2] * 8 + [3] * 7
+    for k, v in enumerate(voices):
+        dataset, indices = source.batch(k)
+        assert (dataset.voices, len(indices)) == (v, 16 // (1 + v))
+        assert len(dataset[indices[0]].instruments) == v
+
+
+def test_without_curriculum_all_families_play(tone_bank):
+    assert {MixtureSteps(tone_bank, steps=9).voices(k) for k in (0, 4, 8, 100)} == {3}
+
+
+def test_mixture_step_does_not_depend_on_the_steps_before(tone_bank):
+    """Random access, as after a resume, gives what sequential access gives, across epochs too; every epoch has new mixtures."""
+    source, other = steps(tone_bank), steps(tone_bank)
+    sequence = [mixtures_of(source.batch(k)) for k in range(20)]
+    for k in [19, 3, 0, 12, 13, 4, 5, 17, 17]:
+        assert mixtures_of(other.batch(k)) == sequence[k]
+    everything = [m for batch in sequence for m in batch]
+    assert len(everything) == len(set(everything))
+    assert len({seed for seed, _, _ in everything}) >= 4  # 3 voices, more than one epoch
+
+
+def test_mixture_steps_depend_on_their_seed(tone_bank):
+    first, again, other = (mixtures_of(steps(tone_bank, seed=s).batch(0)) for s in (0, 0, 1))
+    assert first == again != other
+
+
+def test_processes_take_parts_of_the_same_mixture_step(tone_bank):
+    for k in (0, 15):
+        parts = [mixtures_of(steps(tone_bank, rank=r, world=2).batch(k)) for r in range(2)]
+        assert sorted(parts[0] + parts[1]) == sorted(mixtures_of(steps(tone_bank).batch(k)))
+
+
+@pytest.mark.parametrize("curriculum", [(0.5, 0.6), (-0.1,), (0.1, 0.1, 0.1)], ids=str)
+def test_bad_curriculum(tone_bank, curriculum):
+    with pytest.raises(ValueError, match="^curriculum must be at most 2 shares of the steps that sum to at most 1"):
+        MixtureSteps(tone_bank, curriculum=curriculum)
+
+
+# Pairs
+
+
+def columns(bank, batch):
+    """Instrument of both sounds of each pair, (pairs, 2), and family of each pair."""
+    notes = bank.notes.iloc[batch.ravel()]
+    assert set(notes.split) == {"train"}
+    return notes.instrument.to_numpy().reshape(batch.shape), notes.family.to_numpy().reshape(batch.shape)[:, 0]
+
+
+@pytest.mark.parametrize("hard_ratio", [0, 0.5, 1])
+def test_pairs_are_two_sounds_of_one_instrument(tone_bank, original, hard_ratio):
+    """Different ones; no instrument twice in a batch, a twin counting as its original."""
+    for batch in PairSampler(tone_bank, pairs=6, hard_ratio=hard_ratio).epoch(0):
+        names, _ = columns(tone_bank, batch)
+        assert batch.shape == (6, 2)
+        assert (names[:, 0] == names[:, 1]).all()
+        assert (batch[:, 0] != batch[:, 1]).all()
+        assert len({original[n] for n in names[:, 0]}) == 6
+
+
+@pytest.mark.parametrize(("hard_ratio", "hard"), [(0, 0), (0.5, 3), (0.67, 4), (1, 6)])
+def test_hard_ratio_is_exact(tone_bank, hard_ratio, hard):
+    """round(ratio * pairs) pairs come from one family, the others from the other families; the family varies."""
+    families = set()
+    for batch in PairSampler(tone_bank, pairs=6, hard_ratio=hard_ratio).epoch(0):
+        _, family = columns(tone_bank, batch)
+        assert len(set(family[:hard])) == min(1, hard)
+        assert hard == 0 or family[0] not in family[hard:]
+        families |= set(family[:1])
+    assert len(families) == 3
+
+
+def test_every_instrument_is_seen_about_as_often(tone_bank):
+    """Sounds that were drawn become unlikely: after one epoch nearly all were drawn, none often."""
+    rows = np.concatenate(list(PairSampler(tone_bank, pairs=6).epoch(0))).ravel()
+    counts = np.bincount(rows, minlength=len(tone_bank))[(tone_bank.notes.split == "train").to_numpy()]
+    assert set(tone_bank.notes.instrument[rows]) == set(tone_bank.instruments.query("split == 'train'").index)
+    assert (counts > 0).mean() > 0.75  # 0.63 if they were drawn regardless
+    assert counts.max() <= 4
+
+
+def test_an_epoch_draws_as_many_sounds_as_there_are(tone_bank):
+    sampler = PairSampler(tone_bank, pairs=5)
+    sounds = 3 * (ORIGINALS + TWINS) * 12
+    assert len(list(sampler.epoch(0))) == sampler.batches_per_epoch == sounds // 10
+
+
+def test_pairs_depend_on_seed_and_epoch_only(tone_bank):
+    first, again, other = (PairSampler(tone_bank, pairs=4, seed=s) for s in (0, 0, 1))
+    assert_equal_batches(first.epoch(1), again.epoch(1))
+    assert not np.array_equal(next(first.epoch(0)), next(first.epoch(1)))
+    assert not np.array_equal(next(first.epoch(0)), next(other.epoch(0)))
+
+
+def test_processes_take_parts_of_the_same_batch_of_pairs(tone_bank):
+    sampler = PairSampler(tone_bank, pairs=6)
+    parts = [list(sampler.epoch(0, rank, world=2)) for rank in range(2)]
+    for whole, first, second in islice(zip(sampler.epoch(0), *parts, strict=True), 10):
+        assert len(first) == len(second) == 3
+        assert sorted(map(tuple, [*first, *second])) == sorted(map(tuple, whole))
+
+
+def test_families_and_instruments_of_one_sound(tone_bank, tmp_path):
+    """Pairs may be limited to families; an instrument of a single sound has no pair."""
+    batch = next(PairSampler(tone_bank, pairs=4, families=["Bass"]).epoch(0))
+    assert set(columns(tone_bank, batch)[1]) == {"Bass"}
+    bank = build_bank(tmp_path / "bank", [sound("a", tone(60)), sound("a", tone(61)), sound("b", tone(60))])
+    assert set(next(PairSampler(bank, pairs=1).epoch(0)).ravel()) == {0, 1}
+    with pytest.raises(ValueError, match="2 pairs need as many training instruments with two sounds or more; there are 1"):
+        PairSampler(bank, pairs=2)
+
+
+def test_too_many_pairs(tone_bank):
+    """Twins are no instruments of their own."""
+    most = 3 * ORIGINALS
+    assert len(next(PairSampler(tone_bank, pairs=most).epoch(0))) == most
+    with pytest.raises(ValueError, match=f"^{most + 1} pairs need .*there are {most}$"):
+        PairSampler(tone_bank, pairs=most + 1)
+
+
+@pytest.mark.parametrize("hard_ratio", [-0.1, 1.1])
+def test_bad_hard_ratio(tone_bank, hard_ratio):
+    with pytest.raises(ValueError, match=f"hard_ratio must be between 0 and 1, got {hard_ratio}"):
+        PairSampler(tone_bank, pairs=2, hard_ratio=hard_ratio)
+
+
+def test_pair_step_does_not_depend_on_the_steps_before(tone_bank):
+    """Random access gives what sequential access gives, across epochs too."""
+    source, other = (PairSteps(PairSampler(tone_bank, pairs=12)) for _ in range(2))
+    sequence = [source.batch(k) for k in range(30)]
+    assert source.sampler.batches_per_epoch == 12
+    for k in [29, 3, 11, 12, 13, 0, 24, 24]:
+        np.testing.assert_array_equal(other.batch(k), sequence[k])
+    for epoch in range(2):
+        assert_equal_batches(sequence[12 * epoch : 12 * (epoch + 1)], source.sampler.epoch(epoch))
