@@ -5,12 +5,16 @@ SEEDS ?= 0
 PYTHON ?= $(or $(shell command -v python3.12),$(shell command -v python3.11),python3)
 HOME_DIR := $(or $(CIRLIB_HOME),.)
 
+ifeq ($(wildcard params/$(PRESET)/data.yaml),)
+$(error unknown PRESET '$(PRESET)'; there are: $(notdir $(patsubst %/data.yaml,%,$(wildcard params/*/data.yaml))))
+endif
+
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PARAMS := params/$(PRESET)
 RUNS := $(HOME_DIR)/runs/$(PRESET)
-FIGURES := figures/$(PRESET)
+FIGURES := $(HOME_DIR)/figures/$(PRESET)
 BANK := $(HOME_DIR)/data/$(PRESET)/bank.json
 ROWS := $(filter-out data,$(basename $(notdir $(wildcard $(PARAMS)/*.yaml))))
 TRAINED := $(foreach row,$(ROWS),$(foreach seed,$(SEEDS),$(RUNS)/$(row)/seed$(seed)/train.json))
@@ -25,9 +29,10 @@ export PYTHONUNBUFFERED := 1
 .PHONY: reproduce test lint lab bank figures readme clean distclean help setup
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 
-reproduce: $(FIGURES)/table_mixture.json $(FIGURES)/data.png ## set up, render, train, evaluate, write figures/PRESET
-	@$(if $(filter demo,$(PRESET)),$(PY) -m cirlib.report demo,true)
+reproduce: $(BANK) $(FIGURES)/table_mixture.json ## set up, render, train, evaluate, write figures/PRESET
+	@$(if $(CIRLIB_HOME),true,$(if $(filter demo,$(PRESET)),$(PY) -m cirlib.report demo,true))
 	@cat $(FIGURES)/table_mixture.md $(FIGURES)/table_single.md
 
 test: $(READY) ## set up, run the tests
@@ -58,7 +63,6 @@ setup: $(READY) ## the Python environment in .venv
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
 	  { echo "Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1): make PYTHON=/path/to/python3.12"; exit 1; }
-	@test -f $(PARAMS)/data.yaml || { echo "unknown PRESET $(PRESET); there are: $(notdir $(wildcard params/*))"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
@@ -69,9 +73,6 @@ $(BANK): $(PARAMS)/data.yaml notebooks/01_data.ipynb | $(READY)
 	@echo "sounds of $(PRESET) (01_data)"
 	@$(NOTEBOOK) 01_data.ipynb $(OUT)/01_data.ipynb -f ../$(PARAMS)/data.yaml
 	@touch $@
-
-$(FIGURES)/data.png: $(BANK)
-	@test -f $@ && touch $@ || { rm -f $(BANK) && $(MAKE) --no-print-directory $(BANK); }
 
 define row_rules
 $(RUNS)/$(1)/seed$(2)/train.json: $(PARAMS)/$(1).yaml $(BANK) notebooks/02_train.ipynb

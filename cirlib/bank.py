@@ -121,9 +121,7 @@ class NoteBank:
 def _read(path: Path) -> tuple[dict, pa.Table]:
     """bank.json and notes of one bank, checked for what can be checked without reading the audio."""
     if not (path / "bank.json").is_file():
-        raise FileNotFoundError(
-            f"no note bank at {path}: make it with notebooks/01_data.ipynb (`make bank PRESET=demo` for the demo)"
-        )
+        raise FileNotFoundError(f"no note bank at {path}: make it with notebooks/01_data.ipynb (`make bank PRESET=demo` for the demo)")
     repair = f"delete {path} and build it again with notebooks/01_data.ipynb"
     try:
         info = json.loads((path / "bank.json").read_text())

@@ -1,11 +1,13 @@
 """A small convolutional encoder that learns fast on a CPU: dense 3x3 convolutions that halve time and frequency."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
 
 class ConvNet(nn.Module):
-    """(B, frames, 128) log-mel -> (B, dim). Pools each channel by its mean and its maximum over time, then over bands."""
+    """(B, frames, 128) log-mel -> (B, dim): four strided convolutions, mean and maximum over time, a linear layer."""
 
     def __init__(self, width: int = 32, dim: int = 256):
         super().__init__()
@@ -14,10 +16,10 @@ class ConvNet(nn.Module):
         self.stages = nn.Sequential(
             *(
                 nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
-                for a, b in zip(widths, widths[1:], strict=False)
+                for a, b in pairwise(widths)
             )
         )
-        self.head = nn.Sequential(nn.Linear(2 * widths[-1] * 8, dim), nn.ReLU(), nn.Linear(dim, dim))
+        self.head = nn.Linear(2 * widths[-1] * 8, dim)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         x = self.stages(self.stem(features[:, None]))  # (B, C, frames / 32, 8)

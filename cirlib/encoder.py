@@ -80,7 +80,8 @@ class AudioEncoder(nn.Module):
             extractor = ASTFeatureExtractor.from_pretrained(name)
         except OSError:  # weights without a preprocessor_config.json: AudioSet's defaults
             extractor = ASTFeatureExtractor()
-        shape = {k: v for k, v in backbone.config.to_dict().items() if k in _ast_shape("ast-tiny", 16)}
+        kept = {*_ast_shape("ast-tiny", 16), "hidden_act", "layer_norm_eps", "qkv_bias"}
+        shape = {k: v for k, v in backbone.config.to_dict().items() if k in kept}
         label = name if "/" in name and not Path(name).exists() else Path(name).name
         encoder = cls(EncoderConfig(name=label, seconds=seconds, mean=extractor.mean, std=extractor.std, ast=shape))
         encoder.backbone.load_state_dict(backbone.state_dict())
@@ -132,7 +133,12 @@ class AudioEncoder(nn.Module):
         """Write a checkpoint atomically, in the form of the published ones; `extra` is plain data kept in custom_config."""
         prefix = "" if self.config.name == "cnn" else AST_PREFIX
         state = {prefix + _published_name(k): v.detach().cpu() for k, v in self.backbone.state_dict().items()}
-        model = {"base": "CNN" if self.config.name == "cnn" else "AST", "sr": RATE, "num_mel_bins": BANDS, "max_num_mel_frames": self.frontend.frames}
+        model = {
+            "base": "CNN" if self.config.name == "cnn" else "AST",
+            "sr": RATE,
+            "num_mel_bins": BANDS,
+            "max_num_mel_frames": self.frontend.frames,
+        }
         custom = {"model": model, "cirlib": dataclasses.asdict(self.config), **extra}
         return write_atomic(path, lambda part: torch.save({"model_state_dict": state, "custom_config": custom}, part))
 

@@ -105,7 +105,7 @@ def _all_tracks(stems, mixtures, temperature):
     m, s, dim = stems.shape
     tracks = torch.cat([stems.reshape(m * s, dim), mixtures])
     own = torch.arange(m, device=stems.device).repeat_interleave(s)
-    pairs = torch.zeros(len(tracks), len(tracks), device=stems.device)
+    pairs = tracks.new_zeros(len(tracks), len(tracks))
     pairs[torch.arange(m * s), m * s + own] = 1
     return _similarities(tracks, tracks, temperature), torch.maximum(pairs, pairs.T), own
 

@@ -1,4 +1,4 @@
-"""Where things are. Nothing depends on the working directory; CIRLIB_HOME moves data, runs and search indexes."""
+"""Where things are. Nothing depends on the working directory; CIRLIB_HOME moves all that is made: data, runs, indexes, figures."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ DATA = HOME / "data"
 RUNS = HOME / "runs"
 LIB = HOME / "lib"
 PARAMS = ROOT / "params"
-FIGURES = ROOT / "figures"
+FIGURES = HOME / "figures"
 
 
 def run_folder(preset: str, experiment: str, seed: int) -> Path:
@@ -18,9 +18,6 @@ def run_folder(preset: str, experiment: str, seed: int) -> Path:
 
 
 def short(path: Path) -> str:
-    """A path as results show it: relative to the home folder of the project where it lies inside it."""
-    path = Path(path).resolve()
-    for base in (HOME, ROOT):
-        if path.is_relative_to(base):
-            return str(path.relative_to(base))
-    return path.name
+    """A path as results show it: relative to the project's home where it lies inside it, else as it was given."""
+    full = Path(path).resolve()
+    return str(full.relative_to(HOME)) if full.is_relative_to(HOME) else str(path)

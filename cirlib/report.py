@@ -16,10 +16,12 @@ from .paths import FIGURES, ROOT, RUNS
 # top-1 and top-5 in percent (paper, tables 1 and 2); rows that the paper does not have are absent
 PUBLISHED = {
     "mixture": {"triplet": (64.8, 85.0), "triplet-full": (84.2, 96.4), "infonce": (75.0, 94.2)},
-    "single": {"triplet": (79.0, 91.2), "infonce": (80.4, 93.1)},
+    "single": {"single-triplet": (79.0, 91.2), "single-infonce": (80.4, 93.1)},
 }
 LABELS = {
     "untrained": "untrained encoder",
+    "single-triplet": "triplet, trained on single sounds",
+    "single-infonce": "InfoNCE, trained on single sounds",
     "triplet": "triplet",
     "triplet-full": "full triplet",
     "infonce": "InfoNCE",
@@ -69,7 +71,14 @@ def _interval(values: list[float], intervals: list[list[float]]) -> tuple[float,
 def slices(runs: list[dict], task: str) -> pd.DataFrame:
     """Accuracy by family and by source of every experiment, in percent, mean over seeds."""
     rows = [
-        {"experiment": r["experiment"], "seed": r["seed"], "slice": kind, "value": value, **{k: 100 * s[k] for k in ("top1", "top5")}, "queries": s["queries"]}
+        {
+            "experiment": r["experiment"],
+            "seed": r["seed"],
+            "slice": kind,
+            "value": value,
+            **{k: 100 * s[k] for k in ("top1", "top5")},
+            "queries": s["queries"],
+        }
         for r in runs
         for kind in ("family", "source")
         for value, s in r[task][f"by_{kind}"].items()
@@ -81,8 +90,9 @@ def slices(runs: list[dict], task: str) -> pd.DataFrame:
 def markdown(frame: pd.DataFrame, task: str) -> str:
     """The table as people read it."""
     gallery = "the gallery of its family" if task == "mixture" else "the whole gallery"
+    title = "three-instrument mixtures" if task == "mixture" else "single instruments"
     head = [
-        f"| {'three-instrument mixtures' if task == 'mixture' else 'single instruments'} | distance | top-1 | top-5 | median rank | paper, top-1 / top-5 |",
+        f"| {title} | distance | top-1 | top-5 | median rank | paper, top-1 / top-5 |",
         "|---|---|---|---|---|---|",
     ]
     chance_ = f"| chance in {gallery} | | {frame.top1_chance[0]:.1f} | {frame.top5_chance[0]:.1f} | | |"
@@ -119,7 +129,7 @@ def write_tables(preset: str, folder: Path | None = None) -> dict[str, pd.DataFr
 
 def readme_block(preset: str) -> str:
     """Results as the README shows them, from the tables in figures/<preset>."""
-    parts = [(FIGURES / preset / f"table_{task}.md").read_text() for task in ("mixture", "single")]
+    parts = [(ROOT / "figures" / preset / f"table_{task}.md").read_text() for task in ("mixture", "single")]
     return "\n".join(parts)
 
 

@@ -143,12 +143,17 @@ class MixtureSteps:
         epoch = 0
         while True:
             seed = int(np.random.default_rng([self.seed, epoch, voices]).integers(2**31))
-            dataset = MixtureDataset(
-                self.bank, self.families, "train", self.size, seed, voices=voices, **self.options
-            )
+            dataset = MixtureDataset(self.bank, self.families, "train", self.size, seed, voices=voices, **self.options)
             size = self.clips // ((1 + voices) * self.world)
+            count = 0
             for indices in mixture_batches(dataset, size, self.rank, self.world):
+                count += 1
                 yield dataset, indices
+            if not count:
+                raise ValueError(
+                    f"{self.size} mixtures give no batch of {size * self.world} without a repeated instrument: "
+                    "use fewer clips or a longer epoch"
+                )
             epoch += 1
 
 

@@ -43,6 +43,4 @@ def _secrets() -> tuple[str | None, str]:
         values = yaml.safe_load(path.read_text())["wandb"]
         return values.get("team"), values["api_key"]
     except (OSError, KeyError, TypeError, yaml.YAMLError):
-        raise ValueError(
-            "wandb=online needs secrets.yaml at the root of the repository, with\nwandb: {api_key: ..., team: ...}"
-        ) from None
+        raise ValueError("wandb=online needs secrets.yaml at the root of the repository, with\nwandb: {api_key: ..., team: ...}") from None

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import ctypes
 import dataclasses
-import hashlib
 import json
 import math
 import os
@@ -21,71 +20,12 @@ import torch
 
 from . import evaluate, losses, provenance, tracking
 from .bank import NoteBank
-from .config import choose, from_dict, read_params, to_dict
+from .config import from_dict, read_params, to_dict
 from .encoder import AudioEncoder
-from .families import MIXTURE_FAMILIES
+from .experiment import TrainConfig, learning_rate
 from .files import write_atomic, write_json
-from .mixing import PROTOCOLS, clip
-from .paths import run_folder
+from .mixing import clip
 from .sampling import MixtureSteps, PairSampler, PairSteps
-
-TASKS = ("mixture", "single")
-
-
-@dataclass
-class TrainConfig:
-    """One training run. Defaults train a small encoder on the demo bank in minutes on a CPU."""
-
-    preset: str = "demo"  # folder of runs and params
-    experiment: str = ""  # name of the row; "" takes the loss
-    seed: int = 0
-    bank: tuple[str, ...] = ("data/demo",)  # note banks; relative to the project's home
-    task: str = "mixture"  # or single
-    families: tuple[str, ...] = MIXTURE_FAMILIES
-    protocol: str = "strict"  # or paper: keeps what the reference does
-    loss: str = "multi-infonce"  # of losses.MIXTURE_LOSSES, or of losses.PAIR_LOSSES for single
-    temperature: float = losses.TEMPERATURE  # of the InfoNCE losses
-    encoder: str = "cnn"  # preset, hub id or local folder
-    seconds: float = 4.0  # length of every clip
-    steps: int = 400
-    clips: int = 64  # sounds per batch; a mixture of three instruments counts four
-    curriculum: tuple[float, ...] = ()  # shares of the steps with 1, 2, ... instruments per mixture
-    hard_ratio: float = 0.5  # single: share of pairs from one family
-    epoch_size: int = 40000  # mixtures drawn before every instrument must come again
-    start_lr: float = 1e-3
-    end_lr: float = 1e-5
-    warmup: float = 0.01  # share of the steps
-    valid_every: int = 100  # steps
-    valid_size: int = 300  # mixtures or sounds
-    log_every: int = 10  # steps
-    wandb: str = "off"  # online (needs secrets.yaml) or offline
-
-    def __post_init__(self):
-        self.experiment = self.experiment or self.loss
-        choose("task", self.task, TASKS)
-        choose("protocol", self.protocol, PROTOCOLS)
-        choose("wandb mode", self.wandb, tracking.MODES)
-        table = losses.MIXTURE_LOSSES if self.task == "mixture" else losses.PAIR_LOSSES
-        choose(f"{self.task} loss", self.loss, table)
-        for name in ("steps", "clips", "valid_every", "log_every", "seconds", "start_lr", "end_lr", "temperature"):
-            if getattr(self, name) < (0 if name == "steps" else 1e-12):
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-
-    @property
-    def folder(self) -> Path:
-        """runs/<preset>/<experiment>/seed<k>"""
-        return run_folder(self.preset, self.experiment, self.seed)
-
-    @property
-    def key(self) -> str:
-        """Digest of all that changes the result: a run folder with another key is not this run."""
-        values = {k: v for k, v in to_dict(self).items() if k not in ("preset", "experiment", "wandb", "log_every")}
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
-
-    @property
-    def metric(self) -> str:
-        """The distance that the loss trains: l2 for triplets, cosine for InfoNCE."""
-        return "l2" if "triplet" in self.loss else "cosine"
 
 
 @dataclass
@@ -108,14 +48,6 @@ class Run:
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the last good state is kept."""
-
-
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up from end_lr over a share of the steps, then exponential decay start_lr -> end_lr (paper section 3)."""
-    warm = max(1, round(config.warmup * config.steps))
-    if step < warm:
-        return config.end_lr + (config.start_lr - config.end_lr) * step / warm
-    return config.start_lr * (config.end_lr / config.start_lr) ** ((step - warm) / max(1, config.steps - warm))
 
 
 def fit(config: TrainConfig, progress: bool = True) -> Run:
@@ -229,10 +161,10 @@ class _Trainer:
 
     def _load(self, step: int) -> dict[str, torch.Tensor]:
         """Batch of a step: mixtures (M, T), stems (M, S, T), families (M, S); or pairs (2, N, T)."""
-        batch = self.source.batch(step)
-        if self.config.task == "single":
-            samples = round(self.config.seconds * self.bank.sample_rate)
-            sounds = [[clip(self.bank, row, samples, self.config.protocol) for row in side] for side in batch.T]
+        config, batch = self.config, self.source.batch(step)
+        if config.task == "single":
+            samples = round(config.seconds * self.bank.sample_rate)
+            sounds = [[clip(self.bank, row, samples, config.protocol) for row in side] for side in batch.T]
             return {"pairs": torch.from_numpy(np.array(sounds))}
         dataset, indices = batch
         items = [dataset[i] for i in indices]
@@ -263,8 +195,7 @@ class _Trainer:
         """Every sound of the batch in one forward pass, then the loss in float32."""
         config = self.config
         if config.task == "single":
-            pairs = batch["pairs"]
-            vectors = self.encoder(pairs.flatten(0, 1)).float()  # (2N, D)
+            vectors = self.encoder(batch["pairs"].flatten(0, 1)).float()  # (2N, D)
             return losses.pair_loss(config.loss, *vectors.chunk(2), temperature=config.temperature)
         m, s, samples = batch["stems"].shape
         vectors = self.encoder(torch.cat([batch["stems"].reshape(m * s, samples), batch["mixtures"]])).float()

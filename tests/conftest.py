@@ -56,14 +56,12 @@ def build_bank(path, sounds: list[Sound]) -> NoteBank:
 def instrument_tones(family: str, uid: str, level: float, **columns) -> list[Sound]:
     """One instrument with all 12 pitch classes."""
     low, seconds = TONES[family]
-    return [
-        sound(uid, tone(p, seconds, level), family=family, pitch=float(p), **columns) for p in range(low, low + 12)
-    ]
+    return [sound(uid, tone(p, seconds, level), family=family, pitch=float(p), **columns) for p in range(low, low + 12)]
 
 
 @pytest.fixture(scope="session")
 def tone_bank(tmp_path_factory) -> NoteBank:
-    """Tones of several instruments per mixture family and split; the first TWINS of each training family have a twin."""
+    """Tones of several instruments per mixture family and split; the first TWINS training ones of a family have a twin."""
     sounds = []
     for family in MIXTURE_FAMILIES:
         for split, count in SPLIT_SIZES.items():

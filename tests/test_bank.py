@@ -37,10 +37,10 @@ def damage(path, **changes):
 
 def test_audio_comes_back_with_its_level(bank):
     """Within half a step of 16 bits of its own peak, whether quiet or above full scale."""
-    for i, (expected, level) in enumerate([(tone(60, 0.1, 0.5), 0.5), (tone(72, 0.05, 0.001), 0.001), (tone(48, 0.2, 3.0), 3.0)]):
+    for i, (pitch, seconds, level) in enumerate([(60, 0.1, 0.5), (72, 0.05, 0.001), (48, 0.2, 3.0)]):
         got = bank.audio(i)
         assert got.dtype == np.float32
-        np.testing.assert_allclose(got, expected, atol=level * 0.51 / 32767)
+        np.testing.assert_allclose(got, tone(pitch, seconds, level), atol=level * 0.51 / 32767)
     np.testing.assert_array_equal(bank.audio(2, limit=100), bank.audio(2)[:100])
     np.testing.assert_array_equal(bank.audio(1, limit=10**6), bank.audio(1))
     assert list(bank.lengths) == [1600, 800, 3200]
@@ -51,7 +51,8 @@ def test_rows_come_back(bank):
     assert list(bank.notes.columns) == SCHEMA.names
     first, last = bank.notes.iloc[0], bank.notes.iloc[2]
     assert (first.instrument, first.family, first.source, first.split) == ("a", "Bass", "tones", "train")
-    assert (list(first.tags), list(first.fx), first.hold_s, first.pitch, first.velocity) == (["bass", "synthetic"], ["chorus"], 0.25, 60, 64)
+    assert (list(first.tags), list(first.fx)) == (["bass", "synthetic"], ["chorus"])
+    assert (first.hold_s, first.pitch, first.velocity) == (0.25, 60, 64)
     assert pd.isna(first.augments)
     assert last.augments == "a"
     assert np.isnan([last.pitch, last.velocity, bank.pitches[2]]).all()
@@ -71,10 +72,10 @@ def test_silence_is_kept(tmp_path):
     assert not build_bank(tmp_path / "bank", [sound("a", np.zeros(100))]).audio(0).any()
 
 
-@pytest.mark.parametrize("audio", [np.zeros(0), np.zeros((2, 100)), np.array([0, np.nan]), np.array([np.inf, 0])], ids=str)
+@pytest.mark.parametrize("audio", [[], [[0.0, 0.1], [0.0, 0.1]], [0, np.nan], [np.inf, 0]], ids=str)
 def test_unusable_audio_is_refused(audio):
     with pytest.raises(ValueError, match="a sound of a is empty, not mono or not finite"):
-        encode(sound("a", audio))
+        encode(sound("a", np.array(audio)))
 
 
 def test_unknown_split_is_refused():
@@ -94,12 +95,12 @@ def reference(tmp_path, notes):
 @pytest.mark.parametrize(
     ("notes", "expected"),
     [
-        ([(40, 100), (50, 100), (90, 100)], (50, 100)),  # the median, not the mean
+        ([(40, 100), (45, 100), (50, 100), (60, 100), (120, 100)], (50, 100)),  # the median, not the mean
         ([(40, 100), (50, 60), (50, 90), (50, 127), (60, 100)], (50, 90)),  # then velocity nearest to 100
         ([(50, 127), (50, 73)], (50, 127)),  # 27 off either way: the first
         ([(40, 60), (41, 127), (50, 60), (51, 60)], (41, 127)),  # even number: nearest to the mean of the middle two
         ([(40, 100), (None, None), (50, 60), (60, 100)], (50, 60)),  # stems of several notes are no reference note
-        ([(40, 60), (None, None), (None, None)], (40, 60)),
+        ([(40, 60), (None, None), (60, 60)], (40, 60)),
         ([(None, None), (None, None)], (None, None)),  # unless there is nothing else
     ],
 )
@@ -168,13 +169,13 @@ def test_checksums(bank):
 
 
 def test_missing_bank(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no note bank at .*nowhere: make it with notebooks/01_data.ipynb"):
+    with pytest.raises(FileNotFoundError, match=r"no note bank at .*nowhere: make it with notebooks/01_data.ipynb"):
         NoteBank.open(tmp_path / "nowhere")
 
 
 def test_bank_of_a_future_format(bank):
     damage(bank.paths[0], format=FORMAT + 1)
-    with pytest.raises(ValueError, match=rf"has format {FORMAT + 1}, this version reads format {FORMAT}: delete .* and build it"):
+    with pytest.raises(ValueError, match=rf"has format {FORMAT + 1}, this version reads format {FORMAT}: delete .* and b"):
         NoteBank.open(bank.paths[0])
 
 
@@ -222,14 +223,16 @@ def _other_columns(path):
     pq.write_table(pa.table({"x": [1, 2, 3]}), path / "notes.parquet")
 
 
-@pytest.mark.parametrize(
-    "harm",
-    [_no_json, _no_object, _no_format, _no_counts, _no_rate, _no_audio, _short_audio, _no_notes, _broken_notes, _fewer_notes, _other_columns],
-)  # fmt: skip
+HARM = [_no_json, _no_object, _no_format, _no_counts, _no_rate, _no_audio, _short_audio]
+HARM += [_no_notes, _broken_notes, _fewer_notes, _other_columns]
+
+
+@pytest.mark.parametrize("harm", HARM)
 def test_damaged_bank(bank, harm):
     """One sentence that names the bank and what to do."""
     harm(bank.paths[0])
-    with pytest.raises(ValueError, match=r"is damaged \(.*: delete .* and build it again with notebooks/01_data.ipynb$") as caught:
+    repair = r"delete .* and build it again with notebooks/01_data\.ipynb"
+    with pytest.raises(ValueError, match=rf"is damaged \(.*\): {repair}$") as caught:
         NoteBank.open(bank.paths[0])
     assert str(bank.paths[0]) in str(caught.value)
 
@@ -237,12 +240,12 @@ def test_damaged_bank(bank, harm):
 # Building
 
 
-MADE = []
+made = []  # keys of the jobs that were made
 
 
 def make_counted(key, sounds, stop=False, fail=False):
     """A job that may be interrupted or fail."""
-    MADE.append(key)
+    made.append(key)
     if stop:
         raise KeyboardInterrupt
     if fail:
@@ -273,9 +276,9 @@ def test_an_interrupted_build_resumes(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         builder.run(jobs(c={"stop": True}), make_counted, n_jobs=1)
     assert not (tmp_path / "bank").exists()
-    MADE.clear()
+    made.clear()
     build(tmp_path / "bank")
-    assert MADE == ["c", "d"]
+    assert made == ["c", "d"]
     assert contents(tmp_path / "bank") == contents(tmp_path / "clean")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bank", "clean"]  # no working folder is left
 
@@ -284,26 +287,26 @@ def test_a_shard_that_was_not_finished_is_made_again(tmp_path):
     """What a killed process leaves beside its place is no shard."""
     builder = BankBuilder(tmp_path / "bank", {"seed": 0})
     (builder.work / ".a.npz.123.part").write_bytes(b"half")
-    MADE.clear()
+    made.clear()
     bank = build(tmp_path / "bank")
-    assert MADE == list("abcd")
+    assert made == list("abcd")
     assert contents(bank.paths[0]).keys() == {"bank.json", "notes.parquet", "audio.i16"}
 
 
 def test_another_specification_starts_anew(tmp_path):
     BankBuilder(tmp_path / "bank", {"seed": 0}).run(jobs(), make_counted, n_jobs=1)
-    MADE.clear()
+    made.clear()
     BankBuilder(tmp_path / "bank", {"seed": 1}).run(jobs(), make_counted, n_jobs=1)
-    assert MADE == list("abcd")
+    assert made == list("abcd")
 
 
 def test_damaged_specification_starts_anew(tmp_path):
     builder = BankBuilder(tmp_path / "bank", {"seed": 0})
     builder.run(jobs(), make_counted, n_jobs=1)
     (builder.work / "spec.json").write_text("{")
-    MADE.clear()
+    made.clear()
     BankBuilder(tmp_path / "bank", {"seed": 0}).run(jobs(), make_counted, n_jobs=1)
-    assert MADE == list("abcd")
+    assert made == list("abcd")
 
 
 def test_a_failing_job_costs_only_itself(tmp_path):

@@ -43,7 +43,7 @@ def test_plain_values_and_back():
 
 
 def test_unknown_key_names_the_nearest_valid_one():
-    with pytest.raises(ValueError, match=r"unknown Config parameter 'step' \(did you mean 'steps'\?\); valid: steps, rate, name"):
+    with pytest.raises(ValueError, match=r"unknown Config parameter 'step' \(did you mean 'steps'\?\); valid: steps, rate"):
         from_dict(Config, {"step": 3})
 
 

@@ -77,7 +77,7 @@ def test_gradients_reach_every_weight(name):
 
 
 def test_unknown_preset_names_the_valid_ones():
-    with pytest.raises(ValueError, match=r"unknown encoder 'ast-tinny' \(did you mean 'ast-tiny'\?\); valid: cnn, ast-base, .* local folder"):
+    with pytest.raises(ValueError, match=r"'ast-tinny' \(did you mean 'ast-tiny'\?\); valid: cnn, .* local folder$"):
         AudioEncoder.create("ast-tinny")
 
 
@@ -102,9 +102,9 @@ def test_embed_a_list_or_an_array(encoder):
 
 def test_shorter_sounds_are_padded_with_zeros(encoder):
     short = sounds(300, 5000)
-    padded = np.stack([np.pad(s, (0, SECOND - len(s))) for s in short])
-    np.testing.assert_allclose(encoder.embed(short), encoder.embed(padded), atol=1e-6)
-    np.testing.assert_allclose(encoder.embed([s.astype(float).tolist() for s in short]), encoder.embed(short), atol=1e-6)
+    expected = encoder.embed(np.stack([np.pad(s, (0, SECOND - len(s))) for s in short]))
+    np.testing.assert_allclose(encoder.embed(short), expected, atol=1e-6)
+    np.testing.assert_allclose(encoder.embed([s.astype(float).tolist() for s in short]), expected, atol=1e-6)
 
 
 def test_longer_sounds_are_averaged_over_windows_by_duration(encoder):
@@ -210,22 +210,23 @@ def published_weights(folder, model):
     return load_file(folder / "model.safetensors")
 
 
-LAYER = [f"{part}.{kind}" for part in (
+LAYER = (
     "attention.attention.query", "attention.attention.key", "attention.attention.value", "attention.output.dense",
-    "intermediate.dense", "output.dense", "layernorm_before", "layernorm_after") for kind in ("weight", "bias")]  # fmt: skip
+    "intermediate.dense", "output.dense", "layernorm_before", "layernorm_after",
+)  # fmt: skip
 
 
 def published(folder, model, frames, labels=None):
     """A checkpoint in the form of the published ones; only a classifier has labels and a head."""
     weights = published_weights(folder, model)
-    assert {f"{AST_PREFIX}encoder.layer.1.{name}" for name in LAYER} <= weights.keys()
+    assert {f"{AST_PREFIX}encoder.layer.1.{name}.bias" for name in LAYER} <= weights.keys()
     state = {k: v for k, v in weights.items() if labels or not k.startswith("classifier.")}
     custom = {
         "run": {"project": "p", "name": "n", "wandb_id": "x", "local_logs_dir": "/logs"},
         "git": {"remote_url": "u", "branch_name": "main", "commit_hash": "0"},
         "dataset": {"use_small_dataset": False, "id2label": labels or {}},
-        "model": {"base": "AST", "type": "t", "pretrained": True, "sr": 16000, "num_mel_bins": 128, "max_num_mel_frames": frames,
-                  "instrument_group_source": None, "instrument_groups": ["Bass"]},
+        "model": {"base": "AST", "type": "t", "pretrained": True, "sr": 16000, "num_mel_bins": 128,
+                  "max_num_mel_frames": frames, "instrument_group_source": None, "instrument_groups": ["Bass"]},
         "training": {"batch_size": 48},
         "validation": {},
     }  # fmt: skip
@@ -288,7 +289,7 @@ FOREIGN = {
     "no weights": ({"model_state_dict": [1], "custom_config": {}}, "does not fit an encoder"),
     "no names": ({"model_state_dict": {1: torch.zeros(2)}, "custom_config": {}}, "does not fit an encoder"),
     "configuration is text": ({"model_state_dict": {}, "custom_config": "none"}, "does not fit an encoder"),
-    "another model": ({"model_state_dict": {"conv.weight": torch.zeros(2)}, "custom_config": {"model": {}}}, "does not fit an encoder"),
+    "another model": ({"model_state_dict": {"a": torch.zeros(2)}, "custom_config": {"model": {}}}, "does not fit an encoder"),
     "other weights": (_cnn(dim=32), "does not fit an encoder"),
     "unknown option": (_cnn(colour="red"), "does not fit an encoder .*unknown EncoderConfig parameter 'colour'"),
     "option of a wrong type": (_cnn(dim="16"), "does not fit an encoder .*EncoderConfig.dim must be int"),
@@ -314,6 +315,7 @@ def test_damaged_checkpoint(tmp_path):
             AudioEncoder.load(tmp_path / "bad.pt")
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("write", [pickle.dump, torch.save], ids=["pickle", "torch"])
 def test_code_is_never_run(tmp_path, monkeypatch, write):
     """A pickle that would open a file is refused before it does."""

@@ -1,16 +1,16 @@
-"""Mixtures obey the rules they are made by; measured on tones whose pitch, level and onset are known."""
+"""Mixtures sound as their rules say; measured on tones whose pitch, level and onset are known."""
 
 from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from conftest import RATE, SPLIT_SIZES, TONES, TWINS, build_bank, hz, instrument_tones, sound, tone
+from conftest import RATE, SPLIT_SIZES, TONES, build_bank, hz, sound, tone
 
 from cirlib import mixing
-from cirlib.families import MIXTURE_FAMILIES
+from cirlib.families import MIXTURE_FAMILIES, family
 from cirlib.midi import pitch_probabilities
-from cirlib.mixing import SCALES, MixtureDataset, clip, fade_out, rhythm, shift, slots
+from cirlib.mixing import SCALES, MixtureDataset, fade_out, rhythm, shift, slots
 
 PERCUSSION, BASS, LEAD = range(3)
 RHYTHMS = {  # quarters: probability
@@ -67,14 +67,14 @@ def played(tone_bank):
 def flat_bank(tmp_path_factory):
     """Constant sounds: a track is its envelope. Bass is longer than any slot, the others are shorter than any."""
     sounds = []
-    for family, seconds in zip(MIXTURE_FAMILIES, (0.05, 3.0, 0.05), strict=True):
+    for name, seconds in zip(MIXTURE_FAMILIES, (0.05, 3.0, 0.05), strict=True):
         audio = np.full(round(seconds * RATE), 0.5)
-        sounds += [sound(f"flat/{family}", audio, family=family, pitch=float(p)) for p in range(48, 60)]
+        sounds += [sound(f"flat/{name}", audio, family=name, pitch=float(p)) for p in range(48, 60)]
     return build_bank(tmp_path_factory.mktemp("flat") / "bank", sounds)
 
 
 def tones_of(p: Played, track: int):
-    """(slot, pitch or None for a rest) of the slots of a track, measured; the last slot is left out, it may be too short."""
+    """(slot, measured pitch or None for a rest) of a track; without the last slot, which may be too short."""
     low, seconds = TONES[MIXTURE_FAMILIES[track]]
     time = np.arange(RATE)
     waves = np.exp(-2j * np.pi * np.array([[hz(low + k)] for k in range(12)]) * time / RATE)
@@ -116,17 +116,15 @@ def test_splits_have_draws_of_their_own(tone_bank):
 
 @pytest.mark.parametrize("protocol", mixing.PROTOCOLS)
 def test_levels(tone_bank, protocol):
-    """Stems sum to the mixture, the mixture peaks at 0.99, percussion peaks 4 times as high as the others."""
-    dataset = MixtureDataset(tone_bank, size=30, seconds=6, protocol=protocol)
-    for i in range(30):
-        m = dataset[i]
+    """Tracks peak at 0.99, percussion weighs 4 times as much; they sum to the mixture, which then peaks at 0.99."""
+    for p in play(MixtureDataset(tone_bank, size=30, seconds=6, protocol=protocol), 30):
+        m = p.mixture
         assert m.mixture.shape == (6 * RATE,)
         assert m.stems.shape == m.references.shape == (3, 6 * RATE)
         assert m.mixture.dtype == m.stems.dtype == m.references.dtype == np.float32
         np.testing.assert_allclose(m.stems.sum(axis=0), m.mixture, atol=1e-6)
         assert np.abs(m.mixture).max() == pytest.approx(0.99, abs=1e-5)
-        peaks = np.abs(m.stems).max(axis=1)
-        np.testing.assert_allclose(peaks[PERCUSSION] / peaks[1:], 4, rtol=1e-3)
+        np.testing.assert_allclose(np.abs(p.tracks).max(axis=1), [4 * 0.99, 0.99, 0.99], rtol=1e-5)
 
 
 # Rhythm
@@ -186,11 +184,11 @@ def test_others_rest_in_a_quarter_of_their_slots(played, track):
 
 
 def test_notes_are_cut_to_their_slot_and_faded(flat_bank):
-    """A note longer than its slot lasts as long as the slot, its last 10 ms going to 0; the notes between rests show it."""
+    """A note longer than its slot lasts as long as the slot, its last 10 ms going to 0: seen on notes between rests."""
     found = 0
-    for p in play(MixtureDataset(flat_bank, size=30, seconds=6, protocol="paper"), 30):  # paper: bass has shorter slots
+    for p in play(MixtureDataset(flat_bank, size=30, seconds=6, protocol="paper"), 30):  # shorter bass slots
         jitter = int(0.02 * p.quarters[0]) + 1
-        for start, end in zip(*(x[1:-1] for x in p.slots[BASS]), strict=True):
+        for start, end in zip(*(x[1:-2] for x in p.slots[BASS]), strict=True):
             around = p.tracks[BASS, start - 2 * jitter : end + 2 * jitter]
             if around[3 * jitter] and not around[0] and not around[-1]:
                 loud = np.flatnonzero(around)
@@ -199,7 +197,7 @@ def test_notes_are_cut_to_their_slot_and_faded(flat_bank):
                 expected[-160:] = np.linspace(1, 0, 160)
                 np.testing.assert_allclose(note / note[0], expected, atol=1e-5)
                 found += 1
-    assert found > 10
+    assert found >= 5
 
 
 def test_notes_shorter_than_their_slot_are_padded(flat_bank):
@@ -273,179 +271,44 @@ def test_scales():
 
 def test_all_tracks_play_in_one_scale(played):
     """The pitches measured in a mixture all lie in one scale, transposed; scales and transpositions vary."""
-    found, used = Counter(), Counter()
+    found, used, kinds = Counter(), Counter(), []
     for p in played:
         classes = {pitch % 12 for track in range(3) for _, pitch in tones_of(p, track) if pitch is not None}
-        holding = [
-            (name, root)
-            for name, scale in SCALES.items()
-            for root in range(12)
-            if classes <= {(n + root) % 12 for n in scale}
-        ]
+        holding = [(name, root) for name, scale in SCALES.items() for root in range(12) if classes <= {(n + root) % 12 for n in scale}]
         assert holding
         found.update(holding)
         used.update(classes)
+        kinds.append({name for name, _ in holding})
     assert len(used) == 12
     assert max(found.values()) < len(played) / 3
     assert min(used.values()) > len(played) / 4
+    assert not set.intersection(*kinds)  # no one kind of scale explains all mixtures
 
 
-def drawn_pitches(bank, family, uid, scale, count=8000):
-    """Relative frequency of the pitches that are drawn for an instrument."""
-    dataset = MixtureDataset(bank, [family], size=1)
-    rows = dataset._choose_notes(family, uid, np.array(scale), count, np.random.default_rng(0))
+def chosen(bank, uid, scale, count):
+    """Bank rows of notes drawn for a bass."""
+    dataset = MixtureDataset(bank, ["Bass"], size=1)
+    rows = dataset._choose_notes("Bass", uid, np.array(scale), count, np.random.default_rng(0))
     assert set(bank.notes.instrument[rows]) == {uid}
-    return {pitch: n / count for pitch, n in Counter(bank.pitches[rows]).items()}
+    return rows
+
+
+def shares(bank, uid, *scale, count=8000):
+    """Relative frequency of the pitches that are drawn for a bass."""
+    return {pitch: n / count for pitch, n in Counter(bank.pitches[chosen(bank, uid, scale, count)]).items()}
 
 
 def test_pitches_follow_the_distribution_of_the_family(tmp_path):
-    """Among the notes of the instrument in the scale; all alike where the family has no mass; any note if none is in the scale."""
-    wide = [sound("wide", tone(p), pitch=float(p)) for p in range(26, 58)]
+    """Among its notes in the scale; all alike where the family has no mass; any note if none is in the scale."""
+    low, _, top = family("Bass").pitch
+    wide = [sound("wide", tone(p), pitch=float(p)) for p in range(low - 5, top + 6)]
     high = [sound("high", tone(p), pitch=float(p)) for p in (96, 98, 99, 101)]
     unknown = [sound("unknown", tone(60), pitch=None, velocity=None) for _ in range(3)]
     bank = build_bank(tmp_path / "bank", wide + high + unknown)
-    mass = {p: pitch_probabilities("Bass")[p] for p in range(26, 58) if p % 12 in (0, 4, 7)}
+    mass = {p: pitch_probabilities("Bass")[p] for p in range(low, top + 1) if p % 12 in (0, 4, 7)}
     expected = {p: m / sum(mass.values()) for p, m in mass.items()}
-    assert drawn_pitches(bank, "Bass", "wide", (0, 4, 7)) == pytest.approx(expected, abs=0.02)
+    assert shares(bank, "wide", 0, 4, 7) == pytest.approx(expected, abs=0.02)
     assert max(expected.values()) > 2 * min(expected.values())
-    assert drawn_pitches(bank, "Bass", "high", (0, 3, 5)) == pytest.approx({96: 1 / 3, 99: 1 / 3, 101: 1 / 3}, abs=0.02)
-    assert drawn_pitches(bank, "Bass", "high", (6,)) == pytest.approx(dict.fromkeys((96, 98, 99, 101), 0.25), abs=0.02)
-    rows = MixtureDataset(bank, ["Bass"], size=1)._choose_notes("Bass", "unknown", np.arange(12), 100, np.random.default_rng(0))
-    assert len(set(rows)) == 3
-
-
-# Instruments
-
-
-@pytest.mark.parametrize("split", SPLIT_SIZES)
-def test_every_instrument_plays_before_one_repeats(tone_bank, split):
-    """Twins of training instruments among them; later ones are drawn too."""
-    dataset = MixtureDataset(tone_bank, split=split, size=60)
-    pool = SPLIT_SIZES[split] + (TWINS if split == "train" else 0)
-    for column, family in enumerate(MIXTURE_FAMILIES):
-        names = [dataset.plan(i)[column] for i in range(60)]
-        assert {f for f, _ in names} == {family}
-        assert len(set(names[:pool])) == len(set(names)) == pool
-        assert set(tone_bank.instruments.loc[[uid for _, uid in names], "split"]) == {split}
-    assert dataset[0].instruments == [uid for _, uid in dataset.plan(0)]
-    assert dataset[0].families == list(MIXTURE_FAMILIES)
-
-
-def test_then_instruments_are_drawn_by_drawing_a_note(tmp_path):
-    """An instrument with nine times as many notes plays nine times as often."""
-    sounds = [sound("one", tone(60))] + [sound("nine", tone(60)) for _ in range(9)]
-    dataset = MixtureDataset(build_bank(tmp_path / "bank", sounds), ["Bass"], size=3000)
-    names = [dataset.plan(i)[0][1] for i in range(3000)]
-    assert names.count("nine") / 3000 == pytest.approx(0.9, abs=0.02)
-
-
-def test_twins_play_in_training_only(tone_bank, tmp_path):
-    """And not there either with augmented=False; a twin in another split, as a foreign bank may hold, stays out."""
-    strays = [*instrument_tones("Bass", "a", 0.5, split="test"), *instrument_tones("Bass", "a_no_fx", 0.5, split="test", augments="a")]
-    stray_bank = build_bank(tmp_path / "bank", strays)
-
-    def twins(bank, *args, **options):
-        dataset = MixtureDataset(bank, *args, **options)
-        return {uid for i in range(len(dataset)) for _, uid in dataset.plan(i) if uid.endswith("_no_fx")}
-
-    assert len(twins(tone_bank, size=60)) == 3 * TWINS
-    assert not twins(tone_bank, size=60, augmented=False)
-    assert not twins(stray_bank, ["Bass"], split="test", size=10)
-
-
-def test_originals_name_a_twin_by_its_original(tone_bank):
-    """What must not come twice in a batch."""
-    dataset = MixtureDataset(tone_bank, size=60)
-    gallery = tone_bank.gallery()
-    assert {uid for i in range(60) for uid in dataset.originals(i)} == set(gallery[gallery.split == "train"].index)
-
-
-@pytest.mark.parametrize("voices", [1, 2])
-def test_voices(tone_bank, voices):
-    """With fewer voices than families each mixture draws which ones play, in the order of the families."""
-    dataset = MixtureDataset(tone_bank, size=60, seconds=1, voices=voices)
-    playing = Counter(tuple(f for f, _ in dataset.plan(i)) for i in range(60))
-    assert len(playing) == 3
-    assert all(list(p) == sorted(p, key=MIXTURE_FAMILIES.index) and len(p) == voices for p in playing)
-    m = dataset[0]
-    assert m.stems.shape == m.references.shape == (voices, RATE)
-    assert m.families == [f for f, _ in dataset.plan(0)]
-
-
-# Reference notes and what the two protocols do differently
-
-
-@pytest.mark.parametrize(("split", "protocol"), [("valid", "strict"), ("test", "strict"), ("train", "paper"), ("test", "paper")])
-def test_references_are_the_reference_notes(tone_bank, split, protocol):
-    """The one that the gallery holds; under paper in training too."""
-    dataset = MixtureDataset(tone_bank, split=split, size=6, seconds=1, protocol=protocol)
-    for i in range(6):
-        m = dataset[i]
-        for uid, reference in zip(m.instruments, m.references, strict=True):
-            row = tone_bank.instruments.reference[uid]
-            np.testing.assert_array_equal(reference, clip(tone_bank, row, RATE, protocol))
-
-
-def test_training_references_are_random_notes(tone_bank):
-    """Under strict: every note of the instrument may come, not only the one in the middle."""
-    dataset, pitches = MixtureDataset(tone_bank, size=40, seconds=1), set()
-    for i in range(40):
-        m = dataset[i]
-        rows = tone_bank.notes.index[tone_bank.notes.instrument == m.instruments[LEAD]]
-        matching = [r for r in rows if np.array_equal(m.references[LEAD], clip(tone_bank, r, RATE))]
-        assert len(matching) == 1
-        pitches.add(tone_bank.pitches[matching[0]])
-    assert len(pitches) > 8
-
-
-def test_clip_normalises_by_the_peak(tmp_path):
-    """strict: by the largest magnitude; paper: by the largest positive sample. Silence stays silence, length is exact."""
-    lopsided = np.where(tone(60) < 0, tone(60) * 2, tone(60))  # from -1 to 0.5
-    sounds = [sound("a", lopsided), sound("a", np.zeros(100)), sound("a", -np.ones(100))]
-    bank = build_bank(tmp_path / "bank", sounds)
-    strict, paper = (clip(bank, 0, 8000, protocol) for protocol in mixing.PROTOCOLS)
-    assert (strict.min(), paper.max()) == pytest.approx((-0.99, 0.99))
-    assert paper.min() == pytest.approx(-1.98, abs=0.01)
-    assert len(strict) == 8000
-    assert not strict[len(lopsided) :].any()
-    assert len(clip(bank, 0, 50)) == 50
-    for row, protocol in ((1, "strict"), (1, "paper"), (2, "paper")):
-        assert not clip(bank, row, 100, protocol).any()
-
-
-def test_no_stem_is_silent_under_strict(tone_bank):
-    """Even in clips so short that most tracks have one or two slots; under paper an instrument may rest throughout."""
-    strict, paper = (MixtureDataset(tone_bank, size=600, seconds=1, protocol=p) for p in mixing.PROTOCOLS)
-    shortest = min(np.count_nonzero(stem) for i in range(600) for stem in strict[i].stems)
-    assert shortest > 0.04 * RATE
-    silent = np.array([[not stem.any() for stem in paper[i].stems] for i in range(600)]).mean(axis=0)
-    assert silent[PERCUSSION] == 0
-    assert silent[BASS] > 0.02
-
-
-# Bad arguments
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"families": ["Bas"]}, r"unknown family 'Bas' \(did you mean 'Bass'\?\); valid: Piano"),
-        ({"families": ["Piano"]}, "the bank has no train instrument of family 'Piano'; it has Chromatic Percussion"),
-        ({"families": ["Bass", "Bass"]}, "families must be one or more different ones, got Bass, Bass"),
-        ({"families": []}, "families must be one or more different ones, got none"),
-        ({"split": "dev"}, "unknown split 'dev'; valid: train, valid, test"),
-        ({"protocol": "Paper"}, "unknown protocol 'Paper' .*valid: strict, paper"),
-        ({"voices": 0}, r"voices must be 1 to 3 \(the number of families\), got 0"),
-        ({"voices": 4}, "voices must be 1 to 3"),
-    ],
-)
-def test_bad_arguments(tone_bank, options, message):
-    with pytest.raises(ValueError, match="^" + message) as caught:
-        MixtureDataset(tone_bank, **options)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("i", [-1, 5])
-def test_index_outside(tone_bank, i):
-    with pytest.raises(IndexError, match=f"mixture {i} of 5"):
-        MixtureDataset(tone_bank, size=5)[i]
+    assert shares(bank, "high", 0, 3, 5) == pytest.approx({96: 1 / 3, 99: 1 / 3, 101: 1 / 3}, abs=0.02)
+    assert shares(bank, "high", 6) == pytest.approx(dict.fromkeys((96, 98, 99, 101), 0.25), abs=0.02)
+    assert set(chosen(bank, "unknown", range(12), 100)) == set(bank.notes.index[-3:])

@@ -24,4 +24,5 @@ def ensure_bank(preset: str) -> NoteBank:
     """The bank of params/<preset>/data.yaml, made first if it is missing."""
     choose("preset", preset, sorted(p.parent.name for p in PARAMS.glob("*/data.yaml")))
     values = read_params(PARAMS / preset / "data.yaml")
+    values.pop("preset", None)
     return build_bank(values.pop("source"), values.pop("bank"), values)

@@ -1,82 +1,21 @@
 """Playable instruments drawn by a seeded generator: an SFZ patch (text) and a chain of effects.
 
-Each family has a recipe: ranges of envelopes, filters, modulation and the engines that it draws from
-(subtractive, FM, additive, formant). Sources: the SFZ format (sfzformat.com) for the opcodes; vowel formants after
-Peterson and Barney (JASA 1952); bar and bell partials after Fletcher and Rossing, "The Physics of Musical Instruments".
+Each family has a recipe (recipes.py) that weighs the engines here: subtractive, FM, additive, struck partials, formants.
+Sources: the SFZ format (sfzformat.com) for the opcodes; vowel formants after Peterson and Barney (JASA 1952); bar and
+bell partials after Fletcher and Rossing, "The Physics of Musical Instruments".
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from .recipes import RECIPES, Recipe
+
 NOISE_FILE = "noise.wav"  # sfizz draws *noise from a process-wide state: a file makes the same sound every time
 NOISE_SAMPLES = 32000
 BAR = (1.0, 2.756, 5.404, 8.933, 13.34)
 BELL = (0.5, 1.0, 1.183, 1.506, 2.0, 2.514, 2.662, 3.011, 4.166)
 VOWELS = ((730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480), (570, 840, 2410), (440, 1020, 2240))
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Ranges that one family draws from; times in seconds, cutoff in Hz, env in cents, sustain in percent."""
-
-    engines: dict[str, float]
-    hold: tuple[float, float] = (0.6, 1.1)
-    attack: tuple[float, float] = (0.002, 0.05)
-    decay: tuple[float, float] = (0.2, 1.5)
-    sustain: tuple[float, float] = (40, 100)
-    release: tuple[float, float] = (0.05, 0.4)
-    cutoff: tuple[float, float] = (400, 5000)
-    env: tuple[float, float] = (0, 3000)
-    resonance: tuple[float, float] = (0, 12)
-    vibrato: float = 0.3  # probability
-    noise: float = 0.2  # probability
-    unison: float = 0.3  # probability
-    waves: tuple[str, ...] = ("saw", "square", "triangle")
-
-
-_STRUCK = {"sustain": (0, 0), "attack": (0.001, 0.004), "vibrato": 0.0}
-RECIPES = {
-    "Chromatic Percussion": Recipe(
-        {"bar": 0.3, "bell": 0.2, "fm": 0.25, "sub": 0.25}, hold=(0.15, 0.6), decay=(0.12, 2.0), release=(0.05, 0.6),
-        cutoff=(300, 6000), env=(0, 4800), noise=0.6, unison=0.1, **_STRUCK),
-    "Bass": Recipe(
-        {"sub": 0.55, "fm": 0.3, "add": 0.15}, attack=(0.001, 0.03), decay=(0.1, 1.2), sustain=(0, 100),
-        release=(0.03, 0.2), cutoff=(90, 1800), env=(0, 4800), resonance=(0, 18), vibrato=0.1, noise=0.15, unison=0.3),
-    "Synth Lead": Recipe(
-        {"sub": 0.6, "fm": 0.3, "add": 0.1}, attack=(0.001, 0.12), sustain=(40, 100), cutoff=(500, 6000),
-        env=(-1200, 3600), resonance=(0, 20), vibrato=0.5, noise=0.15, unison=0.5),
-    "Piano": Recipe(
-        {"add": 0.5, "fm": 0.4, "sub": 0.1}, hold=(0.6, 1.1), decay=(0.6, 2.5), release=(0.08, 0.3), cutoff=(700, 4000),
-        noise=0.5, unison=0.4, **_STRUCK),
-    "Organ": Recipe(
-        {"add": 0.9, "sub": 0.1}, attack=(0.003, 0.05), sustain=(90, 100), release=(0.03, 0.15), cutoff=(1500, 7000),
-        env=(0, 300), resonance=(0, 2), vibrato=0.5, noise=0.2, unison=0.1),
-    "Guitar": Recipe(
-        {"sub": 0.5, "add": 0.3, "fm": 0.2}, decay=(0.3, 1.8), release=(0.05, 0.2), cutoff=(500, 4000), env=(600, 3600),
-        resonance=(0, 4), noise=0.4, unison=0.2, waves=("saw", "square"), **_STRUCK),
-    "Strings": Recipe(
-        {"sub": 0.8, "add": 0.2}, attack=(0.06, 0.35), sustain=(80, 100), release=(0.15, 0.6), cutoff=(700, 5000),
-        env=(0, 900), resonance=(0, 3), vibrato=0.7, noise=0.3, unison=0.8, waves=("saw",)),
-    "Voice": Recipe(
-        {"vowel": 1.0}, attack=(0.04, 0.25), sustain=(80, 100), release=(0.1, 0.4), vibrato=0.8, noise=0.4, unison=0.5,
-        waves=("saw", "square")),
-    "Brass": Recipe(
-        {"sub": 0.7, "fm": 0.3}, attack=(0.02, 0.12), sustain=(70, 100), release=(0.05, 0.2), cutoff=(250, 1500),
-        env=(1200, 3600), resonance=(0, 3), vibrato=0.3, noise=0.1, unison=0.3, waves=("saw",)),
-    "Reed": Recipe(
-        {"add": 0.6, "sub": 0.3, "fm": 0.1}, attack=(0.02, 0.1), sustain=(80, 100), release=(0.04, 0.15),
-        cutoff=(800, 4000), env=(0, 1200), resonance=(0, 6), vibrato=0.4, noise=0.4, unison=0.0, waves=("square", "saw")),
-    "Pipe": Recipe(
-        {"add": 0.8, "sub": 0.2}, attack=(0.03, 0.15), sustain=(85, 100), release=(0.05, 0.2), cutoff=(900, 3000),
-        env=(0, 600), resonance=(0, 2), vibrato=0.5, noise=0.9, unison=0.0, waves=("triangle",)),
-    "Synth Pad": Recipe(
-        {"sub": 0.6, "add": 0.2, "fm": 0.2}, hold=(0.9, 1.2), attack=(0.1, 0.5), sustain=(80, 100), release=(0.3, 0.8),
-        cutoff=(300, 4000), env=(-1200, 2400), resonance=(0, 10), vibrato=0.4, noise=0.3, unison=0.8),
-    "Synth Effects": Recipe(
-        {"fm": 0.4, "sub": 0.4, "bell": 0.2}, hold=(0.8, 1.2), attack=(0.001, 0.4), sustain=(30, 100),
-        release=(0.2, 0.8), cutoff=(300, 6000), env=(-4800, 4800), resonance=(4, 24), vibrato=0.9, noise=0.7, unison=0.5),
-}
 
 
 @dataclass
@@ -141,8 +80,10 @@ def _common(recipe: Recipe, rng, filtered: bool) -> dict:
         head |= {f"eq{band}_freq": _log(rng, 120, 6000), f"eq{band}_bw": float(rng.uniform(0.3, 1.8)), f"eq{band}_gain": gain}
     if rng.random() < recipe.vibrato:
         head |= {
-            "lfo01_freq": _log(rng, 3.0, 8.0), "lfo01_fade": float(rng.uniform(0, 0.4)),
-            "lfo01_pitch": float(rng.uniform(5, 40)), "lfo01_volume": float(rng.choice([0.0, rng.uniform(0, 5)])),
+            "lfo01_freq": _log(rng, 3.0, 8.0),
+            "lfo01_fade": float(rng.uniform(0, 0.4)),
+            "lfo01_pitch": float(rng.uniform(5, 40)),
+            "lfo01_volume": float(rng.choice([0.0, rng.uniform(0, 5)])),
         }
     if rng.random() < 0.1:
         head |= {"pitcheg_depth": float(rng.uniform(-1200, 2400)), "pitcheg_decay": _log(rng, 0.02, 0.12), "pitcheg_sustain": 0}
@@ -171,14 +112,17 @@ def _fm(recipe: Recipe, rng) -> list[dict]:
     regions = []
     for i in range(rng.choice([1, 2], p=[0.6, 0.4])):
         ratio = rng.choice([1, 2, 3, 4, 5, 7]) if rng.random() < 0.75 else rng.uniform(1.1, 7)
-        regions.append({
-            "sample": "*" + rng.choice(["sine", "triangle"]),
-            "transpose": 0 if i == 0 else int(rng.choice([0, 12, 19])),
-            "volume": float(rng.uniform(-16, -6)),
-            "oscillator_mode": 2, "oscillator_multi": 2,
-            "oscillator_detune": float(1200 * np.log2(ratio) + rng.uniform(-4, 4)),
-            "oscillator_mod_depth": _log(rng, 60, 900),
-        })
+        regions.append(
+            {
+                "sample": "*" + rng.choice(["sine", "triangle"]),
+                "transpose": 0 if i == 0 else int(rng.choice([0, 12, 19])),
+                "volume": float(rng.uniform(-16, -6)),
+                "oscillator_mode": 2,
+                "oscillator_multi": 2,
+                "oscillator_detune": float(1200 * np.log2(ratio) + rng.uniform(-4, 4)),
+                "oscillator_mod_depth": _log(rng, 60, 900),
+            }
+        )
     return regions
 
 
@@ -229,8 +173,15 @@ def _vowel(recipe: Recipe, rng) -> list[dict]:
     unison = int(rng.choice([1, 3, 5], p=[0.5, 0.3, 0.2]))
     levels = (0, -rng.uniform(2, 12), -rng.uniform(6, 20))
     return [
-        {"sample": "*" + wave, "fil_type": "bpf_2p", "cutoff": float(f), "resonance": float(rng.uniform(8, 22)),
-         "oscillator_multi": unison, "oscillator_detune": detune, "volume": float(level)}
+        {
+            "sample": "*" + wave,
+            "fil_type": "bpf_2p",
+            "cutoff": float(f),
+            "resonance": float(rng.uniform(8, 22)),
+            "oscillator_multi": unison,
+            "oscillator_detune": detune,
+            "volume": float(level),
+        }
         for f, level in zip(formants, levels, strict=True)
     ]
 
@@ -240,22 +191,30 @@ def _noise(recipe: Recipe, rng) -> dict:
     struck = recipe.sustain[1] == 0 or rng.random() < 0.4
     shape = {"ampeg_decay": _log(rng, 0.01, 0.15), "ampeg_sustain": 0} if struck else {}
     return {
-        "sample": NOISE_FILE, "pitch_keytrack": 0, "loop_mode": "loop_continuous", "loop_start": 0,
-        "loop_end": NOISE_SAMPLES - 1, "offset": int(rng.integers(NOISE_SAMPLES // 2)),
-        "volume": float(rng.uniform(-30, -6)) + (6.0 if struck else -6.0), "fil_type": rng.choice(["bpf_2p", "hpf_2p", "lpf_2p"]),
-        "cutoff": _log(rng, 500, 6000), "resonance": float(rng.uniform(0, 8)), **shape,
+        "sample": NOISE_FILE,
+        "pitch_keytrack": 0,
+        "loop_mode": "loop_continuous",
+        "loop_start": 0,
+        "loop_end": NOISE_SAMPLES - 1,
+        "offset": int(rng.integers(NOISE_SAMPLES // 2)),
+        "volume": float(rng.uniform(-30, -6)) + (6.0 if struck else -6.0),
+        "fil_type": rng.choice(["bpf_2p", "hpf_2p", "lpf_2p"]),
+        "cutoff": _log(rng, 500, 6000),
+        "resonance": float(rng.uniform(0, 8)),
+        **shape,
     }
 
 
 def _effects(rng) -> list[tuple[str, dict]]:
     """One or two effects of pedalboard, in the order that a player would chain them."""
     chosen = rng.choice(["distortion", "chorus", "phaser", "delay", "reverb"], size=rng.choice([1, 2], p=[0.6, 0.4]), replace=False)
+    uniform = rng.uniform
     draw = {
-        "distortion": lambda: {"drive_db": float(rng.uniform(10, 32))},
-        "chorus": lambda: {"rate_hz": _log(rng, 0.4, 4), "depth": float(rng.uniform(0.15, 0.6)), "mix": float(rng.uniform(0.35, 0.6))},
-        "phaser": lambda: {"rate_hz": _log(rng, 0.3, 4), "depth": float(rng.uniform(0.4, 0.9)), "feedback": float(rng.uniform(0, 0.6)), "mix": 0.5},
-        "delay": lambda: {"delay_seconds": float(rng.uniform(0.08, 0.4)), "feedback": float(rng.uniform(0, 0.45)), "mix": float(rng.uniform(0.2, 0.45))},
-        "reverb": lambda: {"room_size": float(rng.uniform(0.3, 0.9)), "damping": float(rng.uniform(0.1, 0.9)), "wet_level": float(rng.uniform(0.15, 0.45)), "dry_level": 0.7},
+        "distortion": lambda: {"drive_db": uniform(10, 32)},
+        "chorus": lambda: {"rate_hz": _log(rng, 0.4, 4), "depth": uniform(0.15, 0.6), "mix": uniform(0.35, 0.6)},
+        "phaser": lambda: {"rate_hz": _log(rng, 0.3, 4), "depth": uniform(0.4, 0.9), "feedback": uniform(0, 0.6)},
+        "delay": lambda: {"delay_seconds": uniform(0.08, 0.4), "feedback": uniform(0, 0.45), "mix": uniform(0.2, 0.45)},
+        "reverb": lambda: {"room_size": uniform(0.3, 0.9), "damping": uniform(0.1, 0.9), "wet_level": uniform(0.15, 0.45)},
     }
     return [(name, draw[name]()) for name in draw if name in chosen]
 

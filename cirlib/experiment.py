@@ -1,0 +1,77 @@
+"""The settings of one training run: one row of a table, one seed."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import losses, paths, tracking
+from .config import choose, to_dict
+from .families import MIXTURE_FAMILIES
+from .mixing import PROTOCOLS
+
+TASKS = ("mixture", "single")
+
+
+@dataclass
+class TrainConfig:
+    """One training run. Defaults train a small encoder on the demo bank in minutes on a CPU."""
+
+    preset: str = "demo"  # folder of runs and params
+    experiment: str = ""  # name of the row; "" takes the loss
+    seed: int = 0
+    bank: tuple[str, ...] = ("data/demo",)  # note banks; relative to the project's home
+    task: str = "mixture"  # or single
+    families: tuple[str, ...] = MIXTURE_FAMILIES
+    protocol: str = "strict"  # or paper: keeps what the reference does
+    loss: str = "multi-infonce"  # of losses.MIXTURE_LOSSES, or of losses.PAIR_LOSSES for single
+    temperature: float = losses.TEMPERATURE  # of the InfoNCE losses
+    encoder: str = "cnn"  # preset, hub id or local folder
+    seconds: float = 4.0  # length of every clip
+    steps: int = 400
+    clips: int = 64  # sounds per batch; a mixture of three instruments counts four
+    curriculum: tuple[float, ...] = ()  # shares of the steps with 1, 2, ... instruments per mixture
+    hard_ratio: float = 0.5  # single: share of the pairs that come from one family
+    epoch_size: int = 40000  # mixtures drawn before every instrument must come again
+    start_lr: float = 5e-4
+    end_lr: float = 5e-5
+    warmup: float = 0.01  # share of the steps
+    valid_every: int = 100  # steps
+    valid_size: int = 300  # mixtures or sounds
+    log_every: int = 10  # steps
+    wandb: str = "off"  # online (needs secrets.yaml) or offline
+
+    def __post_init__(self):
+        self.experiment = self.experiment or self.loss
+        choose("task", self.task, TASKS)
+        choose("protocol", self.protocol, PROTOCOLS)
+        choose("wandb mode", self.wandb, tracking.MODES)
+        table = losses.MIXTURE_LOSSES if self.task == "mixture" else losses.PAIR_LOSSES
+        choose(f"{self.task} loss", self.loss, table)
+        for name in ("steps", "clips", "valid_every", "log_every", "seconds", "start_lr", "end_lr", "temperature"):
+            if getattr(self, name) < (0 if name == "steps" else 1e-12):
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+    @property
+    def folder(self) -> Path:
+        """runs/<preset>/<experiment>/seed<k>"""
+        return paths.run_folder(self.preset, self.experiment, self.seed)
+
+    @property
+    def key(self) -> str:
+        """Digest of all that changes the result: a run folder with another key is not this run."""
+        values = {k: v for k, v in to_dict(self).items() if k not in ("preset", "experiment", "wandb", "log_every")}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def metric(self) -> str:
+        """The distance that the loss trains: l2 for triplets, cosine for InfoNCE."""
+        return "l2" if "triplet" in self.loss else "cosine"
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Linear warm-up from end_lr over a share of the steps, then exponential decay start_lr -> end_lr (paper section 3)."""
+    warm = max(1, round(config.warmup * config.steps))
+    if step < warm:
+        return config.end_lr + (config.start_lr - config.end_lr) * step / warm
+    return config.start_lr * (config.end_lr / config.start_lr) ** ((step - warm) / max(1, config.steps - warm))

@@ -1,0 +1,121 @@
+"""Notebooks: clean in git, one parameters cell each, params files that set declared names only, and the smoke chain end to end."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cirlib.paths import ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+PARAMS = sorted((ROOT / "params").glob("*/*.yaml"))
+
+
+def cells(path: Path) -> list[dict]:
+    return json.loads(path.read_text())["cells"]
+
+
+def declared(path: Path) -> set[str]:
+    """Names that the parameters cell of a notebook assigns."""
+    (cell,) = (c for c in cells(path) if "parameters" in c["metadata"].get("tags", []))
+    names: dict = {}
+    exec("".join(cell["source"]), names)
+    return {n for n in names if not n.startswith("__")}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_is_clean_and_has_one_parameters_cell(path):
+    code = [c for c in cells(path) if c["cell_type"] == "code"]
+    assert all(not c["outputs"] and c["execution_count"] is None for c in code)
+    tagged = [c for c in code if "parameters" in c["metadata"].get("tags", [])]
+    assert len(tagged) == 1
+    lines = [line for line in "".join(tagged[0]["source"]).splitlines() if line]
+    assert all("#" in line for line in lines), "each parameter has a comment"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_tells_question_inputs_time_and_command(path):
+    first = "".join(cells(path)[0]["source"])
+    for part in ("**Question.**", "**Inputs", "**Time.**", "papermill", "**Paper.**"):
+        assert part in first
+
+
+@pytest.mark.parametrize("path", PARAMS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_params_file_sets_only_names_that_its_notebook_declares(path):
+    """papermill itself only warns about an unknown name, and the value would be lost."""
+    notebook = "01_data" if path.stem == "data" else "02_train"
+    values = yaml.safe_load(path.read_text())
+    assert set(values) <= declared(ROOT / "notebooks" / f"{notebook}.ipynb")
+    assert values["preset"] == path.parent.name
+    if path.stem != "data":
+        assert values["experiment"] == path.stem
+
+
+def test_parameters_of_02_train_are_the_fields_of_the_configuration():
+    import dataclasses
+
+    from cirlib.training import TrainConfig
+
+    fields = {f.name for f in dataclasses.fields(TrainConfig)} - {"bank", "families"}
+    assert declared(ROOT / "notebooks" / "02_train.ipynb") == fields
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """The whole chain of the smoke preset in a home folder of its own, started in a folder that is not the repository."""
+    home = tmp_path_factory.mktemp("home")
+    env = {**os.environ, "CIRLIB_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+
+    def run(name: str, *args: str, cwd: Path = home) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--log-level", "ERROR"]
+        return subprocess.run(
+            [*command, str(ROOT / "notebooks" / f"{name}.ipynb"), str(home / f"{name}.out.ipynb"), *args],
+            cwd=cwd, env=env, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+
+    def params(name: str) -> list[str]:
+        return ["-f", str(ROOT / "params" / "smoke" / f"{name}.yaml")]
+
+    steps = [("01_data", *params("data"))]
+    for row in ("untrained", "multi-infonce"):
+        steps += [("02_train", *params(row)), ("03_retrieve", "-p", "preset", "smoke", "-p", "experiment", row, "-p", "queries", "20")]
+    steps += [("04_embedding_space", "-p", "preset", "smoke", "-p", "neighbours", "5"), ("06_paper", "-p", "preset", "smoke")]
+    for name, *args in steps:
+        done = run(name, *args)
+        assert done.returncode == 0, f"{name} {args}: {done.stderr[-3000:]}"
+    return home, run
+
+
+def test_smoke_chain_writes_tables_and_figures(smoke):
+    home, _ = smoke
+    folder = home / "figures" / "smoke"
+    names = {p.name for p in folder.iterdir()}
+    assert {"table_mixture.json", "table_mixture.csv", "table_mixture.md", "table_single.json", "slices_mixture.csv"} <= names
+    for figure in ("data", "accuracy", "families_mixture", "ranks_mixture", "training", "space_map", "space_notes"):
+        assert {f"{figure}.svg", f"{figure}.png"} <= names
+    rows = json.loads((folder / "table_mixture.json").read_text())
+    assert [r["experiment"] for r in rows] == ["untrained", "multi-infonce"]
+    assert all(0 <= r["top1_low"] <= r["top1"] <= r["top1_high"] <= 100 for r in rows)
+    run = home / "runs" / "smoke" / "multi-infonce" / "seed0"
+    assert {"config.json", "history.csv", "best.pt", "last.pt", "provenance.json", "metrics.json"} <= {p.name for p in run.iterdir()}
+
+
+def test_outputs_tell_nothing_of_the_home_folder(smoke):
+    home, _ = smoke
+    for path in (home / "runs").rglob("*.json"):
+        assert str(home) not in path.read_text()
+
+
+def test_wrong_parameter_is_one_sentence_that_names_the_valid_ones(smoke):
+    _, run = smoke
+    for args, words in (
+        (["-p", "loss", "tripplet"], "unknown mixture loss 'tripplet' (did you mean 'triplet'?)"),
+        (["-p", "preset", "smok"], "unknown preset 'smok' (did you mean 'smoke'?)"),
+        (["-p", "encoder", "ast-tinny", "-p", "preset", "smoke"], "unknown encoder 'ast-tinny' (did you mean 'ast-tiny'?)"),
+    ):
+        done = run("02_train", *args)
+        assert done.returncode != 0 and words in done.stderr

@@ -1,0 +1,131 @@
+"""fit(): schedule, exact resume, clean stop, non-finite loss, changed settings, tracking."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from cirlib import losses, tracking, training
+from cirlib.config import from_dict
+from cirlib.encoder import AudioEncoder
+from cirlib.training import TrainConfig, TrainingError, fit, learning_rate
+
+
+@pytest.fixture
+def config(tone_bank, tmp_path, monkeypatch) -> TrainConfig:
+    """Six steps on the tones, in a runs folder of its own."""
+    monkeypatch.setattr("cirlib.paths.RUNS", tmp_path)
+    return TrainConfig(
+        preset="test", bank=(str(tone_bank.paths[0]),), loss="multi-infonce", seconds=0.5, steps=6, clips=12, curriculum=(0.34,),
+        epoch_size=20, valid_every=2, valid_size=6, log_every=1,
+    )  # fmt: skip
+
+
+def weights(run) -> dict[str, torch.Tensor]:
+    return torch.load(run.folder / "last.pt", weights_only=True)["encoder"]
+
+
+def test_learning_rate_warms_up_then_decays_exponentially():
+    config = TrainConfig(steps=1000, warmup=0.01, start_lr=1e-3, end_lr=1e-5)
+    assert learning_rate(0, config) == pytest.approx(1e-5)
+    assert learning_rate(5, config) == pytest.approx((1e-5 + 1e-3) / 2)
+    assert learning_rate(10, config) == pytest.approx(1e-3)
+    assert learning_rate(505, config) == pytest.approx(1e-4)
+    assert learning_rate(1000, config) == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize("loss", losses.MIXTURE_LOSSES)
+def test_every_mixture_loss_trains(config, loss):
+    run = fit(dataclasses.replace(config, loss=loss, experiment=loss, steps=2, curriculum=()), progress=False)
+    assert np.isfinite(run.history.loss).all() and AudioEncoder.load(run.checkpoint).dim == 256
+
+
+@pytest.mark.parametrize("loss", losses.PAIR_LOSSES)
+def test_every_pair_loss_trains(config, loss):
+    run = fit(dataclasses.replace(config, task="single", loss=loss, experiment=loss, steps=2, curriculum=()), progress=False)
+    assert np.isfinite(run.history.loss).all() and 0 <= run.metrics["valid"]["top1"] <= 1
+
+
+@pytest.mark.parametrize("task", ["mixture", "single"])
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_interrupted_run_continues_to_the_same_weights_bit_for_bit(config, monkeypatch, task, stop):
+    if task == "single":
+        config = dataclasses.replace(config, task="single", loss="infonce", experiment="single", curriculum=())
+    whole = fit(dataclasses.replace(config, experiment="whole"), progress=False)
+    update = training._Trainer._update
+
+    def interrupted(self, step, batch):
+        if step == stop:
+            raise KeyboardInterrupt
+        update(self, step, batch)
+
+    monkeypatch.setattr(training._Trainer, "_update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, progress=False)
+    assert not (config.folder / "train.json").exists()
+    monkeypatch.setattr(training._Trainer, "_update", update)
+    resumed = fit(config, progress=False)
+    a, b = weights(whole), weights(resumed)
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    timeless = [c for c in whole.history if c != "clips_per_s"]
+    assert whole.history[timeless].equals(resumed.history[timeless])
+    assert whole.metrics["valid"] == resumed.metrics["valid"]
+
+
+def test_finished_run_is_returned_and_not_trained_again(config, monkeypatch):
+    run = fit(config, progress=False)
+    before = (run.folder / "last.pt").stat().st_mtime_ns
+    monkeypatch.setattr(training, "_Trainer", None)
+    again = fit(config, progress=False)
+    assert again.metrics == run.metrics and (run.folder / "last.pt").stat().st_mtime_ns == before
+
+
+def test_changed_settings_move_the_earlier_run_aside(config, capsys):
+    first = fit(config, progress=False)
+    kept = weights(first)
+    second = fit(dataclasses.replace(config, steps=4), progress=False)
+    aside = [p for p in config.folder.parent.iterdir() if p != config.folder]
+    assert len(aside) == 1 and "moved" in capsys.readouterr().out
+    old = torch.load(aside[0] / "last.pt", weights_only=True)["encoder"]
+    assert all(torch.equal(kept[k], old[k]) for k in kept)
+    assert json.loads((second.folder / "config.json").read_text())["config"]["steps"] == 4
+
+
+def test_non_finite_loss_stops_with_a_clear_error_and_keeps_the_last_good_state(config, monkeypatch):
+    loss = training._Trainer._loss
+    monkeypatch.setattr(training._Trainer, "_loss", lambda self, b: loss(self, b) * (float("nan") if self.step == 3 else 1))
+    with pytest.raises(TrainingError, match="not finite at step 3"):
+        fit(config, progress=False)
+    state = torch.load(config.folder / "last.pt", weights_only=True)
+    assert state["step"] == 2 and all(torch.isfinite(v).all() for v in state["encoder"].values())
+
+
+def test_offline_tracking_writes_a_run_that_can_be_synced(config):
+    run = fit(dataclasses.replace(config, wandb="offline", steps=2, curriculum=()), progress=False)
+    assert list(run.folder.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_online_tracking_without_secrets_says_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(tracking, "ROOT", tmp_path)
+    with pytest.raises(ValueError, match=r"secrets\.yaml"):
+        tracking.start("online", "name", {}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"loss": "tripplet"}, "did you mean 'triplet'"),
+        ({"task": "double"}, "valid: mixture, single"),
+        ({"protocol": "strickt"}, "strict"),
+        ({"wandb": "on"}, "offline"),
+        ({"steps": -1}, "steps must be"),
+        ({"clips": 0}, "clips must be"),
+        ({"step": 3}, "did you mean 'steps'"),
+        ({"steps": "many"}, "TrainConfig.steps must be int"),
+    ],
+)
+def test_wrong_values_are_one_clear_sentence(values, words):
+    with pytest.raises(ValueError, match=words):
+        from_dict(TrainConfig, values)
