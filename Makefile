@@ -2,7 +2,9 @@
 #   make reproduce [PRESET=demo] [SEEDS="0 1 2"]     make help tells the rest
 PRESET ?= demo
 SEEDS ?= 0
-PYTHON ?= $(or $(shell command -v python3.12),$(shell command -v python3.11),python3)
+# the first Python 3.11 or 3.12 that really runs
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 HOME_DIR := $(or $(CIRLIB_HOME),.)
 
 ifeq ($(wildcard params/$(PRESET)/data.yaml),)
@@ -61,8 +63,7 @@ help: ## this list
 setup: $(READY) ## the Python environment in .venv
 
 $(READY): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
-	  { echo "Python 3.11 or 3.12 is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1): make PYTHON=/path/to/python3.12"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and none was found: make PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .

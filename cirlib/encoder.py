@@ -122,8 +122,7 @@ class AudioEncoder(nn.Module):
         self.eval()
         for start in range(0, len(windows), batch):
             block = torch.stack([nn.functional.pad(w, (0, samples - len(w))) for w in windows[start : start + batch]])
-            with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
-                vectors = self(block.to(self.device)).float().cpu().numpy()
+            vectors = self(block.to(self.device)).float().cpu().numpy()
             for k, vector in enumerate(vectors, start):
                 out[owner[k]] += np.float32(weight[k]) * vector
         self.train(was_training)
