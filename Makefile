@@ -41,7 +41,7 @@ test: $(READY) ## set up, run the tests
 	$(PY) -m pytest
 
 lint: $(READY) ## ruff
-	$(PY) -m ruff check . && $(PY) -m ruff format --check cirlib tests
+	$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(PY) -m jupyter lab notebooks

@@ -170,7 +170,7 @@ class BankBuilder:
     def run(self, jobs: dict[str, dict], make: Callable, n_jobs: int = -1, title: str = "sounds") -> dict[str, str]:
         """Run `make(**jobs[key]) -> list[Sound]` for the keys without a shard, in parallel; return {key: why it failed}."""
         from joblib import Parallel, delayed
-        from tqdm.auto import tqdm
+        from tqdm import tqdm
 
         todo = {key: job for key, job in jobs.items() if not self.shard(key).exists()}
         tasks = (delayed(_work)(make, job, key, self.shard(key)) for key, job in todo.items())

@@ -1,7 +1,9 @@
 """Configuration that fails loudly: dataclasses whose unknown or mistyped keys are named with the nearest valid one."""
 
+import ast
 import dataclasses
 import difflib
+import itertools
 import json
 import types
 import typing
@@ -66,3 +68,19 @@ def read_params(path: Path) -> dict:
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold 'name: value' lines")
     return values
+
+
+def check_parameters(cells: list[str]) -> None:
+    """Refuse a parameter that the notebook does not declare; papermill itself only warns, and the value would be lost.
+
+    `cells` is IPython's `In`: papermill's injected cell comes right after the parameters cell.
+    """
+    for declared, injected in itertools.pairwise(cells):
+        if injected.startswith("# Parameters\n"):
+            for name in _assigned(injected):
+                choose("parameter", name, _assigned(declared))
+
+
+def _assigned(source: str) -> list[str]:
+    """Names that a cell assigns."""
+    return [node.targets[0].id for node in ast.parse(source).body if isinstance(node, ast.Assign)]

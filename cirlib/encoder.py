@@ -75,7 +75,10 @@ class AudioEncoder(nn.Module):
     def _pretrained(cls, name: str, seconds: float) -> "AudioEncoder":
         from transformers import ASTFeatureExtractor, ASTModel
 
-        backbone = ASTModel.from_pretrained(name)
+        try:
+            backbone = ASTModel.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            raise OSError(f"no AST could be loaded from {name!r}, as hub id or local folder ({_one_line(error)})") from None
         try:
             extractor = ASTFeatureExtractor.from_pretrained(name)
         except OSError:  # weights without a preprocessor_config.json: AudioSet's defaults

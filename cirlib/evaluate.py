@@ -27,8 +27,8 @@ def bank_paths(names: Iterable[str]) -> list[Path]:
 
 
 def progress(items, title: str, show: bool = True):
-    """A progress bar in a notebook or terminal, plain lines elsewhere."""
-    from tqdm.auto import tqdm
+    """A text progress bar that looks the same in a notebook, a terminal and a log; at most one update in five seconds."""
+    from tqdm import tqdm
 
     return tqdm(items, desc=title, mininterval=5, disable=not show)
 

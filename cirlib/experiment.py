@@ -5,9 +5,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from . import losses, paths, tracking
-from .config import choose, to_dict
+from .config import choose, from_dict, to_dict
 from .families import MIXTURE_FAMILIES
+from .files import write_atomic
 from .mixing import PROTOCOLS
 
 TASKS = ("mixture", "single")
@@ -57,16 +60,30 @@ class TrainConfig:
         """runs/<preset>/<experiment>/seed<k>"""
         return paths.run_folder(self.preset, self.experiment, self.seed)
 
-    @property
-    def key(self) -> str:
-        """Digest of all that changes the result: a run folder with another key is not this run."""
-        values = {k: v for k, v in to_dict(self).items() if k not in ("preset", "experiment", "wandb", "log_every")}
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+    def key(self, data: list[dict]) -> str:
+        """Digest of all that changes the result, checksums of the banks included: a folder with another key is another run."""
+        values = {k: v for k, v in to_dict(self).items() if k not in ("preset", "experiment", "bank", "wandb", "log_every")}
+        return hashlib.sha256(json.dumps([values, data], sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def metric(self) -> str:
         """The distance that the loss trains: l2 for triplets, cosine for InfoNCE."""
         return "l2" if "triplet" in self.loss else "cosine"
+
+
+def write_config(folder: Path, config: TrainConfig, key: str) -> None:
+    """Write config.yaml of a run folder: the settings and the key of the run."""
+    text = yaml.safe_dump({"key": key, "config": to_dict(config)}, sort_keys=False)
+    write_atomic(folder / "config.yaml", lambda part: part.write_text(text))
+
+
+def read_config(folder: Path) -> tuple[TrainConfig, str]:
+    """Settings and key of the run in a folder; FileNotFoundError that says which notebook makes it."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        raise FileNotFoundError(f"no run in {paths.short(folder)}: run notebooks/02_train.ipynb with these parameters first")
+    stored = yaml.safe_load(path.read_text())
+    return from_dict(TrainConfig, stored["config"]), stored["key"]
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

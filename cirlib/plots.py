@@ -52,7 +52,8 @@ def accuracy(tables: dict[str, pd.DataFrame], title: str):
             error = np.stack([frame[k] - frame[k + "_low"], frame[k + "_high"] - frame[k]])
             axis.errorbar(frame[k], y + lift, xerr=error, fmt=marker, color=colour, capsize=2.5, label=f"top-{k[3:]}")
             axis.axvline(frame[f"{k}_chance"][0], color=colour, linestyle=":", linewidth=1.2, label=f"chance, top-{k[3:]}")
-        axis.set(yticks=y, yticklabels=frame["row"], xlim=(0, 100), xlabel="accuracy (%)", title=titles[task])
+        most = min(100, 1.08 * frame.top5_high.max())
+        axis.set(yticks=y, yticklabels=frame["row"], xlim=(0, most), xlabel="accuracy (%)", title=titles[task])
         axis.margins(y=0.15)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
@@ -72,7 +73,7 @@ def by_slice(slices: pd.DataFrame, labels: dict[str, str], title: str):
             values = part[part.experiment == name].set_index("value")[k].reindex(families)
             y = np.arange(len(families))[::-1] + 0.4 - (j + 0.5) * step
             axis.plot(values, y, MARKERS[j % len(MARKERS)], color=COLOURS[j % len(COLOURS)], label=labels.get(name, name))
-        axis.set(yticks=np.arange(len(families))[::-1], yticklabels=families, xlim=(0, 100), xlabel=f"top-{k[3:]} accuracy (%)")
+        axis.set(yticks=np.arange(len(families))[::-1], yticklabels=families, xlim=(0, None), xlabel=f"top-{k[3:]} accuracy (%)")
         for y in np.arange(len(families) - 1) + 0.5:
             axis.axhline(y, color="#bbbbbb", linewidth=0.8)
         axis.grid(axis="y", visible=False)
@@ -92,6 +93,7 @@ def rank_boxes(ranks: dict[str, pd.DataFrame], title: str):
     )  # fmt: skip
     axis.invert_yaxis()
     axis.set(xscale="log", xlabel="rank of the true instrument (1 = best)", title=title)
+    axis.xaxis.set_major_formatter("{x:g}")
     return figure
 
 

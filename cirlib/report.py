@@ -92,12 +92,12 @@ def markdown(frame: pd.DataFrame, task: str) -> str:
     gallery = "the gallery of its family" if task == "mixture" else "the whole gallery"
     title = "three-instrument mixtures" if task == "mixture" else "single instruments"
     head = [
-        f"| {title} | distance | top-1 | top-5 | median rank | paper, top-1 / top-5 |",
+        f"| {title} | distance | top-1 | top-5 | median rank (1 = best) | paper, top-1 / top-5 |",
         "|---|---|---|---|---|---|",
     ]
     chance_ = f"| chance in {gallery} | | {frame.top1_chance[0]:.1f} | {frame.top5_chance[0]:.1f} | | |"
     body = [
-        f"| {r['row']} | {r.distance} | {_cell(r, 'top1')} | {_cell(r, 'top5')} | {r.rank_median:.0f} | {_paper(r)} |"
+        f"| {r['row']} | {r.distance} | {_cell(r, 'top1')} | {_cell(r, 'top5')} | {r.rank_median + 1:.0f} | {_paper(r)} |"
         for _, r in frame.iterrows()
     ]
     return "\n".join([*head, chance_, *body]) + "\n"

@@ -3,10 +3,10 @@
 import contextlib
 import csv
 import ctypes
-import dataclasses
 import json
 import math
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -17,15 +17,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 
-from . import evaluate, losses, provenance, tracking
+from . import evaluate, losses, paths, provenance, tracking
 from .bank import NoteBank
 from .config import from_dict, read_params, to_dict
 from .encoder import AudioEncoder
-from .experiment import TrainConfig, learning_rate
+from .experiment import TrainConfig, learning_rate, read_config, write_config
 from .files import write_atomic, write_json
 from .mixing import clip
 from .sampling import MixtureSteps, PairSampler, PairSteps
+from .sources import ensure_bank
 
 
 @dataclass
@@ -56,9 +58,10 @@ def fit(config: TrainConfig, progress: bool = True) -> Run:
     A folder of a run with other settings is moved aside (`seed0.<key>`), never mixed or deleted. Raises TrainingError on a
     non-finite loss and KeyboardInterrupt on Ctrl-C; in both cases the state on disk is good and fit() continues from it.
     """
-    _keep_memory()
+    if not torch.cuda.is_available():
+        _keep_memory()
     bank = NoteBank.open(evaluate.bank_paths(config.bank))
-    folder = _claim(config)
+    folder = _claim(config, bank)
     finished = folder / "train.json"
     if finished.exists():
         return Run(folder, json.loads(finished.read_text()))
@@ -74,20 +77,19 @@ def _keep_memory() -> None:
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: do not give the top of the heap back
 
 
-def _claim(config: TrainConfig) -> Path:
-    """The run's folder; one of other settings is moved aside first."""
-    folder = config.folder
-    stored = folder / "config.json"
-    if stored.exists():
-        key = json.loads(stored.read_text())["key"]
-        if key == config.key:
+def _claim(config: TrainConfig, bank: NoteBank) -> Path:
+    """The run's folder; one of other settings or other sounds is moved aside first."""
+    folder, key = config.folder, config.key([info["sha256"] for info in bank.infos])
+    if (folder / "config.yaml").exists():
+        earlier = read_config(folder)[1]
+        if earlier == key:
             return folder
-        aside = folder.with_name(f"{folder.name}.{key}")
+        aside = folder.with_name(f"{folder.name}.{earlier}")
         if aside.exists():
-            aside = folder.with_name(f"{folder.name}.{key}.{int(time.time())}")
+            aside = folder.with_name(f"{folder.name}.{earlier}.{int(time.time())}")
         os.replace(folder, aside)
-        print(f"settings changed: the earlier run was moved to {aside.name}")
-    write_json(stored, {"key": config.key, "config": to_dict(config)})
+        print(f"settings or sounds changed: the earlier run was moved to {aside.name}")
+    write_config(folder, config, key)
     return folder
 
 
@@ -125,6 +127,8 @@ class _Trainer:
     def run(self) -> None:
         """All steps that are left."""
         config = self.config
+        if self.accelerator.is_main_process:
+            write_json(self.folder / "provenance.json", provenance.collect(config.seed, self.bank))
         tracker = tracking.start(config.wandb, f"{config.preset}/{config.experiment}/seed{config.seed}", to_dict(config), self.folder)
         bar = evaluate.progress(range(self.step, config.steps), config.experiment, self.progress)
         try:
@@ -184,9 +188,9 @@ class _Trainer:
         self.accelerator.backward(loss)
         self.losses.append(loss.detach())
         if not math.isfinite(self.losses[-1].item()):
+            kept = "the last validated state is kept in last.pt" if (self.folder / "last.pt").exists() else "nothing was saved yet"
             raise TrainingError(
-                f"the loss of {self.config.experiment} is not finite at step {step}: lower start_lr or look at the data; "
-                f"the last validated state is kept in {self.folder.name}/last.pt"
+                f"the loss of {self.config.experiment} is not finite at step {step}: lower start_lr or look at the data; {kept}"
             )
         self.optimiser.step()
         self.step = step + 1
@@ -233,7 +237,7 @@ class _Trainer:
 
     def _save(self) -> None:
         state = {
-            "key": self.config.key, "step": self.step, "best": self.best, "history": json.dumps(self.history),
+            "step": self.step, "best": self.best, "history": json.dumps(self.history),
             "encoder": self.module.state_dict(), "optimiser": self.optimiser.state_dict(), "rng": torch.get_rng_state(),
         }  # fmt: skip
         write_atomic(self.folder / "last.pt", lambda part: torch.save(state, part))
@@ -253,7 +257,6 @@ class _Trainer:
     def _finish(self) -> None:
         if not self.accelerator.is_main_process:
             return
-        write_json(self.folder / "provenance.json", provenance.collect(self.config.seed, self.bank))
         validated = [h for h in self.history if "valid_mrr" in h]
         best = max(validated, key=lambda h: h["valid_mrr"])
         rates = [h["clips_per_s"] for h in self.history if "clips_per_s" in h]
@@ -283,19 +286,16 @@ def write_history(path: Path, history: list[dict]) -> None:
 
 def main() -> None:
     """python -m cirlib.training params/demo/triplet.yaml [name=value ...]"""
-    import sys
-
     if len(sys.argv) < 2:
         raise SystemExit(main.__doc__)
-    import yaml
-
     try:
         values = read_params(Path(sys.argv[1]))
-        values |= {k: yaml.safe_load(v) for k, v in (a.split("=", 1) for a in sys.argv[2:])}
-        run = fit(from_dict(TrainConfig, values))
+        values |= {name: yaml.safe_load(value) for name, _, value in (a.partition("=") for a in sys.argv[2:])}
+        bank = ensure_bank(values.get("preset", TrainConfig.preset))
+        run = fit(from_dict(TrainConfig, {"bank": [paths.short(p) for p in bank.paths], **values}))
     except (ValueError, FileNotFoundError, TrainingError) as error:
         raise SystemExit(f"error: {error}") from None
-    print(json.dumps(dataclasses.asdict(run) | {"folder": run.folder.name}, indent=1))
+    print(json.dumps({"run": paths.short(run.folder), **run.metrics}, indent=1))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from cirlib.config import choose, from_dict, read_params, to_dict
+from cirlib.config import check_parameters, choose, from_dict, read_params, to_dict
 
 
 @dataclasses.dataclass
@@ -110,3 +110,12 @@ def test_malformed_params(tmp_path, text, message):
     (tmp_path / "a.yaml").write_bytes(text)
     with pytest.raises(ValueError, match=rf"a\.yaml {message}"):
         read_params(tmp_path / "a.yaml")
+
+
+def test_parameter_that_the_notebook_does_not_declare_is_refused():
+    """papermill injects its cell after the parameters cell; other cells may assign what they like."""
+    cells = ["", "import numpy", "steps = 3  # of the optimiser\nloss = 'triplet'", "# Parameters\nsteps = 4\n", "other = 1"]
+    check_parameters(cells)
+    with pytest.raises(ValueError, match="unknown parameter 'stepps'"):
+        check_parameters([*cells[:3], "# Parameters\nstepps = 4\n"])
+    check_parameters(cells[:3])

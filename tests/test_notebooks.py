@@ -60,7 +60,7 @@ def test_parameters_of_02_train_are_the_fields_of_the_configuration():
 
     from cirlib.training import TrainConfig
 
-    fields = {f.name for f in dataclasses.fields(TrainConfig)} - {"bank", "families"}
+    fields = {f.name for f in dataclasses.fields(TrainConfig)} - {"bank"}
     assert declared(ROOT / "notebooks" / "02_train.ipynb") == fields
 
 
@@ -101,7 +101,7 @@ def test_smoke_chain_writes_tables_and_figures(smoke):
     assert [r["experiment"] for r in rows] == ["untrained", "multi-infonce"]
     assert all(0 <= r["top1_low"] <= r["top1"] <= r["top1_high"] <= 100 for r in rows)
     run = home / "runs" / "smoke" / "multi-infonce" / "seed0"
-    assert {"config.json", "history.csv", "best.pt", "last.pt", "provenance.json", "metrics.json"} <= {p.name for p in run.iterdir()}
+    assert {"config.yaml", "history.csv", "best.pt", "last.pt", "provenance.json", "metrics.json"} <= {p.name for p in run.iterdir()}
 
 
 def test_outputs_tell_nothing_of_the_home_folder(smoke):
@@ -115,6 +115,8 @@ def test_wrong_parameter_is_one_sentence_that_names_the_valid_ones(smoke):
     for args, words in (
         (["-p", "loss", "tripplet"], "unknown mixture loss 'tripplet' (did you mean 'triplet'?)"),
         (["-p", "preset", "smok"], "unknown preset 'smok' (did you mean 'smoke'?)"),
+        (["-p", "stepps", "3"], "unknown parameter 'stepps' (did you mean 'steps'?)"),
+        (["-y", "{families: [Bas], preset: smoke, experiment: x}"], "unknown family 'Bas' (did you mean 'Bass'?)"),
         (["-p", "encoder", "ast-tinny", "-p", "preset", "smoke"], "unknown encoder 'ast-tinny' (did you mean 'ast-tiny'?)"),
     ):
         done = run("02_train", *args)

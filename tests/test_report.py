@@ -53,7 +53,7 @@ def test_tables_are_written_in_three_forms_that_agree(runs, tmp_path):
     (row,) = json.loads((tmp_path / "figures" / "table_mixture.json").read_text())
     assert row["top1"] == 40.0
     assert (
-        "| triplet | cosine | 40.0 (30.0 to 50.0) | 80.0 (70.0 to 90.0) | 3 | 64.8 / 85.0 |"
+        "| triplet | cosine | 40.0 (30.0 to 50.0) | 80.0 (70.0 to 90.0) | 4 | 64.8 / 85.0 |"
         in (tmp_path / "figures" / "table_mixture.md").read_text()
     )
     assert "40.0" in (tmp_path / "figures" / "table_mixture.csv").read_text()

@@ -1,7 +1,6 @@
 """fit(): schedule, exact resume, clean stop, non-finite loss, changed settings, tracking."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import torch
 from cirlib import losses, tracking, training
 from cirlib.config import from_dict
 from cirlib.encoder import AudioEncoder
+from cirlib.experiment import read_config
 from cirlib.training import TrainConfig, TrainingError, fit, learning_rate
 
 
@@ -90,7 +90,14 @@ def test_changed_settings_move_the_earlier_run_aside(config, capsys):
     assert len(aside) == 1 and "moved" in capsys.readouterr().out
     old = torch.load(aside[0] / "last.pt", weights_only=True)["encoder"]
     assert all(torch.equal(kept[k], old[k]) for k in kept)
-    assert json.loads((second.folder / "config.json").read_text())["config"]["steps"] == 4
+    assert read_config(second.folder)[0].steps == 4
+
+
+def test_other_sounds_are_another_run(tone_bank):
+    config, data = TrainConfig(), [info["sha256"] for info in tone_bank.infos]
+    other = [{**data[0], "audio.i16": "0" * 64}]
+    assert config.key(data) == dataclasses.replace(config, bank=("moved",), experiment="renamed").key(data)
+    assert config.key(data) != config.key(other) and config.key(data) != dataclasses.replace(config, seed=1).key(data)
 
 
 def test_non_finite_loss_stops_with_a_clear_error_and_keeps_the_last_good_state(config, monkeypatch):
