@@ -5,6 +5,10 @@ SEEDS ?= 0
 # the first Python 3.11 or 3.12 that really runs
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+ifdef CIRLIB_HOME
+override CIRLIB_HOME := $(abspath $(CIRLIB_HOME))
+export CIRLIB_HOME
+endif
 HOME_DIR := $(or $(CIRLIB_HOME),.)
 
 ifeq ($(wildcard params/$(PRESET)/data.yaml),)
@@ -21,7 +25,8 @@ BANK := $(HOME_DIR)/data/$(PRESET)/bank.json
 ROWS := $(filter-out data,$(basename $(notdir $(wildcard $(PARAMS)/*.yaml))))
 TRAINED := $(foreach row,$(ROWS),$(foreach seed,$(SEEDS),$(RUNS)/$(row)/seed$(seed)/train.json))
 METRICS := $(TRAINED:train.json=metrics.json)
-SPACE := $(RUNS)/multi-infonce/seed$(firstword $(SEEDS))/space.json
+MAPPED := $(or $(filter multi-infonce,$(ROWS)),$(lastword $(ROWS)))
+SPACE := $(RUNS)/$(MAPPED)/seed$(firstword $(SEEDS))/space.json
 # papermill writes the executed notebook next to the results that it made; one progress line per notebook
 NOTEBOOK = cd notebooks && ../$(PY) -m papermill --no-progress-bar --log-level ERROR
 OUT = $(abspath $(RUNS))/notebooks
@@ -48,13 +53,15 @@ lab: $(READY) ## open the notebooks in JupyterLab
 
 bank: $(BANK) ## only the sounds of PRESET
 
-figures: $(FIGURES)/table_mixture.json ## the tables and figures of PRESET from the runs that are there
+figures: $(READY) ## only the tables and figures of PRESET, from the runs that are there
+	@mkdir -p $(OUT)
+	@$(NOTEBOOK) 06_paper.ipynb $(OUT)/06_paper.ipynb -p preset $(PRESET)
 
 clean: ## delete the runs and the bank of PRESET (figures stay)
 	rm -rf $(RUNS) $(HOME_DIR)/data/$(PRESET) $(HOME_DIR)/data/$(PRESET).building
 
-distclean: ## delete the environment and everything that was made, figures aside
-	rm -rf $(VENV) *.egg-info runs data lib
+distclean: ## delete the environment and all runs; sounds in data/ and figures stay
+	rm -rf $(VENV) *.egg-info $(HOME_DIR)/runs
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -87,9 +94,9 @@ $(RUNS)/$(1)/seed$(2)/metrics.json: $(RUNS)/$(1)/seed$(2)/train.json notebooks/0
 endef
 $(foreach row,$(ROWS),$(foreach seed,$(SEEDS),$(eval $(call row_rules,$(row),$(seed)))))
 
-$(SPACE): $(RUNS)/multi-infonce/seed$(firstword $(SEEDS))/metrics.json notebooks/04_embedding_space.ipynb
+$(SPACE): $(RUNS)/$(MAPPED)/seed$(firstword $(SEEDS))/metrics.json notebooks/04_embedding_space.ipynb
 	@echo "embedding space (04_embedding_space)"
-	@$(NOTEBOOK) 04_embedding_space.ipynb $(OUT)/04_embedding_space.ipynb -p preset $(PRESET) -p seed $(firstword $(SEEDS))
+	@$(NOTEBOOK) 04_embedding_space.ipynb $(OUT)/04_embedding_space.ipynb -p preset $(PRESET) -p experiment $(MAPPED) -p seed $(firstword $(SEEDS))
 
 $(FIGURES)/table_mixture.json: $(METRICS) $(SPACE) notebooks/06_paper.ipynb
 	@echo "tables and figures (06_paper)"

@@ -59,6 +59,9 @@ class NoteBank:
             raise ValueError(f"banks of different sample rates cannot be combined: {sorted(rates)}")
         self.sample_rate = rates.pop()
         self.notes = pa.concat_tables(tables).to_pandas()
+        owners = pd.concat([pd.Series(t["instrument"].to_pandas().unique()) for t in tables])
+        if owners.duplicated().any():
+            raise ValueError(f"two of these banks hold instrument {owners[owners.duplicated()].iloc[0]!r}: they cannot be combined")
         self._maps = [np.asarray(np.memmap(p / "audio.i16", dtype="<i2", mode="r")) for p in paths]
         self._which = np.repeat(np.arange(len(tables)), [t.num_rows for t in tables])
         self._offset, self.lengths, self._gain = (self.notes[c].to_numpy() for c in ("offset", "length", "gain"))
@@ -152,6 +155,8 @@ class BankBuilder:
     def __init__(self, path: Path, spec: dict, sample_rate: int = 16000):
         self.path, self.spec, self.sample_rate = Path(path), spec, sample_rate
         self.work = self.path.with_name(self.path.name + ".building")
+        if self.path.exists() and not (self.path / "bank.json").exists():
+            raise ValueError(f"{path} is there and is no note bank: choose another path, a bank would replace it")
         if self.work.exists() and self._stored_spec() != spec:
             shutil.rmtree(self.work)
         self.work.mkdir(parents=True, exist_ok=True)

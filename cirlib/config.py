@@ -3,7 +3,6 @@
 import ast
 import dataclasses
 import difflib
-import itertools
 import json
 import types
 import typing
@@ -73,14 +72,21 @@ def read_params(path: Path) -> dict:
 def check_parameters(cells: list[str]) -> None:
     """Refuse a parameter that the notebook does not declare; papermill itself only warns, and the value would be lost.
 
-    `cells` is IPython's `In`: papermill's injected cell comes right after the parameters cell.
+    `cells` is IPython's `In`. papermill's injected cell begins with "# Parameters"; what cells before it assign is declared.
     """
-    for declared, injected in itertools.pairwise(cells):
-        if injected.startswith("# Parameters\n"):
-            for name in _assigned(injected):
-                choose("parameter", name, _assigned(declared))
+    declared: list[str] = []
+    for source in cells:
+        if source.startswith("# Parameters\n"):
+            for name in _assigned(source):
+                choose("parameter", name, dict.fromkeys(declared))
+        else:
+            declared += _assigned(source)
 
 
 def _assigned(source: str) -> list[str]:
-    """Names that a cell assigns."""
-    return [node.targets[0].id for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    """Simple names that a cell assigns at its top level; none if it is not plain Python."""
+    try:
+        nodes = ast.parse(source).body
+    except SyntaxError:
+        return []
+    return [t.id for node in nodes if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)]

@@ -73,9 +73,11 @@ class AudioEncoder(nn.Module):
 
     @classmethod
     def _pretrained(cls, name: str, seconds: float) -> "AudioEncoder":
-        from transformers import ASTFeatureExtractor, ASTModel
+        from transformers import ASTFeatureExtractor, ASTModel, AutoConfig
 
         try:
+            if (kind := AutoConfig.from_pretrained(name).model_type) != "audio-spectrogram-transformer":
+                raise ValueError(f"it is a {kind}")
             backbone = ASTModel.from_pretrained(name)
         except (OSError, ValueError) as error:
             raise OSError(f"no AST could be loaded from {name!r}, as hub id or local folder ({_one_line(error)})") from None
@@ -125,7 +127,7 @@ class AudioEncoder(nn.Module):
         self.eval()
         for start in range(0, len(windows), batch):
             block = torch.stack([nn.functional.pad(w, (0, samples - len(w))) for w in windows[start : start + batch]])
-            vectors = self(block.to(self.device)).float().cpu().numpy()
+            vectors = AudioEncoder.forward(self, block.to(self.device)).cpu().numpy()  # float32, also inside mixed precision
             for k, vector in enumerate(vectors, start):
                 out[owner[k]] += np.float32(weight[k]) * vector
         self.train(was_training)

@@ -14,6 +14,7 @@ import pandas as pd
 from . import retrieval
 from .bank import NoteBank
 from .encoder import AudioEncoder
+from .frontend import RATE
 from .mixing import MixtureDataset, clip
 from .paths import HOME
 
@@ -21,9 +22,12 @@ EVAL_SEED = 12345  # of the mixtures that are ranked; the same for every row
 BLOCK = 64  # clips embedded at once
 
 
-def bank_paths(names: Iterable[str]) -> list[Path]:
-    """Bank folders: relative ones are relative to the project's home."""
-    return [Path(HOME, name) for name in names]
+def open_banks(names: Iterable[str]) -> NoteBank:
+    """The banks of a run as one; relative paths are relative to the project's home. ValueError if they are not at 16 kHz."""
+    bank = NoteBank.open([Path(HOME, name) for name in names])
+    if bank.sample_rate != RATE:
+        raise ValueError(f"encoders hear sound at {RATE} Hz, this bank is at {bank.sample_rate} Hz: build it again at {RATE}")
+    return bank
 
 
 def progress(items, title: str, show: bool = True):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,18 +21,18 @@ TASKS = ("mixture", "single")
 class TrainConfig:
     """One training run. Defaults train a small encoder on the demo bank in minutes on a CPU."""
 
-    preset: str = "demo"  # folder of runs and params
+    preset: str = "quick"  # folder of runs and params
     experiment: str = ""  # name of the row; "" takes the loss
     seed: int = 0
-    bank: tuple[str, ...] = ("data/demo",)  # note banks; relative to the project's home
+    bank: tuple[str, ...] = ("data/quick",)  # note banks; relative to the project's home
     task: str = "mixture"  # or single
-    families: tuple[str, ...] = MIXTURE_FAMILIES
+    families: tuple[str, ...] = MIXTURE_FAMILIES  # mixture: that play together; single trains on all
     protocol: str = "strict"  # or paper: keeps what the reference does
     loss: str = "multi-infonce"  # of losses.MIXTURE_LOSSES, or of losses.PAIR_LOSSES for single
     temperature: float = losses.TEMPERATURE  # of the InfoNCE losses
     encoder: str = "cnn"  # preset, hub id or local folder
     seconds: float = 4.0  # length of every clip
-    steps: int = 400
+    steps: int = 150
     clips: int = 64  # sounds per batch; a mixture of three instruments counts four
     curriculum: tuple[float, ...] = ()  # shares of the steps with 1, 2, ... instruments per mixture
     hard_ratio: float = 0.5  # single: share of the pairs that come from one family
@@ -39,7 +40,7 @@ class TrainConfig:
     start_lr: float = 5e-4
     end_lr: float = 5e-5
     warmup: float = 0.01  # share of the steps
-    valid_every: int = 100  # steps
+    valid_every: int = 50  # steps
     valid_size: int = 300  # mixtures or sounds
     log_every: int = 10  # steps
     wandb: str = "off"  # online (needs secrets.yaml) or offline
@@ -51,9 +52,12 @@ class TrainConfig:
         choose("wandb mode", self.wandb, tracking.MODES)
         table = losses.MIXTURE_LOSSES if self.task == "mixture" else losses.PAIR_LOSSES
         choose(f"{self.task} loss", self.loss, table)
-        for name in ("steps", "clips", "valid_every", "log_every", "seconds", "start_lr", "end_lr", "temperature"):
-            if getattr(self, name) < (0 if name == "steps" else 1e-12):
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in (
+            "steps", "clips", "seconds", "epoch_size", "start_lr", "end_lr", "temperature", "valid_every", "valid_size", "log_every",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if not (0 < value < math.inf or (name == "steps" and value == 0)):
+                raise ValueError(f"{name} must be positive, got {value}")
 
     @property
     def folder(self) -> Path:
@@ -81,7 +85,11 @@ def read_config(folder: Path) -> tuple[TrainConfig, str]:
     """Settings and key of the run in a folder; FileNotFoundError that says which notebook makes it."""
     path = folder / "config.yaml"
     if not path.exists():
-        raise FileNotFoundError(f"no run in {paths.short(folder)}: run notebooks/02_train.ipynb with these parameters first")
+        runs = sorted(paths.short(p.parent) for p in paths.RUNS.glob("*/*/seed*/config.yaml"))
+        raise FileNotFoundError(
+            f"no run in {paths.short(folder)}: run notebooks/02_train.ipynb with these parameters first; "
+            f"there are: {', '.join(runs) or 'none'}"
+        )
     stored = yaml.safe_load(path.read_text())
     return from_dict(TrainConfig, stored["config"]), stored["key"]
 

@@ -17,7 +17,7 @@ def collect(seed: int, bank: NoteBank | None = None) -> dict:
     gpu = torch.cuda.is_available()
     return {
         "git": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "dirty": None if (changes := _git("status", "--porcelain", "--untracked-files=no")) is None else bool(changes),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "device": torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads ({platform.machine()})",

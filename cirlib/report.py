@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .config import from_dict, read_params, to_dict
+from .experiment import TrainConfig, read_config
 from .files import write_atomic, write_json
-from .paths import FIGURES, ROOT, RUNS
+from .paths import FIGURES, PARAMS, ROOT, RUNS, short
 
 # top-1 and top-5 in percent (paper, tables 1 and 2); rows that the paper does not have are absent
 PUBLISHED = {
@@ -37,8 +39,24 @@ def collect(preset: str) -> list[dict]:
     runs = [json.loads(f.read_text()) for f in files]
     if not runs:
         raise ValueError(f"no finished run of preset {preset!r}: run notebooks/02_train.ipynb and 03_retrieve.ipynb first")
+    for file in files:
+        _check_settings(preset, file.parent)
     order = list(LABELS)
     return sorted(runs, key=lambda r: (order.index(r["experiment"]) if r["experiment"] in order else 99, r["experiment"], r["seed"]))
+
+
+def _check_settings(preset: str, folder: Path) -> None:
+    """Refuse a run whose settings are not those of its params file: it would stand in the table under a wrong name."""
+    params = PARAMS / preset / f"{folder.parent.name}.yaml"
+    if not params.exists():
+        return
+    stored = to_dict(read_config(folder)[0])
+    for name, value in to_dict(from_dict(TrainConfig, read_params(params))).items():
+        if name not in ("seed", "bank", "wandb", "log_every") and stored[name] != value:
+            raise ValueError(
+                f"{short(folder)} was trained with {name}={stored[name]}, {params.relative_to(ROOT)} says {value}: "
+                "delete the run and make it again, or give it a name of its own"
+            )
 
 
 def table(runs: list[dict], task: str) -> pd.DataFrame:
@@ -129,8 +147,8 @@ def write_tables(preset: str, folder: Path | None = None) -> dict[str, pd.DataFr
 
 def readme_block(preset: str) -> str:
     """Results as the README shows them, from the tables in figures/<preset>."""
-    parts = [(ROOT / "figures" / preset / f"table_{task}.md").read_text() for task in ("mixture", "single")]
-    return "\n".join(parts)
+    folder = ROOT / "figures" / preset
+    return "\n".join(markdown(pd.read_json(folder / f"table_{task}.json"), task) for task in ("mixture", "single"))
 
 
 def update_readme(preset: str, check: bool = False, readme: Path = ROOT / "README.md") -> bool:

@@ -49,7 +49,7 @@ def ranks(queries, gallery, truth, groups=None, metric: str = "cosine", block: i
 
 
 def top_k(rank: np.ndarray, k: int) -> float:
-    """Share of queries whose truth is among the first k."""
+    """Share of queries whose truth has a rank below k; a rank of k - 0.5 (a tie for the last place) counts."""
     return float((np.asarray(rank) < k).mean())
 
 

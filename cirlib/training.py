@@ -23,7 +23,7 @@ from . import evaluate, losses, paths, provenance, tracking
 from .bank import NoteBank
 from .config import from_dict, read_params, to_dict
 from .encoder import AudioEncoder
-from .experiment import TrainConfig, learning_rate, read_config, write_config
+from .experiment import TrainConfig, learning_rate, write_config
 from .files import write_atomic, write_json
 from .mixing import clip
 from .sampling import MixtureSteps, PairSampler, PairSteps
@@ -60,7 +60,7 @@ def fit(config: TrainConfig, progress: bool = True) -> Run:
     """
     if not torch.cuda.is_available():
         _keep_memory()
-    bank = NoteBank.open(evaluate.bank_paths(config.bank))
+    bank = evaluate.open_banks(config.bank)
     folder = _claim(config, bank)
     finished = folder / "train.json"
     if finished.exists():
@@ -81,7 +81,7 @@ def _claim(config: TrainConfig, bank: NoteBank) -> Path:
     """The run's folder; one of other settings or other sounds is moved aside first."""
     folder, key = config.folder, config.key([info["sha256"] for info in bank.infos])
     if (folder / "config.yaml").exists():
-        earlier = read_config(folder)[1]
+        earlier = yaml.safe_load((folder / "config.yaml").read_text())["key"]
         if earlier == key:
             return folder
         aside = folder.with_name(f"{folder.name}.{earlier}")
@@ -127,6 +127,8 @@ class _Trainer:
     def run(self) -> None:
         """All steps that are left."""
         config = self.config
+        if self.accelerator.num_processes > 1:
+            raise TrainingError("training with several processes is not supported yet: start one")
         if self.accelerator.is_main_process:
             write_json(self.folder / "provenance.json", provenance.collect(config.seed, self.bank))
         tracker = tracking.start(config.wandb, f"{config.preset}/{config.experiment}/seed{config.seed}", to_dict(config), self.folder)
@@ -143,7 +145,8 @@ class _Trainer:
             if not config.steps:
                 self._validate(tracker)
         except KeyboardInterrupt:
-            print(f"stopped after step {self.step} of {config.steps}; run it again to go on from the last validation")
+            kept = "the last validation" if (self.folder / "last.pt").exists() else "the start"
+            print(f"stopped after step {self.step} of {config.steps}; run it again to go on from {kept}")
             raise
         finally:
             tracker.finish()
@@ -237,11 +240,11 @@ class _Trainer:
 
     def _save(self) -> None:
         state = {
-            "step": self.step, "best": self.best, "history": json.dumps(self.history),
+            "step": self.step, "best": self.best, "history": json.dumps(self.history), "losses": [float(x) for x in self.losses],
             "encoder": self.module.state_dict(), "optimiser": self.optimiser.state_dict(), "rng": torch.get_rng_state(),
         }  # fmt: skip
-        write_atomic(self.folder / "last.pt", lambda part: torch.save(state, part))
         write_history(self.folder / "history.csv", self.history)
+        write_atomic(self.folder / "last.pt", lambda part: torch.save(state, part))
 
     def _restore(self) -> None:
         path = self.folder / "last.pt"
@@ -252,6 +255,7 @@ class _Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["rng"])
         self.step, self.best, self.history = state["step"], state["best"], json.loads(state["history"])
+        self.losses = [torch.tensor(x) for x in state["losses"]]
         print(f"continuing {self.config.experiment} from step {self.step}")
 
     def _finish(self) -> None:
@@ -295,6 +299,8 @@ def main() -> None:
         run = fit(from_dict(TrainConfig, {"bank": [paths.short(p) for p in bank.paths], **values}))
     except (ValueError, FileNotFoundError, TrainingError) as error:
         raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     print(json.dumps({"run": paths.short(run.folder), **run.metrics}, indent=1))
 
 

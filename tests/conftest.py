@@ -59,9 +59,8 @@ def instrument_tones(family: str, uid: str, level: float, **columns) -> list[Sou
     return [sound(uid, tone(p, seconds, level), family=family, pitch=float(p), **columns) for p in range(low, low + 12)]
 
 
-@pytest.fixture(scope="session")
-def tone_bank(tmp_path_factory) -> NoteBank:
-    """Tones of several instruments per mixture family and split; the first TWINS training ones of a family have a twin."""
+def tone_sounds() -> list[Sound]:
+    """Tones of several instruments per mixture family and split; the first TWINS of each training family have a twin."""
     sounds = []
     for family in MIXTURE_FAMILIES:
         for split, count in SPLIT_SIZES.items():
@@ -70,4 +69,10 @@ def tone_bank(tmp_path_factory) -> NoteBank:
                 sounds += instrument_tones(family, uid, level, split=split, fx=["chorus"] if twin else [])
                 if twin:
                     sounds += instrument_tones(family, uid + "_no_fx", 0.05, split=split, augments=uid)
-    return build_bank(tmp_path_factory.mktemp("banks") / "tones", sounds)
+    return sounds
+
+
+@pytest.fixture(scope="session")
+def tone_bank(tmp_path_factory) -> NoteBank:
+    """Bank of `tone_sounds`."""
+    return build_bank(tmp_path_factory.mktemp("banks") / "tones", tone_sounds())

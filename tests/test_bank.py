@@ -330,3 +330,19 @@ def test_an_unusable_sound_fails_its_job(tmp_path):
 def test_a_bank_takes_the_place_of_an_older_one(tmp_path):
     build_bank(tmp_path / "bank", [sound("old", tone(60))])
     assert list(build(tmp_path / "bank", keys="db").instruments.index) == ["d", "b"]
+
+
+def test_build_never_replaces_a_folder_that_is_no_bank(tmp_path):
+    (tmp_path / "sounds").mkdir()
+    (tmp_path / "sounds" / "kick.wav").write_bytes(b"precious")
+    with pytest.raises(ValueError, match="no note bank: choose another path"):
+        BankBuilder(tmp_path / "sounds", {})
+    assert (tmp_path / "sounds" / "kick.wav").exists()
+
+
+def test_banks_that_share_an_instrument_cannot_be_combined(tmp_path):
+    paths = [tmp_path / "a", tmp_path / "b"]
+    for path in paths:
+        build_bank(path, [sound("x/y/z", tone(60))])
+    with pytest.raises(ValueError, match="two of these banks hold instrument 'x/y/z'"):
+        NoteBank.open(paths)

@@ -19,12 +19,12 @@ def cells(path: Path) -> list[dict]:
     return json.loads(path.read_text())["cells"]
 
 
-def declared(path: Path) -> set[str]:
-    """Names that the parameters cell of a notebook assigns."""
+def declared(path: Path) -> dict:
+    """Names that the parameters cell of a notebook assigns, with their values."""
     (cell,) = (c for c in cells(path) if "parameters" in c["metadata"].get("tags", []))
     names: dict = {}
     exec("".join(cell["source"]), names)
-    return {n for n in names if not n.startswith("__")}
+    return {n: v for n, v in names.items() if not n.startswith("__")}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -49,19 +49,37 @@ def test_params_file_sets_only_names_that_its_notebook_declares(path):
     """papermill itself only warns about an unknown name, and the value would be lost."""
     notebook = "01_data" if path.stem == "data" else "02_train"
     values = yaml.safe_load(path.read_text())
-    assert set(values) <= declared(ROOT / "notebooks" / f"{notebook}.ipynb")
+    assert set(values) <= set(declared(ROOT / "notebooks" / f"{notebook}.ipynb"))
     assert values["preset"] == path.parent.name
     if path.stem != "data":
         assert values["experiment"] == path.stem
 
 
-def test_parameters_of_02_train_are_the_fields_of_the_configuration():
+def test_01_data_and_every_other_notebook_make_the_same_bank():
+    """01_data builds from its cell and the params file, the others from the params file alone: the defaults must agree."""
+    from cirlib.config import from_dict
+    from cirlib.sources.virtual import VirtualConfig
+
+    cell = declared(ROOT / "notebooks" / "01_data.ipynb")
+    for path in sorted((ROOT / "params").glob("*/data.yaml")):
+        values = yaml.safe_load(path.read_text())
+        outside = {k: values.pop(k) for k in ("preset", "source", "bank")}
+        made = {k: v for k, v in {**cell, **values}.items() if k not in outside}
+        assert from_dict(VirtualConfig, made) == from_dict(VirtualConfig, values)
+        if path.parent.name == "quick":
+            assert {**values, **outside} == {k: cell[k] for k in {**values, **outside}}
+
+
+def test_defaults_of_02_train_are_those_of_the_configuration():
     import dataclasses
 
+    from cirlib.config import to_dict
     from cirlib.training import TrainConfig
 
-    fields = {f.name for f in dataclasses.fields(TrainConfig)} - {"bank"}
-    assert declared(ROOT / "notebooks" / "02_train.ipynb") == fields
+    cell = declared(ROOT / "notebooks" / "02_train.ipynb")
+    fields = {f.name: f.default for f in dataclasses.fields(TrainConfig) if f.name != "bank"}
+    assert {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()} == cell
+    assert to_dict(TrainConfig())["bank"] == ["data/quick"]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +113,15 @@ def test_smoke_chain_writes_tables_and_figures(smoke):
     folder = home / "figures" / "smoke"
     names = {p.name for p in folder.iterdir()}
     assert {"table_mixture.json", "table_mixture.csv", "table_mixture.md", "table_single.json", "slices_mixture.csv"} <= names
-    for figure in ("data", "accuracy", "families_mixture", "ranks_mixture", "training", "space_map", "space_notes"):
+    for figure in (
+        "data",
+        "accuracy",
+        "families_mixture",
+        "ranks_mixture",
+        "training",
+        "space_map_multi-infonce",
+        "space_notes_multi-infonce",
+    ):
         assert {f"{figure}.svg", f"{figure}.png"} <= names
     rows = json.loads((folder / "table_mixture.json").read_text())
     assert [r["experiment"] for r in rows] == ["untrained", "multi-infonce"]

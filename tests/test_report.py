@@ -1,10 +1,14 @@
 """Tables come from files: aggregation over seeds, rendering, and a README that agrees with figures/demo."""
 
+import dataclasses
 import json
 
+import pandas as pd
 import pytest
 
 from cirlib import report
+from cirlib.experiment import write_config
+from cirlib.paths import ROOT
 
 
 def result(experiment: str, seed: int, top1: float) -> dict:
@@ -47,6 +51,21 @@ def test_runs_that_were_moved_aside_do_not_count(runs):
         report.collect("p")
 
 
+def test_run_with_other_settings_than_its_params_file_is_refused(runs, tmp_path, monkeypatch):
+    """A short run under the name of a row would silently stand in the table."""
+    monkeypatch.setattr(report, "PARAMS", tmp_path / "params")
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    (tmp_path / "params" / "p").mkdir(parents=True)
+    (tmp_path / "params" / "p" / "triplet.yaml").write_text("preset: p\nexperiment: triplet\nloss: triplet\nsteps: 7\n")
+    write(runs, result("triplet", 0, 0.4))
+    config = report.TrainConfig(preset="p", loss="triplet", steps=7)
+    write_config(runs / "p" / "triplet" / "seed0", config, "key")
+    assert len(report.collect("p")) == 1
+    write_config(runs / "p" / "triplet" / "seed0", dataclasses.replace(config, steps=3), "key")
+    with pytest.raises(ValueError, match=r"trained with steps=3, .* says 7"):
+        report.collect("p")
+
+
 def test_tables_are_written_in_three_forms_that_agree(runs, tmp_path):
     write(runs, result("triplet", 0, 0.4))
     report.write_tables("p", tmp_path / "figures")
@@ -64,16 +83,27 @@ def test_readme_block_is_put_between_its_marks_and_checked(tmp_path, monkeypatch
     folder = tmp_path / "figures" / "p"
     folder.mkdir(parents=True)
     for task in ("mixture", "single"):
-        (folder / f"table_{task}.md").write_text(f"{task} table\n")
+        frame = report.table([result("triplet", 0, 0.4)], task)
+        (folder / f"table_{task}.json").write_text(frame.to_json(orient="records"))
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- results:p -->\nold\n<!-- end:p -->\nafter\n")
     assert not report.update_readme("p", check=True, readme=readme) and "old" in readme.read_text()
     assert not report.update_readme("p", readme=readme)
-    assert readme.read_text() == "before\n<!-- results:p -->\nmixture table\n\nsingle table\n<!-- end:p -->\nafter\n"
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- results:p -->\n| three-instrument mixtures |") and text.endswith("<!-- end:p -->\nafter\n")
+    assert "old" not in text and text.count("40.0 (30.0 to 50.0)") == 2
     assert report.update_readme("p", check=True, readme=readme)
     readme.write_text("no marks")
     with pytest.raises(ValueError, match="lacks the marks"):
         report.update_readme("p", readme=readme)
+
+
+@pytest.mark.parametrize("task", ["mixture", "single"])
+def test_tables_of_the_demo_agree_with_each_other(task):
+    folder = ROOT / "figures" / "demo"
+    frame = pd.read_json(folder / f"table_{task}.json")
+    assert (folder / f"table_{task}.md").read_text() == report.markdown(frame, task)
+    pd.testing.assert_frame_equal(pd.read_csv(folder / f"table_{task}.csv"), frame, rtol=1e-3, check_dtype=False)
 
 
 def test_readme_agrees_with_the_tables_of_the_demo():

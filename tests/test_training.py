@@ -53,6 +53,7 @@ def test_every_pair_loss_trains(config, loss):
 def test_interrupted_run_continues_to_the_same_weights_bit_for_bit(config, monkeypatch, task, stop):
     if task == "single":
         config = dataclasses.replace(config, task="single", loss="infonce", experiment="single", curriculum=())
+    config = dataclasses.replace(config, log_every=4)  # logged between validations: what is not logged yet survives too
     whole = fit(dataclasses.replace(config, experiment="whole"), progress=False)
     update = training._Trainer._update
 
@@ -129,6 +130,8 @@ def test_online_tracking_without_secrets_says_what_is_missing(monkeypatch, tmp_p
         ({"wandb": "on"}, "offline"),
         ({"steps": -1}, "steps must be"),
         ({"clips": 0}, "clips must be"),
+        ({"valid_size": 0}, "valid_size must be"),
+        ({"start_lr": float("nan")}, "start_lr must be"),
         ({"step": 3}, "did you mean 'steps'"),
         ({"steps": "many"}, "TrainConfig.steps must be int"),
     ],

@@ -191,3 +191,11 @@ def test_trim(audio, kept):
 def test_a_patch_that_sfizz_cannot_read():
     with pytest.raises(ValueError, match="sfizz does not read this patch"):
         play(Patch("this is no SFZ", hold=0.5, peak=0.5), [(60, 100)])
+
+
+def test_no_note_of_an_instrument_comes_twice(bank):
+    """A copy of the reference note among the queries would be a free hit."""
+    assert not bank.notes.duplicated(["instrument", "pitch", "velocity"]).any()
+    for name in FAMILIES:
+        notes = virtual._notes(name, 16, np.random.default_rng(0))
+        assert len(notes) == len(set(notes)) == 16

@@ -1,0 +1,57 @@
+"""Golden values of what must not drift: front end, mixtures, losses, ranks. `python tests/golden/make.py` writes golden.json.
+
+Run it only when a change of these values is meant, and say so in the changelog.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from cirlib import losses, retrieval
+from cirlib.bank import NoteBank
+from cirlib.frontend import LogMel
+from cirlib.mixing import PROTOCOLS, MixtureDataset
+
+FILE = Path(__file__).with_name("golden.json")
+
+
+def chirp(seconds: float = 1.0, rate: int = 16000) -> np.ndarray:
+    """A sweep from 50 Hz to 7 kHz, (n,) float32."""
+    t = np.arange(round(seconds * rate)) / rate
+    return (0.5 * np.sin(2 * np.pi * (50 * t + 3475 * t**2 / seconds))).astype(np.float32)
+
+
+def golden(bank: NoteBank) -> dict[str, list[float]]:
+    """Values by name; `bank` is the one of tones."""
+    out = {"log-mel of a chirp": LogMel(112)(torch.from_numpy(chirp())[None])[0, ::9, ::17].flatten().tolist()}
+    for protocol in PROTOCOLS:
+        for split in ("train", "test"):
+            mix = MixtureDataset(bank, split=split, size=8, seed=3, protocol=protocol, seconds=2.0)[5]
+            out[f"mixture, {split}, {protocol}"] = mix.mixture[::997].tolist() + mix.references[:, ::3989].flatten().tolist()
+    rng = np.random.default_rng(0)
+    stems, mixtures = (torch.from_numpy(rng.normal(size=size)) for size in ((5, 3, 8), (5, 8)))
+    out |= {f"mixture loss {name}": [losses.mixture_loss(name, stems, mixtures).item()] for name in losses.MIXTURE_LOSSES}
+    out |= {f"pair loss {name}": [losses.pair_loss(name, stems[:, 0], stems[:, 1]).item()] for name in losses.PAIR_LOSSES}
+    queries, gallery, truth = rng.normal(size=(20, 4)), rng.normal(size=(30, 4)), rng.integers(30, size=20)
+    for metric in retrieval.METRICS:
+        out[f"ranks, {metric}"] = retrieval.ranks(queries, gallery, truth, np.arange(30) % 2, metric).tolist()
+    return out
+
+
+def main() -> None:
+    """Write golden.json."""
+    from conftest import build_bank, tone_sounds
+
+    with tempfile.TemporaryDirectory() as folder:
+        values = golden(build_bank(Path(folder) / "tones", tone_sounds()))
+    FILE.write_text(json.dumps(values, indent=0) + "\n")
+
+
+if __name__ == "__main__":
+    main()
