@@ -61,10 +61,11 @@ def accuracy(tables: dict[str, pd.DataFrame], title: str):
 
 
 def by_slice(slices: pd.DataFrame, labels: dict[str, str], title: str):
-    """Top-1 and top-5 of every experiment by family."""
+    """Top-1 and top-5 of every experiment by family, and by source where there are several."""
     import matplotlib.pyplot as plt
 
-    part = slices[slices.slice == "family"]
+    several = slices[slices.slice == "source"].value.nunique() > 1
+    part = slices if several else slices[slices.slice == "family"]
     families, experiments = part.value.unique(), part.experiment.unique()
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 1.8 + 0.32 * len(families) * min(3, len(experiments))), sharey=True)
     step = 0.8 / len(experiments)

@@ -220,8 +220,7 @@ class _Trainer:
         self.losses = []
         self.history.append(row)
         tracker.log(row, self.step)
-        if hasattr(bar, "set_postfix"):
-            bar.set_postfix(loss=f"{row['loss']:.3f}", clips_per_s=row["clips_per_s"])
+        bar.set_postfix(refresh=False, loss=f"{row['loss']:.3f}", clips_per_s=row["clips_per_s"])
         return now
 
     def _validate(self, tracker) -> None:
