@@ -103,7 +103,8 @@ def test_tables_of_the_demo_agree_with_each_other(task):
     folder = ROOT / "figures" / "demo"
     frame = pd.read_json(folder / f"table_{task}.json")
     assert (folder / f"table_{task}.md").read_text() == report.markdown(frame, task)
-    pd.testing.assert_frame_equal(pd.read_csv(folder / f"table_{task}.csv"), frame, rtol=1e-3, check_dtype=False)
+    csv = pd.read_csv(folder / f"table_{task}.csv")
+    pd.testing.assert_frame_equal(csv, frame[csv.columns], rtol=1e-3, check_dtype=False)
 
 
 def test_readme_agrees_with_the_tables_of_the_demo():
