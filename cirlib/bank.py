@@ -2,14 +2,12 @@
 
 A bank is a folder of three files: `audio.i16` (flat little-endian int16, mono, memory-mapped), `notes.parquet`
 (one row per sound) and `bank.json` (format, sample rate, origin, license, how it was made, counts, checksums).
-It is written beside its place and renamed when complete: it exists whole or not at all.
+It is written beside its place and renamed when complete (builder.py): it exists whole or not at all.
+`python -m cirlib.bank PATH ...` prints the data card of banks and verifies their checksums.
 """
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .config import choose
-from .files import sha256, write_atomic, write_json
+from .files import sha256
 
 FORMAT = 1
 SPLITS = ("train", "valid", "test")
@@ -39,14 +36,6 @@ SCHEMA = pa.schema(
         ("gain", pa.float32()),  # sound = int16 / gain
     ]
 )
-
-
-@dataclass
-class Sound:
-    """One sound on its way into a bank: its row (SCHEMA without offset, length, gain) and its audio (n,) float."""
-
-    row: dict
-    audio: np.ndarray
 
 
 class NoteBank:
@@ -146,101 +135,7 @@ def _read(path: Path) -> tuple[dict, pa.Table]:
     return info, table
 
 
-class BankBuilder:
-    """Collects sounds in `<path>.building`, one shard per job, and turns them into a bank when all are there.
+if __name__ == "__main__":
+    from .card import main
 
-    Shards survive an interruption: a build with the same `spec` continues, one with another spec starts anew.
-    """
-
-    def __init__(self, path: Path, spec: dict, sample_rate: int = 16000):
-        self.path, self.spec, self.sample_rate = Path(path), spec, sample_rate
-        self.work = self.path.with_name(self.path.name + ".building")
-        if self.path.exists() and not (self.path / "bank.json").exists():
-            raise ValueError(f"{path} is there and is no note bank: choose another path, a bank would replace it")
-        if self.work.exists() and self._stored_spec() != spec:
-            shutil.rmtree(self.work)
-        self.work.mkdir(parents=True, exist_ok=True)
-        write_json(self.work / "spec.json", spec)
-
-    def _stored_spec(self) -> dict | None:
-        try:
-            return json.loads((self.work / "spec.json").read_text())
-        except (OSError, ValueError):
-            return None
-
-    def shard(self, key: str) -> Path:
-        """File of one finished job."""
-        return self.work / f"{key}.npz"
-
-    def run(self, jobs: dict[str, dict], make: Callable, n_jobs: int = -1, title: str = "sounds") -> dict[str, str]:
-        """Run `make(**jobs[key]) -> list[Sound]` for the keys without a shard, in parallel; return {key: why it failed}."""
-        from joblib import Parallel, delayed
-        from tqdm import tqdm
-
-        todo = {key: job for key, job in jobs.items() if not self.shard(key).exists()}
-        tasks = (delayed(_work)(make, job, key, self.shard(key)) for key, job in todo.items())
-        done = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)(tasks)
-        bar = tqdm(done, total=len(todo), desc=title, mininterval=5, disable=not todo)
-        return {key: error for key, error in bar if error}
-
-    def load(self, key: str) -> tuple[list[dict], np.ndarray]:
-        """Rows and int16 audio of a finished job."""
-        with np.load(self.shard(key), allow_pickle=False) as file:
-            return json.loads(str(file["rows"])), file["audio"]
-
-    def finish(self, keys: Sequence[str], meta: dict, skipped: dict[str, str]) -> NoteBank:
-        """Join the shards in the order of `keys` into the bank and remove the working folder."""
-        whole = self.work / "bank"
-        shutil.rmtree(whole, ignore_errors=True)
-        whole.mkdir()
-        rows, offset = [], 0
-        with open(whole / "audio.i16", "wb") as out:
-            for key in keys:
-                shard_rows, audio = self.load(key)
-                audio.astype("<i2").tofile(out)
-                for row in shard_rows:
-                    rows.append({**row, "offset": offset})
-                    offset += row["length"]
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), whole / "notes.parquet")
-        info = {
-            "format": FORMAT,
-            "sample_rate": self.sample_rate,
-            **meta,
-            "made": self.spec,
-            "counts": {"notes": len(rows), "samples": offset, "instruments": len({r["instrument"] for r in rows})},
-            "skipped": skipped,
-            "sha256": {name: sha256(whole / name) for name in ("audio.i16", "notes.parquet")},
-        }
-        write_json(whole / "bank.json", info)
-        if self.path.exists():
-            shutil.rmtree(self.path)
-        os.replace(whole, self.path)
-        shutil.rmtree(self.work, ignore_errors=True)
-        return NoteBank.open(self.path)
-
-
-def _work(make: Callable, job: dict, key: str, shard: Path) -> tuple[str, str | None]:
-    """One job in a worker process: make the sounds, write the shard. A failing job costs only itself."""
-    try:
-        sounds = make(**job)
-        rows, audio = zip(*(encode(s) for s in sounds), strict=True)
-        packed = {"rows": json.dumps(rows), "audio": np.concatenate(audio)}
-
-        def save(part: Path) -> None:
-            with open(part, "wb") as file:
-                np.savez(file, **packed)
-
-        write_atomic(shard, save)
-        return key, None
-    except Exception as error:
-        return key, f"{type(error).__name__}: {error}"
-
-
-def encode(sound: Sound) -> tuple[dict, np.ndarray]:
-    """Row and int16 samples of a sound; the full 16 bits are used and the level is kept in `gain`."""
-    audio = np.asarray(sound.audio, dtype=np.float64)
-    if audio.ndim != 1 or not len(audio) or not np.isfinite(audio).all():
-        raise ValueError(f"a sound of {sound.row.get('instrument')} is empty, not mono or not finite")
-    choose("split", sound.row["split"], SPLITS)
-    gain = np.float32(32767 / max(np.abs(audio).max(), 1e-4))
-    return {**sound.row, "length": len(audio), "gain": float(gain)}, np.round(audio * gain).astype("<i2")
+    main()

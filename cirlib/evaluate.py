@@ -88,7 +88,7 @@ class Validation:
         if self.items.empty:
             raise ValueError("the bank has no validation instruments; training validates by retrieving them")
         if config.task == "mixture":
-            self.dataset = MixtureDataset(bank, config.families, "valid", config.valid_size, EVAL_SEED, config.protocol, config.seconds)
+            self.dataset = config.mixtures(bank, "valid", config.valid_size, EVAL_SEED)
         else:
             rows = single_queries(bank, "valid", config.protocol)
             self.rows = np.random.default_rng(EVAL_SEED).permutation(rows)[: config.valid_size]

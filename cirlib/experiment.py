@@ -9,10 +9,12 @@ from pathlib import Path
 import yaml
 
 from . import losses, paths, tracking
+from .bank import NoteBank
 from .config import choose, from_dict, to_dict
 from .families import MIXTURE_FAMILIES
-from .files import write_atomic
-from .mixing import PROTOCOLS
+from .files import sha256, write_atomic
+from .midi import NoteStatistics, load_statistics
+from .mixing import PROTOCOLS, MixtureDataset
 
 TASKS = ("mixture", "single")
 
@@ -28,6 +30,7 @@ class TrainConfig:
     task: str = "mixture"  # or single
     families: tuple[str, ...] = MIXTURE_FAMILIES  # mixture: that play together; single trains on all
     protocol: str = "strict"  # or paper: keeps what the reference does
+    statistics: str = ""  # file of note statistics (midi.py), relative to the project's home; "": the documented default
     loss: str = "multi-infonce"  # of losses.MIXTURE_LOSSES, or of losses.PAIR_LOSSES for single
     temperature: float = losses.TEMPERATURE  # of the InfoNCE losses
     encoder: str = "cnn"  # preset, hub id or local folder
@@ -67,7 +70,17 @@ class TrainConfig:
     def key(self, data: list[dict]) -> str:
         """Digest of all that changes the result, checksums of the banks included: a folder with another key is another run."""
         values = {k: v for k, v in to_dict(self).items() if k not in ("preset", "experiment", "bank", "wandb", "log_every")}
+        if self.statistics:
+            values["statistics"] = sha256(Path(paths.HOME, self.statistics))
         return hashlib.sha256(json.dumps([values, data], sort_keys=True).encode()).hexdigest()[:12]
+
+    def note_statistics(self) -> NoteStatistics:
+        """How each family is played in mixtures."""
+        return load_statistics(Path(paths.HOME, self.statistics) if self.statistics else "")
+
+    def mixtures(self, bank: NoteBank, split: str, size: int, seed: int) -> MixtureDataset:
+        """Mixtures of a split as this experiment hears them."""
+        return MixtureDataset(bank, self.families, split, size, seed, self.protocol, self.seconds, statistics=self.note_statistics())
 
     @property
     def metric(self) -> str:

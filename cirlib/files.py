@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
@@ -30,3 +32,26 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file, read in blocks."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Hashed:
+    """A binary file that is written; its SHA-256 comes with it."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self._hash = file, hashlib.sha256()
+
+    def write(self, block: bytes) -> int:
+        """Write a block."""
+        self._hash.update(block)
+        return self._file.write(block)
+
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of what was written."""
+        return self._hash.hexdigest()
+
+
+def need_space(folder: Path, size: int, what: str) -> None:
+    """OSError that tells what is missing if the disk of `folder` has no room for `size` more bytes."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise OSError(f"{what} needs {size / 1e9:.2f} GB, {free / 1e9:.2f} GB are free in {folder}: make room or set CIRLIB_HOME")

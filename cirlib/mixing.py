@@ -16,7 +16,7 @@ import numpy as np
 from .bank import SPLITS, NoteBank
 from .config import choose
 from .families import BASS_RHYTHM, MELODIC_RHYTHM, MIXTURE_FAMILIES, family
-from .midi import pitch_probabilities
+from .midi import NoteStatistics
 
 PROTOCOLS = ("strict", "paper")
 SCALES = {
@@ -57,6 +57,7 @@ class MixtureDataset:
         families: which families play together. split: which instruments. size: mixtures in an epoch.
         seconds: length T of every sound. voices: instruments per mixture, at most and by default one per family; with
             fewer, each mixture draws which families play. augmented: effects-off twins play too (training only).
+        statistics: pitches that a family plays; None: the documented default (midi.py).
     `references` is the sound that losses and gallery embed for an instrument: its reference note; in training a random
     note (protocol strict).
     """
@@ -72,11 +73,13 @@ class MixtureDataset:
         seconds: float = 10.0,
         voices: int | None = None,
         augmented: bool | None = None,
+        statistics: NoteStatistics | None = None,
     ):
         self.bank, self.split, self.size, self.seed = bank, choose("split", split, SPLITS), size, seed
         self.families = [family(f).name for f in families]
         if not self.families or len(set(self.families)) < len(self.families):
             raise ValueError(f"families must be one or more different ones, got {', '.join(self.families) or 'none'}")
+        self._pitch = {f: (statistics or NoteStatistics()).pitch(f) for f in self.families}
         self.protocol, self.seconds = choose("protocol", protocol, PROTOCOLS), seconds
         self.voices = len(self.families) if voices is None else voices
         if not 1 <= self.voices <= len(self.families):
@@ -171,7 +174,7 @@ class MixtureDataset:
         in_scale = known & np.isin(np.where(known, pitch, 0).round() % 12, scale)
         if in_scale.any():
             rows, pitch = rows[in_scale], pitch[in_scale]
-            mass = pitch_probabilities(name)[np.clip(np.round(pitch), 0, 127).astype(int)]
+            mass = self._pitch[name][np.clip(np.round(pitch), 0, 127).astype(int)]
             return rng.choice(rows, count, p=mass / mass.sum() if mass.sum() > 0 else None)
         return rng.choice(rows, count)
 

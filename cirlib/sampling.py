@@ -113,12 +113,12 @@ class MixtureSteps:
     """
 
     def __init__(self, bank, families=MIXTURE_FAMILIES, clips=48, steps=1000, curriculum=(), size=40000, seed=0,
-                 protocol="strict", seconds=10.0, rank=0, world=1):  # fmt: skip
+                 protocol="strict", seconds=10.0, rank=0, world=1, statistics=None):  # fmt: skip
         if len(curriculum) >= len(families) or min(curriculum, default=0) < 0 or sum(curriculum) > 1:
             raise ValueError(f"curriculum must be at most {len(families) - 1} shares of the steps that sum to at most 1")
         self.bank, self.families, self.clips, self.size, self.seed = bank, families, clips, size, seed
         self.rank, self.world = rank, world
-        self.options = {"protocol": protocol, "seconds": seconds}
+        self.options = {"protocol": protocol, "seconds": seconds, "statistics": statistics}
         self.ends = [round(steps * sum(curriculum[: v + 1])) for v in range(len(curriculum))]
         self._stream = (None, None, None)  # (voices, next step, iterator)
 

@@ -27,7 +27,7 @@ from .experiment import TrainConfig, learning_rate, write_config
 from .files import write_atomic, write_json
 from .mixing import clip
 from .sampling import MixtureSteps, PairSampler, PairSteps
-from .sources import ensure_bank
+from .sources import ensure_banks
 
 
 @dataclass
@@ -113,7 +113,7 @@ class _Trainer:
         if config.task == "mixture":
             self.source = MixtureSteps(
                 bank, config.families, config.clips, config.steps, config.curriculum, config.epoch_size, config.seed,
-                config.protocol, config.seconds, rank, world,
+                config.protocol, config.seconds, rank, world, config.note_statistics(),
             )  # fmt: skip
         else:
             self.source = PairSteps(PairSampler(bank, config.clips // 2, config.hard_ratio, config.seed), rank, world)
@@ -294,7 +294,7 @@ def main() -> None:
     try:
         values = read_params(Path(sys.argv[1]))
         values |= {name: yaml.safe_load(value) for name, _, value in (a.partition("=") for a in sys.argv[2:])}
-        bank = ensure_bank(values.get("preset", TrainConfig.preset))
+        bank = ensure_banks(values.get("preset", TrainConfig.preset))
         run = fit(from_dict(TrainConfig, {"bank": [paths.short(p) for p in bank.paths], **values}))
     except (ValueError, FileNotFoundError, TrainingError) as error:
         raise SystemExit(f"error: {error}") from None

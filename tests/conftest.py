@@ -12,7 +12,8 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-from cirlib.bank import BankBuilder, NoteBank, Sound  # noqa: E402
+from cirlib.bank import NoteBank  # noqa: E402
+from cirlib.builder import BankBuilder, Sound  # noqa: E402
 from cirlib.families import MIXTURE_FAMILIES  # noqa: E402
 
 torch.set_num_threads(min(2, torch.get_num_threads()))

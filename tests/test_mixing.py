@@ -9,7 +9,7 @@ from conftest import RATE, SPLIT_SIZES, TONES, build_bank, hz, sound, tone
 
 from cirlib import mixing
 from cirlib.families import MIXTURE_FAMILIES, family
-from cirlib.midi import pitch_probabilities
+from cirlib.midi import default_pitch
 from cirlib.mixing import SCALES, MixtureDataset, fade_out, rhythm, shift, slots
 
 PERCUSSION, BASS, LEAD = range(3)
@@ -305,7 +305,7 @@ def test_pitches_follow_the_distribution_of_the_family(tmp_path):
     high = [sound("high", tone(p), pitch=float(p)) for p in (96, 98, 99, 101)]
     unknown = [sound("unknown", tone(60), pitch=None, velocity=None) for _ in range(3)]
     bank = build_bank(tmp_path / "bank", wide + high + unknown)
-    mass = {p: pitch_probabilities("Bass")[p] for p in range(low, top + 1) if p % 12 in (0, 4, 7)}
+    mass = {p: default_pitch("Bass")[p] for p in range(low, top + 1) if p % 12 in (0, 4, 7)}
     expected = {p: m / sum(mass.values()) for p, m in mass.items()}
     assert shares(bank, "wide", 0, 4, 7) == pytest.approx(expected, abs=0.02)
     assert max(expected.values()) > 2 * min(expected.values())

@@ -8,9 +8,11 @@ from conftest import RATE, hz, tone
 
 from cirlib.bank import NoteBank
 from cirlib.families import FAMILIES, MIXTURE_FAMILIES, family
+from cirlib.midi import spread_notes
 from cirlib.sources import virtual
+from cirlib.sources.audio import trim
 from cirlib.sources.patches import Patch
-from cirlib.sources.virtual import VirtualConfig, apply_effects, build, fingerprint, fingerprint_distances, play, trim
+from cirlib.sources.virtual import VirtualConfig, apply_effects, build, fingerprint, fingerprint_distances, play
 
 CONFIG = VirtualConfig(train=4, valid=2, test=2, others=0, notes=4)
 SINE = Patch("<region> sample=*sine", hold=0.5, peak=0.5)
@@ -197,5 +199,5 @@ def test_no_note_of_an_instrument_comes_twice(bank):
     """A copy of the reference note among the queries would be a free hit."""
     assert not bank.notes.duplicated(["instrument", "pitch", "velocity"]).any()
     for name in FAMILIES:
-        notes = virtual._notes(name, 16, np.random.default_rng(0))
+        notes = spread_notes(family(name).pitch, virtual.VELOCITIES, 16, np.random.default_rng(0))
         assert len(notes) == len(set(notes)) == 16

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..bank import BankBuilder, NoteBank, Sound
+from ..bank import NoteBank
+from ..builder import BankBuilder, Sound, building, existing
 from ..config import to_dict
 from ..families import FAMILIES, MIXTURE_FAMILIES, family
+from ..midi import spread_notes
+from .audio import RATE, fade_end, trim
 from .patches import NOISE_FILE, NOISE_SAMPLES, Patch, draw_patch
 
-RATE = 16000
 BLOCK = 256  # samples per call of sfizz; note-off is exact to the sample all the same
 TAIL_S = 0.9  # longest sound after note off
 VERSION = 3  # part of the bank's specification: change it with anything that changes the sound
@@ -43,19 +45,17 @@ class VirtualConfig:
 def build(path: Path, config: VirtualConfig, n_jobs: int = -1) -> NoteBank:
     """Render the instruments into a NoteBank at `path`; nothing is done if that very bank is there already."""
     spec = {"source": "virtual", "version": VERSION, **to_dict(config)}
-    path = Path(path)
-    if (path / "bank.json").exists():
-        bank = NoteBank.open(path)
-        if bank.infos[0]["made"] == spec:
+    with building(path):
+        if bank := existing(path, spec):
             return bank
-    for package in ("pysfizz", "pedalboard"):
-        if find_spec(package) is None:
-            raise ValueError(f"virtual instruments need the package {package}: pip install {package}")
-    builder = BankBuilder(path, spec, RATE)
-    resumed, started = any(builder.work.glob("*.npz")), time.perf_counter()
-    keys, redrawn = _draw(builder, config, n_jobs)
-    meta = {"source": "virtual", "license": "CC0-1.0", "citation": "rendered by cirlib.sources.virtual with sfizz and pedalboard"}
-    bank = builder.finish(keys, meta, redrawn)
+        for package in ("pysfizz", "pedalboard"):
+            if find_spec(package) is None:
+                raise ValueError(f"virtual instruments need the package {package}: pip install {package}")
+        builder = BankBuilder(path, spec, RATE)
+        resumed, started = any(builder.work.glob("*.i16")), time.perf_counter()
+        keys, redrawn = _draw(builder, config, n_jobs)
+        meta = {"source": "virtual", "license": "CC0-1.0", "citation": "rendered by cirlib.sources.virtual with sfizz and pedalboard"}
+        bank = builder.finish(keys, meta, redrawn)
     elapsed, sound = time.perf_counter() - started, bank.lengths.sum() / RATE
     speed = "" if resumed else f", {sound / elapsed:.0f} times faster than real time"
     print(f"rendered {len(bank.instruments)} instruments in {elapsed:.0f} s{speed}")
@@ -70,7 +70,7 @@ def _draw(builder: BankBuilder, config: VirtualConfig, n_jobs: int) -> tuple[lis
         keys = {s: _key(s, attempt[s]) for s in slots}
         jobs = {keys[s]: {"slot": s, "split": split, "attempt": attempt[s], "config": config} for s, split in slots.items()}
         failed = builder.run(jobs, render_instrument, n_jobs, "instruments")
-        bad = {s: failed[keys[s]].removeprefix("Rejected: ") for s in slots if keys[s] in failed}
+        bad = {s: failed[keys[s]] for s in slots if keys[s] in failed}
         bad |= _near_duplicates(builder, {s: keys[s] for s in slots if s not in bad}, config.distinct_db)
         if not bad:
             return list(keys.values()), redrawn
@@ -96,7 +96,7 @@ def _key(slot: tuple[str, int], attempt: int) -> str:
     return f"{slot[0].replace(' ', '_').lower()}-{slot[1]:04d}-{attempt}"
 
 
-class Rejected(Exception):
+class Rejected(ValueError):
     """A patch that is no usable instrument; the slot is drawn again."""
 
 
@@ -105,7 +105,7 @@ def render_instrument(slot: tuple[str, int], split: str, attempt: int, config: V
     name, number = slot
     rng = np.random.default_rng([config.seed, list(FAMILIES).index(name), number, attempt])
     patch = draw_patch(name, rng)
-    notes = _notes(name, config.notes, rng)
+    notes = spread_notes(family(name).pitch, VELOCITIES, config.notes, rng)
     dry = _level(play(patch, notes), patch.peak)
     uid = f"virtual/{config.seed}/{name.lower().replace(' ', '_')}_{number:04d}"
     row = {"family": name, "source": "virtual", "split": split, "hold_s": patch.hold}
@@ -122,18 +122,6 @@ def render_instrument(slot: tuple[str, int], split: str, attempt: int, config: V
 
 def _sounds(row: dict, notes, audio) -> list[Sound]:
     return [Sound({**row, "pitch": float(p), "velocity": float(v)}, trim(x)) for (p, v), x in zip(notes, audio, strict=True)]
-
-
-def _notes(name: str, count: int, rng) -> list[tuple[int, int]]:
-    """The middle note first, pitches spread over the family's range, a quarter that repeat a pitch at another velocity."""
-    low, middle, high = family(name).pitch
-    spread = max(1, round(0.75 * count)) - 1
-    steps = np.linspace(low, high, spread) + rng.uniform(-1, 1, spread)
-    pitches = np.append(middle, np.clip(np.round(steps), low, high)).astype(int)
-    notes = [(int(p), VELOCITIES[i % len(VELOCITIES)]) for i, p in enumerate(pitches)]
-    notes = list(dict.fromkeys(notes))
-    others = [(int(p), v) for p in np.unique(pitches) for v in VELOCITIES if (p, v) not in set(notes)]
-    return notes + [others[k] for k in rng.permutation(len(others))[: count - len(notes)]]
 
 
 @cache
@@ -160,7 +148,7 @@ def play(patch: Patch, notes: list[tuple[int, int]]) -> list[np.ndarray]:
             if not synth.load_sfz_file(file):
                 raise ValueError("sfizz does not read this patch:\n" + patch.sfz)
             stereo = synth.render_note(pitch, velocity, patch.hold, patch.hold + TAIL_S)
-            sounds.append(_fade(stereo.mean(axis=0)))
+            sounds.append(fade_end(stereo.mean(axis=0)))
     return sounds
 
 
@@ -169,20 +157,7 @@ def apply_effects(audio: np.ndarray, fx: list[tuple[str, dict]]) -> np.ndarray:
     import pedalboard
 
     board = pedalboard.Pedalboard([getattr(pedalboard, name.capitalize())(**values) for name, values in fx])
-    return _fade(board(audio.astype(np.float32), RATE, reset=True))
-
-
-def _fade(audio: np.ndarray, seconds: float = 0.03) -> np.ndarray:
-    """Fade the end, so that a tail that is cut does not click."""
-    n = round(seconds * RATE)
-    audio[-n:] *= np.linspace(1, 0, n, dtype=audio.dtype)
-    return audio
-
-
-def trim(audio: np.ndarray, floor_db: float = -60) -> np.ndarray:
-    """Cut the end that stays below `floor_db` under the peak."""
-    loud = np.flatnonzero(np.abs(audio) > np.abs(audio).max() * 10 ** (floor_db / 20))
-    return audio[: loud[-1] + 1] if len(loud) else audio
+    return fade_end(board(audio.astype(np.float32), RATE, reset=True))
 
 
 def _level(notes: list[np.ndarray], peak: float) -> list[np.ndarray]:

@@ -1,0 +1,299 @@
+"""Building a NoteBank: jobs run in parallel, each leaves a shard, the shards become the bank.
+
+An interrupted build goes on from its shards. A job that fails, crashes its process or hangs costs only itself.
+Any joblib backend runs the jobs: `with joblib.parallel_config(backend="dask"): ...` sends them to a Dask cluster whose
+workers see the same disk (one thread per worker).
+"""
+
+import faulthandler
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .bank import FORMAT, SCHEMA, SPLITS, NoteBank
+from .config import choose
+from .families import GROUPS
+from .files import Hashed, need_space, sha256, write_atomic, write_json
+
+FULL_SCALE = 32768  # gain of sounds that came as 16 bits: kept as they are
+
+
+@dataclass
+class Sound:
+    """One sound on its way into a bank: its row (SCHEMA without offset, length, gain) and its audio (n,), float or int16."""
+
+    row: dict
+    audio: np.ndarray
+
+
+@dataclass
+class Remark:
+    """What the data card tells of one file or note: left out (`kept=False`), or kept though odd."""
+
+    name: str
+    text: str
+    kept: bool = False
+
+
+def note_row(instrument: str, family: str | None, source: str, split: str, **columns) -> dict:
+    """Row of a sound; pitch, velocity, hold_s and augments are null and tags and fx empty unless given."""
+    row = {"instrument": instrument, "family": family, "source": source, "split": split, "pitch": None, "velocity": None}
+    return {**row, "hold_s": None, "tags": [], "fx": [], "augments": None, **columns}
+
+
+@contextmanager
+def building(path: Path) -> Iterator[None]:
+    """Hold the lock of a bank: a second process that wants to build it waits, and then finds it there."""
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"another process is building {path.name}: waiting for it", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def existing(path: Path, spec: dict) -> NoteBank | None:
+    """The bank at `path` if it was made with this very spec."""
+    if not (path / "bank.json").exists():
+        return None
+    bank = NoteBank.open(path)
+    if bank.infos[0].get("made") != spec:
+        return None
+    shutil.rmtree(_work_folder(path), ignore_errors=True)  # of a build that was killed after its last step
+    return bank
+
+
+def build_once(
+    path: Path, spec: dict, jobs: dict[str, dict], make: Callable, meta: dict, *,
+    n_jobs: int = -1, title: str = "instruments", limit_s: float | None = None, remarks: Iterable[Remark] = (),
+) -> NoteBank:  # fmt: skip
+    """The bank of these jobs, made unless that very bank is there. Keys of jobs are names of files and tell the order.
+
+    ValueError if no job gives a sound; nothing is left behind then.
+    """
+    with building(path):
+        if bank := existing(path, spec):
+            return bank
+        builder = BankBuilder(path, spec)
+        failed = builder.run(jobs, make, n_jobs, title, limit_s)
+        return builder.finish([k for k in jobs if k not in failed], meta, failed, remarks)
+
+
+def _work_folder(path: Path) -> Path:
+    return path.with_name(path.name + ".building")
+
+
+class BankBuilder:
+    """Collects sounds in `<path>.building`, one shard per job, and turns them into a bank when all are there.
+
+    Shards survive an interruption: a build with the same `spec` continues, one with another spec starts anew.
+    """
+
+    def __init__(self, path: Path, spec: dict, sample_rate: int = 16000):
+        self.path, self.spec, self.sample_rate = Path(path), spec, sample_rate
+        self.work = _work_folder(self.path)
+        if self.path.exists() and not (self.path / "bank.json").exists():
+            raise ValueError(f"{path} is there and is no note bank: choose another path, a bank would replace it")
+        if self.work.exists() and _read_json(self.work / "spec.json") != spec:
+            shutil.rmtree(self.work)
+        self.work.mkdir(parents=True, exist_ok=True)
+        write_json(self.work / "spec.json", spec)
+
+    def shard(self, key: str) -> Path:
+        """File that is there when a job is done; the samples of its sounds are beside it."""
+        return self.work / f"{key}.json"
+
+    def run(
+        self, jobs: dict[str, dict], make: Callable, n_jobs: int = -1, title: str = "sounds", limit_s: float | None = None
+    ) -> dict[str, str]:
+        """Run `make(**jobs[key])`, which gives Sounds and Remarks, for the keys without a shard; return {key: why it failed}.
+
+        Args:
+            n_jobs: worker processes, -1: one per core; 1 runs in this process, where nothing can be guarded.
+            limit_s: longest time of one job; a job that takes longer or crashes its process is a failed job.
+        """
+        for marker in self.work.glob("*.started"):
+            marker.unlink()  # of an interrupted build
+        waiting = [key for key in jobs if not self.shard(key).exists()]
+        if limit_s and n_jobs == -1:
+            n_jobs = max(2, os.cpu_count() or 2)  # one would run here
+        with _progress(len(waiting), title) as bar:
+            while waiting:
+                try:
+                    self._pool(waiting, jobs, make, n_jobs, limit_s, bar)
+                except Exception as error:
+                    if not _worker_died(error):
+                        raise
+                    self._isolate([k for k in waiting if self._started(k)], jobs, make, limit_s, bar)
+                waiting = [key for key in waiting if not self.shard(key).exists()]
+        states = {key: _read_json(self.shard(key)) for key in jobs}
+        return {key: state["failed"] for key, state in states.items() if "failed" in state}
+
+    def _started(self, key: str) -> bool:
+        return not self.shard(key).exists() and self.shard(key).with_suffix(".started").exists()
+
+    def _pool(self, keys, jobs, make, n_jobs, limit_s, bar) -> None:
+        from joblib import Parallel, delayed
+
+        guard = limit_s if n_jobs != 1 else None
+        tasks = (delayed(_work)(make, jobs[key], self.shard(key), guard) for key in keys)
+        for _ in Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)(tasks):
+            bar.update()
+
+    def _isolate(self, suspects: list[str], jobs, make, limit_s, bar) -> None:
+        """Run what was under way when a process died, one by one: the job that ends its process again is the guilty one."""
+        if not suspects:
+            raise RuntimeError("worker processes die before they start a job: is there memory enough?")
+        for key in suspects:
+            try:
+                self._pool([key], jobs, make, 2, limit_s, bar)
+            except Exception as error:
+                if not _worker_died(error):
+                    raise
+                write_json(self.shard(key), {"failed": _last_words(self.shard(key).with_suffix(".started"), limit_s)})
+                bar.update()
+
+    def load(self, key: str) -> tuple[list[dict], np.ndarray]:
+        """Rows and int16 samples of a finished job."""
+        return _read_json(self.shard(key))["rows"], np.fromfile(self.shard(key).with_suffix(".i16"), "<i2")
+
+    def finish(self, keys: Sequence[str], meta: dict, skipped: dict[str, str], remarks: Iterable[Remark] = ()) -> NoteBank:
+        """Join the shards in the order of `keys` into the bank and remove the working folder."""
+        skipped, noted = dict(skipped), {}
+        for remark in remarks:
+            (noted if remark.kept else skipped)[remark.name] = remark.text
+        need_space(self.path.parent, sum(self.shard(k).with_suffix(".i16").stat().st_size for k in keys), f"the bank {self.path.name}")
+        whole = self.work / "bank"
+        shutil.rmtree(whole, ignore_errors=True)
+        whole.mkdir()
+        tables, offset, instruments = [], 0, set()
+        with open(whole / "audio.i16", "wb") as file:
+            audio = Hashed(file)
+            for key in keys:
+                state = _read_json(self.shard(key))
+                for row in state["rows"]:
+                    row["offset"], offset = offset, offset + row["length"]
+                    instruments.add(row["instrument"])
+                tables.append(pa.Table.from_pylist(state["rows"], schema=SCHEMA))
+                skipped |= state["skipped"]
+                noted |= state["noted"]
+                with open(self.shard(key).with_suffix(".i16"), "rb") as part:
+                    shutil.copyfileobj(part, audio, 1 << 20)
+        if not offset:
+            shutil.rmtree(self.work)
+            told = "; ".join(f"{name}: {why}" for name, why in list(skipped.items())[:3])
+            raise ValueError(f"no usable sound for {self.path.name}: {len(skipped)} left out{' (' + told + ')' if told else ''}")
+        pq.write_table(pa.concat_tables(tables), whole / "notes.parquet")
+        info = {
+            "format": FORMAT,
+            "sample_rate": self.sample_rate,
+            **meta,
+            "made": self.spec,
+            "counts": {"notes": sum(t.num_rows for t in tables), "samples": offset, "instruments": len(instruments)},
+            "skipped": skipped,
+            "noted": noted,
+            "sha256": {"audio.i16": audio.digest(), "notes.parquet": sha256(whole / "notes.parquet")},
+        }
+        write_json(whole / "bank.json", info)
+        if self.path.exists():
+            shutil.rmtree(self.path)
+        os.replace(whole, self.path)
+        shutil.rmtree(self.work, ignore_errors=True)
+        return NoteBank.open(self.path)
+
+
+def _read_json(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+@contextmanager
+def _progress(total: int, title: str):
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=title, mininterval=5, disable=not total) as bar:
+        yield bar
+
+
+def _worker_died(error: Exception) -> bool:
+    """Whether a backend of joblib (loky, Dask) tells that a worker process ended."""
+    return type(error).__name__ in ("TerminatedWorkerError", "BrokenProcessPool", "KilledWorker")
+
+
+def _last_words(marker: Path, limit_s: float | None) -> str:
+    """Why a job ended its process, from what faulthandler wrote."""
+    text = marker.read_text(errors="replace") if marker.exists() else ""
+    if text.startswith("Timeout"):
+        return f"took longer than {limit_s:g} s"
+    cause = text.partition("\n")[0].removeprefix("Fatal Python error: ")
+    return f"ended its process ({cause or 'killed, or it left by itself'})"
+
+
+def _work(make: Callable, job: dict, shard: Path, limit_s: float | None) -> None:
+    """One job: make the sounds, write their samples, then the shard. What fails in `make` costs only this job."""
+    marker, samples = shard.with_suffix(".started"), shard.with_suffix(".i16")
+    state = {"rows": [], "skipped": {}, "noted": {}}
+    with open(marker, "w") as log, open(samples, "wb") as file:
+        if limit_s:  # a watchdog thread that works though native code holds the interpreter
+            faulthandler.enable(log)
+            faulthandler.dump_traceback_later(limit_s, exit=True, file=log)
+        try:
+            for item in _caught(make, job, state):
+                if isinstance(item, Remark):
+                    state["noted" if item.kept else "skipped"][item.name] = item.text
+                else:
+                    row, audio = item
+                    state["rows"].append(row)
+                    audio.tofile(file)
+        finally:
+            if limit_s:
+                faulthandler.cancel_dump_traceback_later()
+                faulthandler.disable()
+    if "failed" in state:
+        samples.unlink()
+    write_atomic(shard, lambda part: part.write_text(json.dumps(state, allow_nan=False)))
+    marker.unlink()
+
+
+def _caught(make: Callable, job: dict, state: dict) -> Iterator[Remark | tuple[dict, np.ndarray]]:
+    """Items of a job, sounds encoded; an exception ends them and is told in state["failed"]."""
+    try:
+        for item in make(**job):
+            yield item if isinstance(item, Remark) else encode(item)
+    except (ValueError, OSError) as error:
+        state["failed"] = str(error)
+    except Exception as error:
+        state["failed"] = f"{type(error).__name__}: {error}"
+
+
+def encode(sound: Sound) -> tuple[dict, np.ndarray]:
+    """Row and int16 samples of a sound. Floats use the full 16 bits and keep their level in `gain`; int16 stays as it is."""
+    audio, row = np.asarray(sound.audio), sound.row
+    choose("split", row["split"], SPLITS)
+    if row["family"] is not None:
+        choose("family", row["family"], GROUPS)
+    if audio.ndim != 1 or not len(audio) or not np.isfinite(audio).all():
+        raise ValueError(f"a sound of {row.get('instrument')} is empty, not mono or not finite")
+    if audio.dtype == np.int16:
+        return {**row, "length": len(audio), "gain": float(FULL_SCALE)}, audio.astype("<i2", copy=False)
+    audio = audio.astype(np.float64)
+    gain = np.float32(32767 / max(np.abs(audio).max(), 1e-4))
+    return {**row, "length": len(audio), "gain": float(gain)}, np.round(audio * gain).astype("<i2")

@@ -1,0 +1,81 @@
+"""Sound on its way into a bank: reading files, one channel, 16 kHz, no tail of silence."""
+
+from pathlib import Path
+
+import numpy as np
+
+RATE = 16000
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".caf", ".w64", ".au", ".snd")
+SHORTEST_S = 0.02
+FLOOR_DB = -70.0  # peak under which a file counts as silent
+
+
+class Unusable(ValueError):
+    """A sound that cannot go into a bank; the text is the reason that the data card shows."""
+
+
+def read_audio(path: Path, seconds: float | None = None) -> np.ndarray:
+    """One file as (n,) at 16 kHz, channels averaged, its first `seconds` at most: int16 where the file is that already, else float32.
+
+    Raises Unusable for what is no sound: a folder, an empty, foreign, truncated, silent, non-finite or too short file.
+    """
+    import soundfile
+
+    if path.is_dir():
+        raise Unusable("a folder, not a file")
+    if not path.stat().st_size:
+        raise Unusable("an empty file")
+    try:
+        with soundfile.SoundFile(path) as file:
+            told, rate = file.frames, file.samplerate
+            plain = file.channels == 1 and rate == RATE and file.subtype == "PCM_16"
+            most = told if seconds is None else min(told, int(np.ceil(seconds * rate)))
+            audio = file.read(most, dtype="int16" if plain else "float32", always_2d=True)
+            damaged = file.format in ("WAV", "AIFF") and "(should be" in file.extra_info
+    except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
+        reason = str(error).partition(": ")[2] or str(error)
+        raise Unusable(f"not readable as sound ({reason.strip(' .')})") from None
+    if len(audio) < most or damaged:
+        raise Unusable("truncated: shorter than its header tells")
+    audio = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1)
+    return resample(usable(audio, rate), rate)
+
+
+def usable(audio: np.ndarray, rate: int) -> np.ndarray:
+    """`audio` (n,), or Unusable if it is too short, not finite or silent."""
+    if len(audio) < SHORTEST_S * rate:
+        raise Unusable(f"shorter than {SHORTEST_S:g} s")
+    peak = np.abs(audio).max() if audio.dtype != np.int16 else max(int(audio.max()), -int(audio.min())) / 32768
+    if not np.isfinite(peak):
+        raise Unusable("not finite (NaN or infinite samples)")
+    if peak < 10 ** (FLOOR_DB / 20):
+        raise Unusable("silent")
+    return audio
+
+
+def resample(audio: np.ndarray, rate: int, target: int = RATE) -> np.ndarray:
+    """(n,) at another rate, by soxr at its high quality."""
+    if rate == target:
+        return audio
+    import soxr
+
+    return soxr.resample(audio.astype(np.float32, copy=False), rate, target, quality="HQ")
+
+
+def trim(audio: np.ndarray, floor_db: float = -60) -> np.ndarray:
+    """Cut the end that stays below `floor_db` under the peak."""
+    loud = np.flatnonzero(np.abs(audio) > np.abs(audio).max() * 10 ** (floor_db / 20))
+    return audio[: loud[-1] + 1] if len(loud) else audio
+
+
+def fade_end(audio: np.ndarray, rate: int = RATE, seconds: float = 0.03) -> np.ndarray:
+    """Fade the end in place, so that a tail that is cut does not click."""
+    n = min(round(seconds * rate), len(audio))
+    audio[len(audio) - n :] *= np.linspace(1, 0, n, dtype=audio.dtype)
+    return audio
+
+
+def rendered(stereo: np.ndarray, rate: int) -> np.ndarray:
+    """A rendered note (channels, n) as it goes into a bank: mean of the channels, 16 kHz, faded, without the silent tail."""
+    mono = usable(stereo.mean(axis=0, dtype=np.float32), rate)
+    return fade_end(trim(resample(mono, rate)))

@@ -1,0 +1,172 @@
+"""The data layout of the paper's authors, read as it is: nsynth_v<version>[_small]/examples.csv and surge_v<version>[_small]/audio.csv.
+
+`path` is the folder that holds those folders, or one of them; of several versions the latest is read. Patches whose id ends in
+`_no_fx` or `_aftertouch` are augmented twins. Their note statistics (slakh2100_no_audio/notes_distributions.json, the
+latest version too) are named with the `statistics` of an experiment; `statistics_file` finds them.
+"""
+
+import ast
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ..bank import SPLITS, NoteBank
+from ..builder import Remark, Sound, build_once, note_row
+from ..config import choose, to_dict
+from ..families import NSYNTH, NSYNTH_EXCLUDED, NSYNTH_KEPT_BY_REFERENCE, fx_tags, surge_category
+from .audio import Unusable, read_audio
+
+VERSION = 1
+KINDS = {"nsynth": "examples.csv", "surge": "audio.csv"}
+NEEDED = {
+    "nsynth": ("path", "split", "instrument", "instrument_family", "instrument_source", "pitch", "velocity", "qualities"),
+    "surge": ("path", "split", "patch_UID", "patch_family", "patch_fx", "midi_pitch", "midi_velocity"),
+}
+TWIN = re.compile(r"(_no_fx|_aftertouch)+$")
+LICENSES = {"nsynth": "CC BY 4.0", "surge": "presets and synthesizer: GPL-3.0-or-later"}
+
+
+@dataclass
+class CirConfig:
+    """What to read."""
+
+    path: str = "data"  # folder of nsynth_v*, surge_v*, or one of these
+    sets: tuple[str, ...] = ("nsynth", "surge")
+    small: bool = False  # the authors' small sets
+    protocol: str = "strict"  # or paper: keeps two NSynth instruments that the reference failed to exclude
+    seconds: float = 10.0  # longest sound; the rest is cut
+
+
+def build(path: Path, config: CirConfig, n_jobs: int = -1) -> NoteBank:
+    """Read the sets that are there into one NoteBank at `path`; nothing is done if that very bank is there already."""
+    choose("protocol", config.protocol, ("strict", "paper"))
+    folders = {kind: found for kind in config.sets if (found := latest(Path(config.path), choose("set", kind, KINDS), config.small))}
+    if not folders:
+        small = "_small" if config.small else ""
+        wanted = ", ".join(f"{kind}_v<version>{small}/{KINDS[kind]}" for kind in config.sets)
+        raise FileNotFoundError(f"none of {wanted} in {config.path}: set path to the folder that holds them (small sets: small true)")
+    jobs, remarks, digests = {}, [], {}
+    for kind, folder in folders.items():
+        table = _read_table(folder / KINDS[kind], kind)
+        digests[folder.name] = hashlib.sha256((folder / KINDS[kind]).read_bytes()).hexdigest()
+        more, left_out = _jobs(kind, folder, table, config)
+        jobs |= more
+        remarks += left_out
+    values = {k: v for k, v in to_dict(config).items() if k != "path"}
+    spec = {"source": "cir", "version": VERSION, **values, "inputs": digests}
+    meta = {
+        "source": "cir", "license": "; ".join(f"{k}: {LICENSES[k]}" for k in folders),
+        "citation": "Le Vaillant and Molle, ICASSP 2026 (arXiv 2509.13285); NSynth: Engel et al., ICML 2017",
+    }  # fmt: skip
+    return build_once(path, spec, jobs, read_instrument, meta, n_jobs=n_jobs, remarks=remarks)
+
+
+def latest(root: Path, kind: str, small: bool = False) -> Path | None:
+    """Folder of the latest version of a set in `root`, or `root` itself if it is one; None if there is none."""
+    pattern = re.compile(rf"{kind}_v(\d+(?:\.\d+)*)" + ("_small" if small else "") + "$")
+    if (root / KINDS[kind]).is_file() and root.name.startswith(kind):
+        return root
+    found = [(tuple(map(int, m[1].split("."))), f) for f in root.glob(f"{kind}_v*") if (m := pattern.match(f.name))]
+    found = [(version, f) for version, f in found if (f / KINDS[kind]).is_file()]
+    return max(found)[1] if found else None
+
+
+def statistics_file(root: str | Path) -> Path:
+    """The authors' note statistics under their data folder; FileNotFoundError if they are not there."""
+    files = sorted(
+        Path(root).glob("slakh2100_no_audio*/**/notes_distributions*.json"), key=lambda f: [int(n) for n in re.findall(r"\d+", str(f))]
+    )
+    if not files:
+        raise FileNotFoundError(f"no slakh2100_no_audio/notes_distributions.json in {root}")
+    return files[-1]
+
+
+def _read_table(file: Path, kind: str) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(file, low_memory=False)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{file} is not readable as a table: {error}") from None
+    if missing := [c for c in NEEDED[kind] if c not in table]:
+        raise ValueError(f"{file} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+    for name in table.split.unique():
+        choose(f"split in {file.name}", name, SPLITS)
+    return table
+
+
+def _jobs(kind: str, folder: Path, table: pd.DataFrame, config: CirConfig) -> tuple[dict[str, dict], list[Remark]]:
+    """One job per instrument, in the order of the table."""
+    jobs, remarks = {}, []
+    excluded = NSYNTH_EXCLUDED - (NSYNTH_KEPT_BY_REFERENCE if config.protocol == "paper" else set())
+    for name, rows in table.groupby("instrument" if kind == "nsynth" else "patch_UID", sort=False):
+        name = str(name)
+        if kind == "nsynth" and name in excluded:
+            remarks.append(Remark(name, "instrument excluded by the paper"))
+            continue
+        if rows.split.nunique() > 1:
+            raise ValueError(f"{name} is in several splits of {folder / KINDS[kind]}: an instrument belongs to one")
+        columns, plan = (_nsynth if kind == "nsynth" else _surge)(rows, remarks)
+        if TWIN.search(name):
+            if columns["split"] != "train":
+                raise ValueError(f"{name} of {folder.name} is an augmented twin outside of the train split")
+            columns["augments"] = f"{kind}/{folder.name}/{TWIN.sub('', name)}"
+        columns |= {"instrument": f"{kind}/{folder.name}/{name}", "source": kind}
+        if plan:
+            jobs[f"{kind}-{len(jobs):05d}"] = {"folder": str(folder), "columns": columns, "plan": plan, "seconds": config.seconds}
+    return jobs, remarks
+
+
+def _nsynth(rows: pd.DataFrame, remarks: list[Remark]) -> tuple[dict, list]:
+    """Columns that the sounds of an NSynth instrument share, and (path, pitch, velocity, hold, tags, fx) of each."""
+    first = rows.iloc[0]
+    group, tag, (low, _, high) = NSYNTH[choose("NSynth family", first.instrument_family, NSYNTH)]
+    plan = []
+    for r in rows.itertuples():
+        if low <= r.pitch <= high:
+            fx = ["reverb"] if "reverb" in _words(r.qualities) else []
+            plan.append((r.path, float(r.pitch), float(r.velocity), 3.0, [first.instrument_source, tag, *fx_tags(fx)], fx))
+    if len(plan) < len(rows):
+        remarks.append(Remark(first.instrument, f"{len(rows) - len(plan)} notes outside MIDI {low} to {high}"))
+    return {"family": group, "split": first.split}, plan
+
+
+def _surge(rows: pd.DataFrame, remarks: list[Remark]) -> tuple[dict, list]:
+    """The same of a Surge patch; stems of several notes have no pitch and no velocity."""
+    first = rows.iloc[0]
+    known = surge_category(str(first.patch_family))
+    if known is None:
+        remarks.append(Remark(str(first.patch_UID), f"unknown category {first.patch_family!r}: no family", kept=True))
+    group, tag, _ = known or (None, None, "")
+    fx = [name.strip() for name in str(first.patch_fx).split(",") if name.strip()] if pd.notna(first.patch_fx) else []
+    tags = ["synthetic", *([tag] if tag else []), *fx_tags(fx)]
+    holds = rows["hold_s"] if "hold_s" in rows else pd.Series([None] * len(rows))
+    values = zip(rows.path, rows.midi_pitch, rows.midi_velocity, holds, strict=True)
+    return {"family": group, "split": first.split}, [(path, _none(p), _none(v), _none(h), tags, fx) for path, p, v, h in values]
+
+
+def _none(value) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def _words(literal) -> list[str]:
+    """A list of strings that a CSV cell holds as Python text."""
+    try:
+        return list(ast.literal_eval(literal)) if isinstance(literal, str) else []
+    except (ValueError, SyntaxError):
+        raise ValueError(f"qualities {literal!r} is no list of strings") from None
+
+
+def read_instrument(folder: str, columns: dict, plan: list, seconds: float) -> Iterator[Sound | Remark]:
+    """Sounds of one instrument, and a remark for each file that is missing or unusable."""
+    for path, pitch, velocity, hold, tags, fx in plan:
+        try:
+            audio = read_audio(Path(folder, path), seconds)[: round(seconds * 16000)]
+        except FileNotFoundError:
+            yield Remark(path, "no such file")
+        except (Unusable, OSError) as error:
+            yield Remark(path, str(error))
+        else:
+            yield Sound(note_row(**columns, pitch=pitch, velocity=velocity, hold_s=hold, tags=tags, fx=fx), audio)

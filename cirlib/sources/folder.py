@@ -1,0 +1,161 @@
+"""Any tree of audio files (wav, flac, ogg, opus, mp3, aiff; any rate, channels, bit depth).
+
+Files whose names tell a pitch (`C#3`, `060`, `-060-100`: pitch and velocity) and are else alike are the notes of one instrument, named by
+their folder or by what they share; any other file is an instrument of its own. `instrument` decides it for all: `folder` or `file`.
+The family comes from the name of the file or the nearest folder that tells one, else there is none.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..bank import NoteBank
+from ..builder import Remark, Sound, build_once, note_row
+from ..config import choose, to_dict
+from ..families import FAMILIES, family, guess_family
+from .audio import RATE, SUFFIXES, Unusable, read_audio
+from .splits import assign_splits
+
+VERSION = 1
+NOTES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+_EDGE, _END = r"(?:^|(?<=[\s_\-.()\[\]]))", r"(?=$|[\s_\-.()\[\]])"
+_PAIR = re.compile(r"-(\d{3})-(\d{3})$")
+_NAME = re.compile(_EDGE + r"([A-G])([#sb♯♭]?)(-?\d)" + _END)
+_NUMBER = re.compile(_EDGE + r"(\d{3})" + _END)
+_LAYER = re.compile(_EDGE + r"(?:(?:v|vel|rr|layer|take)\d+|pp|mp|mf|ff|[pf])" + _END, re.IGNORECASE)
+PIANO = (21, 108)  # a lone number is a pitch only on the piano: 001, 002, ... count files
+PITCH_S = 2.0  # of a sound that its pitch is estimated from
+
+
+@dataclass
+class FolderConfig:
+    """What to read."""
+
+    path: str = ""  # folder of sounds, searched below too
+    instrument: str = "auto"  # what one instrument is: auto, folder or file
+    middle_c: int = 4  # octave that names MIDI pitch 60: C4; some makers call it C3 or C5
+    estimate: bool = True  # estimate the pitch of sounds whose name tells none
+    seconds: float = 10.0  # longest sound; the rest is cut
+    valid: float = 0.15  # share of the instruments of each family
+    test: float = 0.15
+    license: str = "not told"  # of the sounds
+    limit_s: float = 300.0  # an instrument that takes longer is left out
+
+
+def build(path: Path, config: FolderConfig, n_jobs: int = -1) -> NoteBank:
+    """Read the tree into a NoteBank at `path`; nothing is done if that very bank is there already."""
+    choose("instrument", config.instrument, ("auto", "folder", "file"))
+    root = Path(config.path)
+    if not config.path or not root.is_dir():
+        raise FileNotFoundError(f"no folder {config.path!r}: set path to a folder of sounds")
+    files, remarks = find_sounds(root)
+    if not files:
+        raise FileNotFoundError(f"no sound file ({' '.join(SUFFIXES)}) in {root} or below")
+    instruments = group_files(root, files, config)
+    groups = {uid: guess_family(*_names(root, uid, plan[0][0])) for uid, plan in instruments.items()}
+    splits = assign_splits(groups, config.valid, config.test)
+    jobs = {
+        f"{i:05d}": {"uid": uid, "group": groups[uid], "split": splits[uid], "root": str(root), "plan": plan, "config": config}
+        for i, (uid, plan) in enumerate(instruments.items())
+    }
+    state = [(f.relative_to(root).as_posix(), f.lstat().st_size, f.lstat().st_mtime_ns) for f in files]
+    values = {k: v for k, v in to_dict(config).items() if k not in ("path", "limit_s")}
+    spec = {"source": "folder", "version": VERSION, **values, "inputs": hashlib.sha256(repr(state).encode()).hexdigest()}
+    meta = {"source": "folder", "license": config.license, "citation": f"sounds of the folder {root.name}"}
+    return build_once(path, spec, jobs, read_instrument, meta, n_jobs=n_jobs, limit_s=config.limit_s, remarks=remarks)
+
+
+def find_sounds(root: Path) -> tuple[list[Path], list[Remark]]:
+    """Files with the suffix of a sound, sorted, hidden ones left out; folders that look like one are remarks."""
+    files, remarks = [], []
+    for file in sorted(root.rglob("*")):
+        inside = file.relative_to(root)
+        if file.suffix.lower() not in SUFFIXES or any(part.startswith((".", "__MACOSX")) for part in inside.parts):
+            continue
+        if file.is_dir():
+            remarks.append(Remark(inside.as_posix(), "a folder, not a file"))
+        else:
+            files.append(file)
+    return files, remarks
+
+
+def name_pitch(stem: str, middle_c: int = 4) -> tuple[int | None, int | None, str]:
+    """(pitch, velocity, rest of the name) that a file name tells: `-060-100`, else a note name, else a number from 021 to 108."""
+    if m := _PAIR.search(stem):
+        pitch, velocity = int(m[1]), int(m[2])
+        if pitch <= 127 and velocity <= 127:
+            return pitch, velocity, stem[: m.start()]
+    for m in reversed(list(_NAME.finditer(stem))):
+        pitch = NOTES[m[1]] + {"": 0, "b": -1, "♭": -1}.get(m[2], 1) + 12 * (int(m[3]) - middle_c) + 60
+        if 0 <= pitch <= 127:
+            return pitch, None, _rest(stem, m)
+    for m in reversed(list(_NUMBER.finditer(stem))):
+        if PIANO[0] <= int(m[1]) <= PIANO[1]:
+            return int(m[1]), None, _rest(stem, m)
+    return None, None, stem
+
+
+def _rest(stem: str, match: re.Match) -> str:
+    """The name without its pitch and without velocity layers, so that the notes of an instrument have the same one."""
+    return re.sub(r"[\s_\-.]+", " ", _LAYER.sub("", stem[: match.start()] + stem[match.end() :])).strip(" ()[]")
+
+
+def group_files(root: Path, files: list[Path], config: FolderConfig) -> dict[str, list[tuple[str, int | None, int | None]]]:
+    """uid -> (path inside the root, pitch, velocity) of its files. A uid is folder/<root>/<path of the instrument>."""
+    told = {file: name_pitch(file.stem, config.middle_c) for file in files}
+    shared: dict[Path, set[str]] = {}  # folder -> what the names of its notes have besides a pitch
+    for file, (pitch, _, rest) in told.items():
+        if pitch is not None:
+            shared.setdefault(file.parent, set()).add(rest)
+    instruments: dict[str, list] = {}
+    for file, (pitch, velocity, rest) in told.items():
+        inside = file.relative_to(root)
+        if config.instrument == "file" or (config.instrument == "auto" and pitch is None):
+            name = inside
+        elif config.instrument == "folder" or len(shared[file.parent]) == 1:
+            name = inside.parent
+        else:
+            name = inside.parent / (rest or "notes")
+        uid = f"folder/{root.name}/{name.as_posix() if name.parts else root.name}"
+        instruments.setdefault(uid, []).append((inside.as_posix(), pitch, velocity))
+    return instruments
+
+
+def _names(root: Path, uid: str, first: str) -> list[str]:
+    """Names that may tell a family: the instrument's, then the folders above, the root last."""
+    return [uid.rpartition("/")[2], *reversed(Path(first).parent.parts), root.name]
+
+
+def read_instrument(uid: str, group: str | None, split: str, root: str, plan: list, config: FolderConfig) -> Iterator[Sound | Remark]:
+    """Sounds of one instrument, and a remark for each file that is none."""
+    tags = [family(group).tag] if group in FAMILIES else []
+    for name, pitch, velocity in plan:
+        try:
+            audio = read_audio(Path(root, name), config.seconds)[: round(config.seconds * RATE)]
+        except (Unusable, OSError) as error:
+            yield Remark(name, str(error) if isinstance(error, Unusable) else f"not readable ({error.strerror})")
+            continue
+        if pitch is None and config.estimate:
+            pitch = estimate_pitch(audio)
+        row = note_row(uid, group, "folder", split, tags=tags, pitch=pitch and float(pitch), velocity=velocity and float(velocity))
+        yield Sound(row, audio)
+
+
+def estimate_pitch(audio: np.ndarray) -> int | None:
+    """MIDI pitch of a sound (n,) at 16 kHz that holds one tone, else None (pYIN, Mauch and Dixon 2014, by librosa)."""
+    import librosa
+
+    scale = 32768 if audio.dtype == np.int16 else 1
+    audio = audio[: round(PITCH_S * RATE)].astype(np.float32) / scale
+    if len(audio) < 2048:
+        return None
+    f0, voiced, _ = librosa.pyin(audio, fmin=27, fmax=2500, sr=RATE, frame_length=2048, hop_length=512)
+    if voiced.mean() < 0.4:
+        return None
+    pitch = librosa.hz_to_midi(f0[voiced])
+    low, middle, high = np.percentile(pitch, [25, 50, 75])
+    return round(float(middle)) if high - low < 1 else None

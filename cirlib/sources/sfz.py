@@ -1,0 +1,110 @@
+"""SFZ instruments through sfizz (package pysfizz): every .sfz file of a folder is an instrument.
+
+The family comes from the name of the file or the nearest folder that tells one, else there is none. Notes are spread over the keys that
+the instrument plays, within the range of its family where they meet. An instrument that picks samples at random gives other ones
+at every rendering.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from .. import midi
+from ..bank import NoteBank
+from ..builder import Remark, Sound, build_once, note_row
+from ..config import to_dict
+from ..families import FAMILIES, family, guess_family
+from .audio import Unusable, rendered
+from .splits import assign_splits
+
+VERSION = 1
+RATE = 48000  # of rendering; the bank is at 16 kHz
+BLOCK = 256  # samples
+VELOCITIES = (100, 70, 127, 85, 110, 60)
+
+
+@dataclass
+class SfzConfig:
+    """What to render."""
+
+    path: str = ""  # folder of .sfz files, searched below too, or one file
+    seed: int = 0  # of the notes
+    notes: int = 16  # per instrument
+    hold_s: float = 1.0  # note on to note off
+    tail_s: float = 1.5  # after note off, at most
+    valid: float = 0.15  # share of the instruments of each family
+    test: float = 0.15
+    license: str = "not told"  # of the library
+    limit_s: float = 300.0  # an instrument that takes longer is left out
+
+
+def build(path: Path, config: SfzConfig, n_jobs: int = -1) -> NoteBank:
+    """Render the instruments into a NoteBank at `path`; nothing is done if that very bank is there already."""
+    if find_spec("pysfizz") is None:
+        raise ValueError("SFZ instruments need the package pysfizz: pip install pysfizz")
+    root = Path(config.path)
+    files = [root] if root.is_file() else sorted(f for f in root.rglob("*") if f.suffix.lower() == ".sfz" and f.is_file())
+    if not files or not config.path:
+        raise FileNotFoundError(f"no .sfz file in {config.path or 'an empty path'}: set path to a folder of SFZ instruments")
+    folder = root.parent if root.is_file() else root
+    groups = {}
+    for file in files:
+        inside = file.relative_to(folder).with_suffix("")
+        groups[f"sfz/{folder.name}/{inside.as_posix()}"] = guess_family(*reversed(inside.parts), folder.name)
+    splits = assign_splits(groups, config.valid, config.test)
+    jobs = {
+        f"{i:05d}": {"uid": uid, "file": str(file), "group": groups[uid], "split": splits[uid], "config": config}
+        for i, (uid, file) in enumerate(zip(groups, files, strict=True))
+    }
+    inputs = hashlib.sha256(repr(sorted(_state(folder))).encode()).hexdigest()
+    values = {k: v for k, v in to_dict(config).items() if k not in ("path", "limit_s")}
+    spec = {"source": "sfz", "version": VERSION, **values, "inputs": inputs}
+    meta = {"source": "sfz", "license": config.license, "citation": f"SFZ library {folder.name}, rendered with sfizz"}
+    return build_once(path, spec, jobs, render_instrument, meta, n_jobs=n_jobs, limit_s=config.limit_s)
+
+
+def _state(folder: Path) -> Iterator[tuple[str, int, int]]:
+    """Name, size and time of every file of the library, samples too: what tells that something changed."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            state = file.stat()
+            yield file.relative_to(folder).as_posix(), state.st_size, state.st_mtime_ns
+
+
+def choose_notes(keys: list[int], group: str | None, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """`count` notes (pitch, velocity) on playable keys, the middle one first; within the range of the family where it has any."""
+    if group in FAMILIES:
+        low, _, high = family(group).pitch
+        keys = [k for k in keys if low <= k <= high] or keys
+    places = midi.spread_notes((0, len(keys) // 2, len(keys) - 1), VELOCITIES, count, rng)
+    return [(keys[place], velocity) for place, velocity in places]
+
+
+def render_instrument(uid: str, file: str, group: str | None, split: str, config: SfzConfig) -> Iterator[Sound | Remark]:
+    """Sounds of one instrument. ValueError if it does not load or no note of it is usable."""
+    import pysfizz
+
+    synth = pysfizz.Synth(sample_rate=RATE, block_size=BLOCK)
+    if not synth.load_sfz_file(file):
+        raise ValueError("sfizz finds no region in it")
+    if not synth.playable_keys:
+        raise ValueError("it has no playable key")
+    rng = np.random.default_rng([config.seed, int.from_bytes(hashlib.sha256(uid.encode()).digest()[:4], "little")])
+    tags = [family(group).tag] if group in FAMILIES else []
+    row = note_row(uid, group, "sfz", split, hold_s=config.hold_s, tags=tags)
+    remarks, usable = [], 0
+    for pitch, velocity in choose_notes(synth.playable_keys, group, config.notes, rng):
+        stereo = synth.render_note(pitch, velocity, config.hold_s, config.hold_s + config.tail_s)
+        synth._synth.all_sound_off()
+        try:
+            yield Sound({**row, "pitch": float(pitch), "velocity": float(velocity)}, rendered(stereo, RATE))
+            usable += 1
+        except Unusable as reason:
+            remarks.append(Remark(f"{uid} note {pitch}-{velocity}", str(reason)))
+    if not usable:
+        raise ValueError(f"no usable note ({remarks[0].text}): are its samples there?")
+    yield from remarks
