@@ -11,8 +11,9 @@ export CIRLIB_HOME
 endif
 HOME_DIR := $(or $(CIRLIB_HOME),.)
 
-ifeq ($(wildcard params/$(PRESET)/data.yaml),)
-$(error unknown PRESET '$(PRESET)'; there are: $(notdir $(patsubst %/data.yaml,%,$(wildcard params/*/data.yaml))))
+DATAFILES := $(wildcard params/$(PRESET)/data*.yaml)
+ifeq ($(DATAFILES),)
+$(error unknown PRESET '$(PRESET)'; there are: $(notdir $(wildcard params/*)))
 endif
 
 VENV := .venv
@@ -21,8 +22,10 @@ READY := $(VENV)/.ready
 PARAMS := params/$(PRESET)
 RUNS := $(HOME_DIR)/runs/$(PRESET)
 FIGURES := $(HOME_DIR)/figures/$(PRESET)
-BANK := $(HOME_DIR)/data/$(PRESET)/bank.json
-ROWS := $(filter-out data,$(basename $(notdir $(wildcard $(PARAMS)/*.yaml))))
+# a preset has one bank for each of its data*.yaml, where the line `bank:` of it says
+bank_of = $(HOME_DIR)/$(shell sed -n 's/^bank: *//p' $(1))/bank.json
+BANKS := $(foreach file,$(DATAFILES),$(call bank_of,$(file)))
+ROWS := $(filter-out data data-%,$(basename $(notdir $(wildcard $(PARAMS)/*.yaml))))
 TRAINED := $(foreach row,$(ROWS),$(foreach seed,$(SEEDS),$(RUNS)/$(row)/seed$(seed)/train.json))
 METRICS := $(TRAINED:train.json=metrics.json)
 MAPPED := $(or $(filter multi-infonce,$(ROWS)),$(lastword $(ROWS)))
@@ -38,7 +41,7 @@ export PYTHONUNBUFFERED := 1
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
-reproduce: $(BANK) $(FIGURES)/table_mixture.json ## set up, render, train, evaluate, write figures/PRESET
+reproduce: $(BANKS) $(FIGURES)/table_mixture.json ## set up, render, train, evaluate, write figures/PRESET
 	@$(if $(CIRLIB_HOME),true,$(if $(filter demo,$(PRESET)),$(PY) -m cirlib.report demo,true))
 	@cat $(FIGURES)/table_mixture.md $(FIGURES)/table_single.md
 
@@ -51,14 +54,14 @@ lint: $(READY) ## ruff
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(PY) -m jupyter lab notebooks
 
-bank: $(BANK) ## only the sounds of PRESET
+bank: $(BANKS) ## only the sounds of PRESET
 
 figures: $(READY) ## only the tables and figures of PRESET, from the runs that are there
 	@mkdir -p $(OUT)
 	@$(NOTEBOOK) 06_paper.ipynb $(OUT)/06_paper.ipynb -p preset $(PRESET)
 
 clean: ## delete the runs and the bank of PRESET (figures stay)
-	rm -rf $(RUNS) $(HOME_DIR)/data/$(PRESET) $(HOME_DIR)/data/$(PRESET).building
+	rm -rf $(RUNS) $(foreach bank,$(BANKS:/bank.json=),$(bank) $(bank).building)
 
 distclean: ## delete the environment and all runs; sounds in data/ and figures stay
 	rm -rf $(VENV) *.egg-info $(HOME_DIR)/runs
@@ -76,14 +79,17 @@ $(READY): requirements.txt pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-$(BANK): $(PARAMS)/data.yaml notebooks/01_data.ipynb | $(READY)
+define bank_rules
+$(call bank_of,$(1)): $(1) notebooks/01_data.ipynb | $(READY)
 	@mkdir -p $(OUT)
-	@echo "sounds of $(PRESET) (01_data)"
-	@$(NOTEBOOK) 01_data.ipynb $(OUT)/01_data.ipynb -f ../$(PARAMS)/data.yaml
-	@touch $@
+	@echo "sounds of $(1) (01_data)"
+	@$$(NOTEBOOK) 01_data.ipynb $(OUT)/01_data_$(basename $(notdir $(1))).ipynb -f ../$(1)
+	@touch $$@
+endef
+$(foreach file,$(DATAFILES),$(eval $(call bank_rules,$(file))))
 
 define row_rules
-$(RUNS)/$(1)/seed$(2)/train.json: $(PARAMS)/$(1).yaml $(BANK) notebooks/02_train.ipynb
+$(RUNS)/$(1)/seed$(2)/train.json: $(PARAMS)/$(1).yaml $(BANKS) notebooks/02_train.ipynb
 	@echo "training $(1), seed $(2) (02_train)"
 	@$$(NOTEBOOK) 02_train.ipynb $(OUT)/02_train_$(1)_seed$(2).ipynb -f ../$(PARAMS)/$(1).yaml -p seed $(2)
 	@touch $$@

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,9 +91,10 @@ def build_once(
     with building(path):
         if bank := existing(path, spec):
             return bank
-        builder = BankBuilder(path, spec)
+        builder = BankBuilder(path, spec, streaming=True)
         failed = builder.run(jobs, make, n_jobs, title, limit_s)
-        return builder.finish([k for k in jobs if k not in failed], meta, failed, remarks)
+        failed = {jobs[key].get("uid", key): why for key, why in failed.items()}
+        return builder.finish(list(jobs), meta, failed, remarks)
 
 
 def _work_folder(path: Path) -> Path:
@@ -102,11 +104,12 @@ def _work_folder(path: Path) -> Path:
 class BankBuilder:
     """Collects sounds in `<path>.building`, one shard per job, and turns them into a bank when all are there.
 
-    Shards survive an interruption: a build with the same `spec` continues, one with another spec starts anew.
+    Shards survive an interruption: a build with the same `spec` continues, one with another spec starts anew. `streaming`
+    joins the samples of jobs, in their order, as they come and removes them from the shards: a large bank is on the disk once.
     """
 
-    def __init__(self, path: Path, spec: dict, sample_rate: int = 16000):
-        self.path, self.spec, self.sample_rate = Path(path), spec, sample_rate
+    def __init__(self, path: Path, spec: dict, sample_rate: int = 16000, streaming: bool = False):
+        self.path, self.spec, self.sample_rate, self.streaming = Path(path), spec, sample_rate, streaming
         self.work = _work_folder(self.path)
         if self.path.exists() and not (self.path / "bank.json").exists():
             raise ValueError(f"{path} is there and is no note bank: choose another path, a bank would replace it")
@@ -114,10 +117,15 @@ class BankBuilder:
             shutil.rmtree(self.work)
         self.work.mkdir(parents=True, exist_ok=True)
         write_json(self.work / "spec.json", spec)
+        self.whole = self.work / "bank"
+        self._audio, self._joined = None, 0  # the bank's audio in the making, and how many jobs are in it
 
     def shard(self, key: str) -> Path:
         """File that is there when a job is done; the samples of its sounds are beside it."""
         return self.work / f"{key}.json"
+
+    def _samples(self, key: str) -> Path:
+        return self.work / f"{key}.i16"
 
     def run(
         self, jobs: dict[str, dict], make: Callable, n_jobs: int = -1, title: str = "sounds", limit_s: float | None = None
@@ -133,10 +141,13 @@ class BankBuilder:
         waiting = [key for key in jobs if not self.shard(key).exists()]
         if limit_s and n_jobs == -1:
             n_jobs = max(2, os.cpu_count() or 2)  # one would run here
-        with _progress(len(waiting), title) as bar:
+        with _progress(len(waiting), title) as bar, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "A worker stopped", UserWarning)  # it is dealt with below
             while waiting:
                 try:
-                    self._pool(waiting, jobs, make, n_jobs, limit_s, bar)
+                    for _ in self._pool(waiting, jobs, make, n_jobs, limit_s, bar):
+                        if self.streaming:
+                            self._join(list(jobs))
                 except Exception as error:
                     if not _worker_died(error):
                         raise
@@ -148,13 +159,14 @@ class BankBuilder:
     def _started(self, key: str) -> bool:
         return not self.shard(key).exists() and self.shard(key).with_suffix(".started").exists()
 
-    def _pool(self, keys, jobs, make, n_jobs, limit_s, bar) -> None:
+    def _pool(self, keys, jobs, make, n_jobs, limit_s, bar) -> Iterator[None]:
         from joblib import Parallel, delayed
 
         guard = limit_s if n_jobs != 1 else None
         tasks = (delayed(_work)(make, jobs[key], self.shard(key), guard) for key in keys)
         for _ in Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)(tasks):
             bar.update()
+            yield
 
     def _isolate(self, suspects: list[str], jobs, make, limit_s, bar) -> None:
         """Run what was under way when a process died, one by one: the job that ends its process again is the guilty one."""
@@ -162,39 +174,68 @@ class BankBuilder:
             raise RuntimeError("worker processes die before they start a job: is there memory enough?")
         for key in suspects:
             try:
-                self._pool([key], jobs, make, 2, limit_s, bar)
+                list(self._pool([key], jobs, make, 2, limit_s, bar))
             except Exception as error:
                 if not _worker_died(error):
                     raise
-                write_json(self.shard(key), {"failed": _last_words(self.shard(key).with_suffix(".started"), limit_s)})
+                reason = _last_words(self.shard(key).with_suffix(".started"), limit_s)
+                self._samples(key).unlink(missing_ok=True)
+                write_json(self.shard(key), {"failed": reason, "rows": [], "skipped": {}, "noted": {}})
                 bar.update()
 
     def load(self, key: str) -> tuple[list[dict], np.ndarray]:
         """Rows and int16 samples of a finished job."""
-        return _read_json(self.shard(key))["rows"], np.fromfile(self.shard(key).with_suffix(".i16"), "<i2")
+        return _read_json(self.shard(key))["rows"], np.fromfile(self._samples(key), "<i2")
+
+    def _join(self, keys: Sequence[str]) -> None:
+        """Append the samples of finished jobs to the bank's audio, in the order of `keys`, up to the first job that is not finished."""
+        if self._audio is None:
+            self._open(keys)
+        while self._joined < len(keys) and self.shard(keys[self._joined]).exists():
+            samples = self._samples(keys[self._joined])
+            if samples.exists():  # a failed job has none
+                with open(samples, "rb") as part:
+                    shutil.copyfileobj(part, self._audio, 1 << 20)
+                if self.streaming:
+                    self._audio.flush()
+                    samples.unlink()
+            self._joined += 1
+
+    def _open(self, keys: Sequence[str]) -> None:
+        """Open the bank's audio behind what an interrupted build has joined: the first jobs whose samples are no longer in shards."""
+        size = 0
+        for key in keys:
+            state = _read_json(self.shard(key))
+            if not self.streaming or state is None or self._samples(key).exists():
+                break
+            size += 2 * sum(row["length"] for row in state["rows"])
+            self._joined += 1
+        self.whole.mkdir(exist_ok=True)
+        path = self.whole / "audio.i16"
+        path.touch()
+        if path.stat().st_size < size:
+            raise ValueError(f"{self.work} is damaged (joined samples are missing): delete it and build again")
+        self._audio = Hashed(path.open("r+b"), size)
 
     def finish(self, keys: Sequence[str], meta: dict, skipped: dict[str, str], remarks: Iterable[Remark] = ()) -> NoteBank:
-        """Join the shards in the order of `keys` into the bank and remove the working folder."""
+        """Join the shards in the order of `keys` into the bank and remove the working folder; failed jobs among them add nothing."""
         skipped, noted = dict(skipped), {}
         for remark in remarks:
             (noted if remark.kept else skipped)[remark.name] = remark.text
-        need_space(self.path.parent, sum(self.shard(k).with_suffix(".i16").stat().st_size for k in keys), f"the bank {self.path.name}")
-        whole = self.work / "bank"
-        shutil.rmtree(whole, ignore_errors=True)
-        whole.mkdir()
+        left = sum(self._samples(key).stat().st_size for key in keys if self._samples(key).exists())
+        need_space(self.path.parent, left, f"the bank {self.path.name}")
+        self._join(keys)
+        self._audio.close()
         tables, offset, instruments = [], 0, set()
-        with open(whole / "audio.i16", "wb") as file:
-            audio = Hashed(file)
-            for key in keys:
-                state = _read_json(self.shard(key))
-                for row in state["rows"]:
-                    row["offset"], offset = offset, offset + row["length"]
-                    instruments.add(row["instrument"])
-                tables.append(pa.Table.from_pylist(state["rows"], schema=SCHEMA))
-                skipped |= state["skipped"]
-                noted |= state["noted"]
-                with open(self.shard(key).with_suffix(".i16"), "rb") as part:
-                    shutil.copyfileobj(part, audio, 1 << 20)
+        for key in keys:
+            state = _read_json(self.shard(key))
+            for row in state["rows"]:
+                row["offset"], offset = offset, offset + row["length"]
+                instruments.add(row["instrument"])
+            tables.append(pa.Table.from_pylist(state["rows"], schema=SCHEMA))
+            skipped |= state["skipped"]
+            noted |= state["noted"]
+        whole = self.whole
         if not offset:
             shutil.rmtree(self.work)
             told = "; ".join(f"{name}: {why}" for name, why in list(skipped.items())[:3])
@@ -208,7 +249,7 @@ class BankBuilder:
             "counts": {"notes": sum(t.num_rows for t in tables), "samples": offset, "instruments": len(instruments)},
             "skipped": skipped,
             "noted": noted,
-            "sha256": {"audio.i16": audio.digest(), "notes.parquet": sha256(whole / "notes.parquet")},
+            "sha256": {"audio.i16": self._audio.digest(), "notes.parquet": sha256(whole / "notes.parquet")},
         }
         write_json(whole / "bank.json", info)
         if self.path.exists():
@@ -269,6 +310,7 @@ def _work(make: Callable, job: dict, shard: Path, limit_s: float | None) -> None
                 faulthandler.disable()
     if "failed" in state:
         samples.unlink()
+        state["rows"] = []
     write_atomic(shard, lambda part: part.write_text(json.dumps(state, allow_nan=False)))
     marker.unlink()
 

@@ -38,6 +38,8 @@ def _typed(name: str, value, hint):
         if value is None and type(None) in args:
             return None
         return _typed(name, value, next(a for a in args if a is not type(None)))
+    if origin is tuple and args[0] is str and isinstance(value, str):
+        return (value,)
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_typed(name, v, args[0]) for v in value)
     if origin is dict and isinstance(value, dict):

@@ -35,10 +35,21 @@ def sha256(path: Path) -> str:
 
 
 class Hashed:
-    """A binary file that is written; its SHA-256 comes with it."""
+    """A binary file that is written from position `size` on; its SHA-256 comes with it. What lies behind is cut."""
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: BinaryIO, size: int = 0):
         self._file, self._hash = file, hashlib.sha256()
+        file.truncate(size)
+        while block := file.read(1 << 20):
+            self._hash.update(block)
+
+    def flush(self) -> None:
+        """Hand what was written to the system."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
     def write(self, block: bytes) -> int:
         """Write a block."""

@@ -39,6 +39,8 @@ class NoteStatistics:
             raise FileNotFoundError(f"no note statistics at {path}: make them with `python -m cirlib.midi FOLDER {path}`")
         try:
             tables = json.loads(path.read_text())
+            if not tables.keys() & {"pitch", "velocity", "log_duration_s"}:
+                raise ValueError("neither pitch nor velocity nor log_duration_s is in it")
             for what, groups in tables.items():
                 for name, table in groups.items():
                     _check(what, name, table)
@@ -88,9 +90,10 @@ class NoteStatistics:
 
 def _check(what: str, name: str, table: dict) -> None:
     """ValueError for a distribution that cannot be drawn from."""
-    p = np.array(table["probabilities"], float)
-    other = table["bin_edges"][1:] if what == "log_duration_s" else table["values"]
-    if not (np.isfinite(p).all() and (p >= 0).all() and len(p) == len(other) and np.isfinite(np.array(other, float)).all()):
+    p, durations = np.array(table["probabilities"], float), what == "log_duration_s"
+    other = np.array(table["bin_edges" if durations else "values"], float)
+    usable = np.isfinite(p).all() and (p >= 0).all() and np.isfinite(other).all() and len(p) == len(other[1:] if durations else other)
+    if not usable or (durations and (np.diff(other) <= 0).any()):
         raise ValueError(f"{what} of {name} has unusable probabilities")
 
 
@@ -132,6 +135,8 @@ def load_statistics(path: str | Path = "") -> NoteStatistics:
 def spread_notes(pitch_range: tuple[int, int, int], velocities: tuple[int, ...], count: int, rng) -> list[tuple[int, int]]:
     """`count` notes (pitch, velocity) of one instrument: the middle one first, pitches spread over the range (lowest, middle,
     highest), a quarter that repeat a pitch at another velocity."""
+    if count < 1:
+        raise ValueError(f"an instrument needs 1 note or more, got {count}")
     low, middle, high = pitch_range
     spread = max(1, round(0.75 * count)) - 1
     steps = np.linspace(low, high, spread) + rng.uniform(-1, 1, spread)
@@ -190,7 +195,7 @@ def read_folder(folder: str | Path, n_jobs: int = -1) -> tuple[dict[Path, dict[s
     files = midi_files(folder)
     found = Parallel(n_jobs=n_jobs, return_as="generator")(delayed(_read_or_error)(f) for f in files)
     scores = dict(zip(files, tqdm(found, total=len(files), desc="MIDI files", mininterval=5), strict=True))
-    bad = {f.name: notes for f, notes in scores.items() if isinstance(notes, str)}
+    bad = {f.relative_to(folder).as_posix(): notes for f, notes in scores.items() if isinstance(notes, str)}
     good = {f: notes for f, notes in scores.items() if not isinstance(notes, str)}
     if not good:
         raise ValueError(f"no readable MIDI file in {folder}: {next(iter(bad.items()))}")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .families import FAMILIES
+from .families import GROUPS, MIXTURE_FAMILIES
 from .files import write_atomic
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
@@ -34,9 +34,55 @@ def save(figure, folder: Path, name: str) -> None:
 
 
 def family_style(name: str) -> dict:
-    """Colour and marker of a family: both differ between any two of the 13."""
-    i = list(FAMILIES).index(name)
+    """Colour and marker of a group: no two of the 16 share both; grey points for sounds without one."""
+    if name not in GROUPS:
+        return {"color": "#888888", "marker": "."}
+    i = GROUPS.index(name)
     return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]}
+
+
+def data_card(counts: pd.DataFrame, measures: pd.DataFrame, title: str):
+    """Instruments by family and split, and pitch, length and level of their notes (card.py)."""
+    import matplotlib.pyplot as plt
+
+    counts = counts.groupby("family", sort=False).sum()
+    y = np.arange(len(counts))
+    figure, axes = plt.subplots(
+        1, 4, figsize=(11, 1.6 + 0.3 * len(y)), sharey=True, gridspec_kw={"width_ratios": [1.3, 1, 1, 1]}, squeeze=False
+    )
+    left = np.zeros(len(y))
+    for column, colour in zip(counts.columns, COLOURS, strict=False):
+        axes[0, 0].barh(y, counts[column], left=left, color=colour, label=column)
+        left += counts[column].to_numpy()
+    axes[0, 0].set(xlabel="instruments", yticks=y, yticklabels=counts.index)
+    labels = {"pitch": "MIDI pitch", "seconds": "length (s)", "rms_db": "level (dB re full scale)"}
+    for axis, (column, label) in zip(axes[0, 1:], labels.items(), strict=True):
+        values = [measures[measures.family == name][column].dropna() for name in counts.index]
+        axis.boxplot(values, positions=y, orientation="horizontal", whis=(5, 95), showfliers=False, manage_ticks=False)
+        axis.set(xlabel=label)
+    axes[0, 0].invert_yaxis()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+def note_statistics(statistics, title: str, families=MIXTURE_FAMILIES):
+    """Distributions of pitch, velocity and duration that play each family (midi.py)."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3))
+    for name in families:
+        style = {"color": family_style(name)["color"], "label": name}
+        axes[0].step(range(128), statistics.pitch(name), where="mid", **style)
+        axes[1].step(range(128), statistics.velocity(name), where="mid", **style)
+        edges, p = statistics.duration(name)
+        axes[2].stairs(p, 10**edges, **style)
+    axes[0].set(xlabel="MIDI pitch", ylabel="probability")
+    axes[1].set(xlabel="MIDI velocity")
+    axes[2].set(xlabel="duration (s)", xscale="log")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(families))
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
 
 
 def accuracy(tables: dict[str, pd.DataFrame], title: str):
@@ -119,6 +165,6 @@ def training_curves(histories: dict[str, pd.DataFrame], title: str):
 def scatter_families(axis, points: np.ndarray, families, **kwargs) -> None:
     """Points (N, 2) coloured and marked by family, one legend entry each."""
     families = np.asarray(families)
-    for name in (f for f in FAMILIES if f in set(families)):
+    for name in (f for f in (*GROUPS, "(none)") if f in set(families)):
         inside = families == name
         axis.scatter(*points[inside].T, **{"s": 14, "linewidths": 0, "label": name, **family_style(name), **kwargs})

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from cirlib.paths import ROOT
+from cirlib.sources import source_config, source_options
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 PARAMS = sorted((ROOT / "params").glob("*/*.yaml"))
@@ -47,27 +48,29 @@ def test_notebook_tells_question_inputs_time_and_command(path):
 @pytest.mark.parametrize("path", PARAMS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_params_file_sets_only_names_that_its_notebook_declares(path):
     """papermill itself only warns about an unknown name, and the value would be lost."""
-    notebook = "01_data" if path.stem == "data" else "02_train"
+    notebook = "01_data" if path.stem.startswith("data") else "02_train"
     values = yaml.safe_load(path.read_text())
     assert set(values) <= set(declared(ROOT / "notebooks" / f"{notebook}.ipynb"))
     assert values["preset"] == path.parent.name
-    if path.stem != "data":
+    if notebook == "02_train":
         assert values["experiment"] == path.stem
 
 
-def test_01_data_and_every_other_notebook_make_the_same_bank():
-    """01_data builds from its cell and the params file, the others from the params file alone: the defaults must agree."""
-    from cirlib.config import from_dict
-    from cirlib.sources.virtual import VirtualConfig
+@pytest.mark.parametrize("path", [p for p in PARAMS if p.stem.startswith("data")], ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_data_file_sets_only_options_that_its_source_has(path):
+    values = yaml.safe_load(path.read_text())
+    chosen = source_options(values["source"], {**values.get("options", {}), "path": values.get("path", "")})
+    source_config(values["source"])(**chosen)
+    assert values.get("card", "data") == path.stem, "cards of one preset have names of their own"
 
+
+def test_01_data_makes_the_bank_of_the_quick_preset():
+    """The other notebooks make it from the params file, 01_data from its cell and the defaults of the source."""
     cell = declared(ROOT / "notebooks" / "01_data.ipynb")
-    for path in sorted((ROOT / "params").glob("*/data.yaml")):
-        values = yaml.safe_load(path.read_text())
-        outside = {k: values.pop(k) for k in ("preset", "source", "bank")}
-        made = {k: v for k, v in {**cell, **values}.items() if k not in outside}
-        assert from_dict(VirtualConfig, made) == from_dict(VirtualConfig, values)
-        if path.parent.name == "quick":
-            assert {**values, **outside} == {k: cell[k] for k in {**values, **outside}}
+    values = yaml.safe_load((ROOT / "params" / "quick" / "data.yaml").read_text())
+    options = values.pop("options")
+    assert {k: cell[k] for k in values} == values
+    assert source_options("virtual", options) == source_options("virtual", cell["options"])
 
 
 def test_defaults_of_02_train_are_those_of_the_configuration():
@@ -115,6 +118,7 @@ def test_smoke_chain_writes_tables_and_figures(smoke):
     assert {"table_mixture.json", "table_mixture.csv", "table_mixture.md", "table_single.json", "slices_mixture.csv"} <= names
     for figure in (
         "data",
+        "note_statistics",
         "accuracy",
         "families_mixture",
         "ranks_mixture",

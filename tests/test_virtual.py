@@ -165,6 +165,15 @@ def test_notes_do_not_depend_on_the_notes_before():
     assert np.abs(second).max() < np.abs(first).max()  # velocity
 
 
+def test_noise_is_the_same_every_time():
+    """sfizz has the noise in memory before it plays: it never comes too late."""
+    patch = Patch(f"<region> sample={virtual.NOISE_FILE} pitch_keytrack=0 offset=12000", hold=0.6, peak=0.5)
+    first, *others = (play(patch, [(60, 100), (62, 100)]) for _ in range(20))
+    assert np.abs(first[0][2000:9000]).max() > 0.01
+    for other in others:
+        np.testing.assert_array_equal(other, first)
+
+
 def test_effects_keep_the_length_and_change_the_sound():
     (dry,) = play(SINE, [(60, 100)])
     before = dry.copy()

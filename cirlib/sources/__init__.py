@@ -18,7 +18,6 @@ SOURCES = {
     "sfz": "SfzConfig",
     "folder": "FolderConfig",
 }
-OUTSIDE = ("preset", "card", "source", "bank")  # of a data file: not options of its source
 
 
 def source_config(source: str) -> type:
@@ -27,18 +26,31 @@ def source_config(source: str) -> type:
     return getattr(import_module(f".{source}", __package__), SOURCES[source])
 
 
+def source_options(source: str, values: dict) -> dict:
+    """`values` without the empty ones (a source's own default), paths made absolute: relative ones are relative to the project's home.
+
+    Raises ValueError for an unknown source or option.
+    """
+    cls = source_config(source)
+    values = {k: v for k, v in values.items() if v not in ("", [], ())}
+    if "statistics" not in cls.__annotations__:  # then for the figure of 01_data and the mixtures of 02_train only
+        values.pop("statistics", None)
+    options = dataclasses.asdict(from_dict(cls, values))
+    for name in {"path", "midi", "statistics"} & options.keys():
+        value = options[name]
+        if isinstance(value, str):
+            options[name] = value and str(Path(HOME, Path(value).expanduser()))
+        else:
+            options[name] = tuple(str(Path(HOME, Path(v).expanduser())) for v in value)
+    return options
+
+
 def build_bank(source: str, path: str | Path, options: dict, n_jobs: int = -1) -> NoteBank:
     """Make the bank of a source at `path` (relative to the project's home), or open it if that very bank is there.
 
-    `options` are the fields of the source's configuration; relative paths among them are relative to the project's home too.
-    Raises ValueError for an unknown source or option.
+    `options` are fields of the source's configuration (see source_options).
     """
-    config = from_dict(source_config(source), options)
-    for name in {f.name for f in dataclasses.fields(config)} & {"path", "midi", "statistics"}:
-        value = getattr(config, name)
-        if value:
-            inside = [str(Path(HOME, Path(v).expanduser())) for v in ([value] if isinstance(value, str) else value)]
-            setattr(config, name, inside[0] if isinstance(value, str) else tuple(inside))
+    config = source_config(source)(**source_options(source, options))
     return import_module(f".{source}", __package__).build(Path(HOME, path), config, n_jobs)
 
 
@@ -52,7 +64,7 @@ def ensure_banks(preset: str) -> NoteBank:
     """The banks of params/<preset>/data*.yaml as one, made first where they are missing."""
     paths = []
     for file in data_files(preset):
-        values = read_params(file)
-        options = {k: v for k, v in values.items() if k not in OUTSIDE}
+        values = {"path": "", "options": {}, "statistics": "", **read_params(file)}
+        options = {**values["options"], "path": values["path"], "statistics": values["statistics"]}
         paths += build_bank(values["source"], values["bank"], options).paths
     return NoteBank.open(paths)

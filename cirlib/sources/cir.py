@@ -87,7 +87,7 @@ def statistics_file(root: str | Path) -> Path:
 
 def _read_table(file: Path, kind: str) -> pd.DataFrame:
     try:
-        table = pd.read_csv(file, low_memory=False)
+        table = pd.read_csv(file, low_memory=False, dtype={"instrument": str, "patch_UID": str})  # 0001 stays 0001
     except (ValueError, OSError) as error:
         raise ValueError(f"{file} is not readable as a table: {error}") from None
     if missing := [c for c in NEEDED[kind] if c not in table]:
@@ -165,8 +165,8 @@ def read_instrument(folder: str, columns: dict, plan: list, seconds: float) -> I
         try:
             audio = read_audio(Path(folder, path), seconds)[: round(seconds * 16000)]
         except FileNotFoundError:
-            yield Remark(path, "no such file")
+            yield Remark(f"{Path(folder).name}/{path}", "no such file")
         except (Unusable, OSError) as error:
-            yield Remark(path, str(error))
+            yield Remark(f"{Path(folder).name}/{path}", str(error))
         else:
             yield Sound(note_row(**columns, pitch=pitch, velocity=velocity, hold_s=hold, tags=tags, fx=fx), audio)

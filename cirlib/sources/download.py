@@ -1,6 +1,7 @@
 """Downloads that resume, are checked, and leave nothing false behind."""
 
 import os
+from itertools import chain
 from pathlib import Path
 
 from ..files import need_space, sha256
@@ -47,26 +48,22 @@ def download(url: str, path: Path, digest: str | None = None, magic: bytes = GZI
 
 def _receive(answer, part: Path, have: int, left: int | None, magic: bytes, url: str, tqdm) -> None:
     """Write the body of an answer behind what is there."""
-    arrived = have
-    total = None if left is None else have + left
+    arrived, total = have, None if left is None else have + left
+    blocks = answer.iter_content(BLOCK)
+    first = next(blocks, b"")
+    if not have and not first.startswith(magic):
+        kind = answer.headers.get("Content-Type", "unknown")
+        raise OSError(f"{url} is no archive (type {kind}, it begins with {first[:20]!r}): nothing was kept")
     with (
         open(part, "ab" if have else "wb") as file,
         tqdm(total=total, initial=have, desc=part.stem, unit="B", unit_scale=True, mininterval=5) as bar,
     ):
-        for block in answer.iter_content(BLOCK):
-            if not arrived and not block.startswith(magic):
-                file.close()
-                part.unlink()
-                kind = answer.headers.get("Content-Type", "unknown")
-                raise OSError(f"{url} is no archive (type {kind}, it begins with {block[:20]!r}): nothing was kept")
+        for block in chain([first], blocks):
             file.write(block)
             arrived += len(block)
             bar.update(len(block))
     if total is not None and arrived != total:
         raise OSError(f"the download of {url} ended after {arrived} of {total} bytes; what arrived is kept, try again")
-    if not arrived:
-        part.unlink()
-        raise OSError(f"{url} gave an empty answer: nothing was kept")
 
 
 def extract(archive: Path, folder: str, needed: str) -> Path:
@@ -74,8 +71,10 @@ def extract(archive: Path, folder: str, needed: str) -> Path:
 
     It appears only when complete. A damaged or foreign archive is an OSError; nothing of it stays unpacked.
     """
+    import gzip
     import shutil
     import tarfile
+    import zlib
 
     from tqdm import tqdm
 
@@ -86,13 +85,15 @@ def extract(archive: Path, folder: str, needed: str) -> Path:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
-        with tarfile.open(archive, "r|gz") as tar:
+        with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tqdm(tar, desc=f"unpacking {archive.name}", mininterval=5):
                 tar.extract(member, work, filter="data")
+            while stream.read(BLOCK):  # to the checksum at its end, which tarfile does not look at
+                pass
         if not (work / folder / needed).is_file():
             raise tarfile.TarError(f"there is no {folder}/{needed} in it")
         os.replace(work / folder, target)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno:  # a full disk, no permission: not the archive's fault
             raise
         raise OSError(f"{archive} is damaged or another archive ({error}): delete it and fetch it again") from None

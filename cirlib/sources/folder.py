@@ -27,7 +27,7 @@ _PAIR = re.compile(r"-(\d{3})-(\d{3})$")
 _NAME = re.compile(_EDGE + r"([A-G])([#sb♯♭]?)(-?\d)" + _END)
 _NUMBER = re.compile(_EDGE + r"(\d{3})" + _END)
 _LAYER = re.compile(_EDGE + r"(?:(?:v|vel|rr|layer|take)\d+|pp|mp|mf|ff|[pf])" + _END, re.IGNORECASE)
-PIANO = (21, 108)  # a lone number is a pitch only on the piano: 001, 002, ... count files
+PIANO = (21, 108)  # a lone number is a pitch only on the piano, and a folder with one beside it (001, 002, ...) counts its files
 PITCH_S = 2.0  # of a sound that its pitch is estimated from
 
 
@@ -83,8 +83,9 @@ def find_sounds(root: Path) -> tuple[list[Path], list[Remark]]:
     return files, remarks
 
 
-def name_pitch(stem: str, middle_c: int = 4) -> tuple[int | None, int | None, str]:
-    """(pitch, velocity, rest of the name) that a file name tells: `-060-100`, else a note name, else a number from 021 to 108."""
+def name_pitch(stem: str, middle_c: int = 4, numbers: bool = True) -> tuple[int | None, int | None, str]:
+    """(pitch, velocity, rest of the name) that a file name tells: `-060-100`, else a note name, else, with `numbers`, a number
+    from 021 to 108 that is the only one."""
     if m := _PAIR.search(stem):
         pitch, velocity = int(m[1]), int(m[2])
         if pitch <= 127 and velocity <= 127:
@@ -93,10 +94,14 @@ def name_pitch(stem: str, middle_c: int = 4) -> tuple[int | None, int | None, st
         pitch = NOTES[m[1]] + {"": 0, "b": -1, "♭": -1}.get(m[2], 1) + 12 * (int(m[3]) - middle_c) + 60
         if 0 <= pitch <= 127:
             return pitch, None, _rest(stem, m)
-    for m in reversed(list(_NUMBER.finditer(stem))):
-        if PIANO[0] <= int(m[1]) <= PIANO[1]:
-            return int(m[1]), None, _rest(stem, m)
+    m = _lone_number(stem)
+    if numbers and m and PIANO[0] <= int(m[1]) <= PIANO[1]:
+        return int(m[1]), None, _rest(stem, m)
     return None, None, stem
+
+
+def _lone_number(stem: str) -> re.Match | None:
+    return _NUMBER.search(stem) if len(re.findall(r"\d+", stem)) == 1 else None
 
 
 def _rest(stem: str, match: re.Match) -> str:
@@ -106,7 +111,8 @@ def _rest(stem: str, match: re.Match) -> str:
 
 def group_files(root: Path, files: list[Path], config: FolderConfig) -> dict[str, list[tuple[str, int | None, int | None]]]:
     """uid -> (path inside the root, pitch, velocity) of its files. A uid is folder/<root>/<path of the instrument>."""
-    told = {file: name_pitch(file.stem, config.middle_c) for file in files}
+    counted = {f.parent for f in files if (m := _lone_number(f.stem)) and not PIANO[0] <= int(m[1]) <= PIANO[1]}
+    told = {file: name_pitch(file.stem, config.middle_c, file.parent not in counted) for file in files}
     shared: dict[Path, set[str]] = {}  # folder -> what the names of its notes have besides a pitch
     for file, (pitch, _, rest) in told.items():
         if pitch is not None:

@@ -30,7 +30,8 @@ HOLD_S = 3.0
 LICENSE = "CC BY 4.0"
 CITATION = "Engel et al., Neural Audio Synthesis of Musical Notes with WaveNet Autoencoders, ICML 2017 (NSynth)"
 SEGMENT, SEGMENTS, BAND = 4096, 8, 32  # of the noise detector: samples, number, bins of a band
-NOISE_DB = 9.0  # strongest line over its band
+NOISE_DB = 9.0  # of the mean spectrum: a weaker line is no tone
+CLEAR_DB = 20.0  # of one segment: noise does not reach it
 
 
 @dataclass
@@ -64,18 +65,21 @@ def _folder(root: Path, part: str, config: NSynthConfig) -> Path:
     name = f"nsynth-{part}"
     if (root / name / "examples.json").is_file():
         return root / name
+    if (root / name).is_dir():
+        raise FileNotFoundError(f"{root / name} has no examples.json: delete it, or put the whole folder of the release there")
     archive = root / f"{name}.jsonwav.tar.gz"
-    if not archive.exists() and not config.download:
+    fetched = not archive.exists() and config.download
+    if not archive.exists() and not fetched:
         raise FileNotFoundError(
             f"no {name}/examples.json and no {archive.name} in {root}: set path to the folder that holds the NSynth release "
             f"({URL}), or set download to true"
         )
-    if not archive.exists():
-        download(config.url + archive.name, archive)
+    if fetched:
+        download(f"{config.url.rstrip('/')}/{archive.name}", archive)
     try:
         return extract(archive, name, "examples.json")
     except OSError as error:
-        if not config.download or error.errno:
+        if not fetched or error.errno:
             raise
         archive.unlink()
         raise OSError(f"{archive.name} from {config.url} was no NSynth archive and was deleted: {error}") from None
@@ -89,9 +93,12 @@ def _read_examples(file: Path) -> dict[str, dict]:
         return {k: values[k] for k in keep} if "instrument_str" in values else values
 
     try:
-        return json.loads(file.read_text(), object_hook=small)
-    except (ValueError, KeyError) as error:
+        examples = json.loads(file.read_text(), object_hook=small)
+        if incomplete := [name for name, values in examples.items() if values.keys() != set(keep)]:
+            raise ValueError(f"{incomplete[0]} is no note")
+    except (ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{file} is not the metadata of NSynth ({type(error).__name__}: {error}): unpack the archive again") from None
+    return examples
 
 
 def _jobs(notes: dict[str, list], folders: dict[str, Path], protocol: str) -> tuple[dict[str, dict], list[Remark]]:
@@ -152,16 +159,25 @@ def noise_only(audio: np.ndarray) -> bool:
     """Whether a sound (n,) at 16 kHz holds no tone: no line of its mean spectrum stands out of the bins around it.
 
     Welch spectrum of the first 2 s, every segment weighing the same. Spectra are steep in the lowest band: a line cannot be
-    told there, and a sound that is mostly there is no noise.
+    told there, and a sound that is mostly there is no noise. One segment alone settles most tonal sounds.
     """
     count = min(SEGMENTS, len(audio) // SEGMENT)
     if count < 2:
         return False
-    segments = audio[: count * SEGMENT].reshape(count, SEGMENT) * _WINDOW  # (K, N)
-    power = np.abs(np.fft.rfft(segments, axis=1)[:, 1:]) ** 2  # (K, N / 2)
-    mean = (power / np.maximum(power.sum(axis=1, keepdims=True), 1e-9)).mean(axis=0)  # (N / 2,)
-    bands = mean.reshape(-1, BAND)
-    stands_out = bands.max(axis=1) / np.maximum(np.median(bands, axis=1), 1e-12)
-    if bands[0].sum() > 0.8:  # most power under 125 Hz: a low tone, or a rumble that is not worth keeping out
+    segments = audio[: count * SEGMENT].reshape(count, SEGMENT)
+    if _line_db(_spectra(segments[1:2])[0]) > CLEAR_DB:
         return False
-    return bool(stands_out[1:].max() < 10 ** (NOISE_DB / 10))
+    power = _spectra(segments)  # (K, N / 2)
+    mean = (power / np.maximum(power.sum(axis=1, keepdims=True), 1e-9)).mean(axis=0)  # (N / 2,)
+    return bool(mean[:BAND].sum() <= 0.8 and _line_db(mean) < NOISE_DB)
+
+
+def _spectra(segments: np.ndarray) -> np.ndarray:
+    """Power spectra (K, N / 2) of segments (K, N), without the constant."""
+    return np.abs(np.fft.rfft(segments * _WINDOW, axis=1)[:, 1:]) ** 2
+
+
+def _line_db(power: np.ndarray) -> float:
+    """How far the strongest bin stands out of its band, over all bands but the lowest, in dB."""
+    bands = power.reshape(-1, BAND)[1:]
+    return 10 * np.log10((bands.max(axis=1) / np.maximum(np.median(bands, axis=1), 1e-12)).max() + 1e-12)

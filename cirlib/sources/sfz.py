@@ -6,6 +6,7 @@ at every rendering.
 """
 
 import hashlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -24,6 +25,7 @@ from .splits import assign_splits
 VERSION = 1
 RATE = 48000  # of rendering; the bank is at 16 kHz
 BLOCK = 256  # samples
+LOADING_S = 0.03  # sfizz reads samples in the background and waits for them only once that has begun: until then they end early
 VELOCITIES = (100, 70, 127, 85, 110, 60)
 
 
@@ -47,14 +49,16 @@ def build(path: Path, config: SfzConfig, n_jobs: int = -1) -> NoteBank:
     if find_spec("pysfizz") is None:
         raise ValueError("SFZ instruments need the package pysfizz: pip install pysfizz")
     root = Path(config.path)
-    files = [root] if root.is_file() else sorted(f for f in root.rglob("*") if f.suffix.lower() == ".sfz" and f.is_file())
-    if not files or not config.path:
+    found = root.rglob("*") if config.path else ()
+    files = [root] if root.is_file() else sorted(f for f in found if f.suffix.lower() == ".sfz" and f.is_file())
+    if not files:
         raise FileNotFoundError(f"no .sfz file in {config.path or 'an empty path'}: set path to a folder of SFZ instruments")
     folder = root.parent if root.is_file() else root
     groups = {}
     for file in files:
         inside = file.relative_to(folder).with_suffix("")
-        groups[f"sfz/{folder.name}/{inside.as_posix()}"] = guess_family(*reversed(inside.parts), folder.name)
+        uid = f"sfz/{folder.name}/{inside.as_posix()}"
+        groups[uid if uid not in groups else uid + file.suffix] = guess_family(*reversed(inside.parts), folder.name)
     splits = assign_splits(groups, config.valid, config.test)
     jobs = {
         f"{i:05d}": {"uid": uid, "file": str(file), "group": groups[uid], "split": splits[uid], "config": config}
@@ -90,7 +94,7 @@ def render_instrument(uid: str, file: str, group: str | None, split: str, config
 
     synth = pysfizz.Synth(sample_rate=RATE, block_size=BLOCK)
     if not synth.load_sfz_file(file):
-        raise ValueError("sfizz finds no region in it")
+        raise ValueError("sfizz finds no region in it whose sample is there")
     if not synth.playable_keys:
         raise ValueError("it has no playable key")
     rng = np.random.default_rng([config.seed, int.from_bytes(hashlib.sha256(uid.encode()).digest()[:4], "little")])
@@ -98,13 +102,26 @@ def render_instrument(uid: str, file: str, group: str | None, split: str, config
     row = note_row(uid, group, "sfz", split, hold_s=config.hold_s, tags=tags)
     remarks, usable = [], 0
     for pitch, velocity in choose_notes(synth.playable_keys, group, config.notes, rng):
-        stereo = synth.render_note(pitch, velocity, config.hold_s, config.hold_s + config.tail_s)
-        synth._synth.all_sound_off()
         try:
-            yield Sound({**row, "pitch": float(pitch), "velocity": float(velocity)}, rendered(stereo, RATE))
+            audio = rendered(_play(synth._synth, pitch, velocity, config), RATE)
+            yield Sound({**row, "pitch": float(pitch), "velocity": float(velocity)}, audio)
             usable += 1
         except Unusable as reason:
             remarks.append(Remark(f"{uid} note {pitch}-{velocity}", str(reason)))
     if not usable:
         raise ValueError(f"no usable note ({remarks[0].text}): are its samples there?")
     yield from remarks
+
+
+def _play(synth, pitch: int, velocity: int, config: SfzConfig) -> np.ndarray:
+    """One note (2, n) float32."""
+    held, total = round(config.hold_s * RATE), round((config.hold_s + config.tail_s) * RATE)
+    synth.note_on(0, pitch, velocity)
+    time.sleep(LOADING_S)
+    blocks = [np.array(synth.render_block()) for _ in range(held // BLOCK)]
+    synth.note_off(held % BLOCK, pitch, 0)
+    time.sleep(LOADING_S)
+    while len(blocks) * BLOCK < total:
+        blocks.append(np.array(synth.render_block()))
+    synth.all_sound_off()
+    return np.concatenate(blocks, axis=1)[:, :total]

@@ -72,11 +72,14 @@ def build(path: Path, config: SoundFontConfig, n_jobs: int = -1) -> NoteBank:
             remarks.append(Remark(file.name, str(error)))
             continue
         told.append(f"{file.name}: {text}")
-        inputs[file.name] = sha256(file)
+        label = file.stem
+        while label in inputs:  # two fonts of one name
+            label += "'"
+        inputs[label] = sha256(file)
         melodic = {program for bank, program, _ in found if bank == 0}
         for bank, program, name in found:
             group = preset_group(bank, program, name, len(melodic) >= GM_LEAST)
-            presets[f"soundfont/{file.stem}/{bank:03d}-{program:03d} {name.strip()}"] = (file, bank, program, group)
+            presets[f"soundfont/{label}/{bank:03d}-{program:03d} {name.strip()}"] = (file, bank, program, group)
     if not presets:
         raise ValueError(f"no SoundFont is readable: {'; '.join(f'{r.name}: {r.text}' for r in remarks)}")
     splits = assign_splits({uid: group for uid, (*_, group) in presets.items()}, config.valid, config.test)
@@ -140,8 +143,8 @@ def _lists(file: Path) -> dict[bytes, dict[bytes, bytes]]:
                 lists[kind] = dict(_chunks(data.read(size)))
             else:
                 data.seek(size, 1)
-            if size % 2:
-                data.seek(1, 1)
+            if size % 2 and data.read(1) == b"L":
+                data.seek(-1, 1)  # some writers leave the padding out
     if b"phdr" not in lists.get(b"pdta", {}):
         raise ValueError("no SoundFont, or a truncated one (its list of presets is missing)")
     return lists
@@ -198,6 +201,7 @@ def render_preset(
     with _synth(file) as (synth, font):
         if synth.program_select(0, font, bank, program) != 0:
             raise ValueError("FluidSynth does not select this preset")
+        synth.cc(0, 2, 127)  # breath: some presets are silent without it, the others do not hear it
         for pitch, velocity in midi.spread_notes(span, VELOCITIES, config.notes, rng):
             try:
                 audio = rendered(_play(synth, pitch, velocity, config), RATE)

@@ -6,11 +6,12 @@ of MIDI scores is given, excerpts of scores (their pitch and velocity are null: 
 with audible effects also give an effects-off twin.
 """
 
+import ctypes
 import hashlib
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -23,6 +24,7 @@ from ..bank import NoteBank
 from ..builder import Remark, Sound, build_once, note_row
 from ..config import to_dict
 from ..families import SURGE_FX, fx_tags, surge_category
+from ..files import sha256
 from .audio import Unusable, rendered
 from .splits import assign_splits
 
@@ -68,7 +70,8 @@ def build(path: Path, config: SurgeConfig, n_jobs: int = -1) -> NoteBank:
     if not presets:
         raise ValueError(f"no .fxp preset in {', '.join(map(str, roots))}: set path to the folder of Surge's presets")
     statistics = midi.load_statistics(config.statistics)
-    scores = _scores(config, n_jobs)
+    scores, unread = _scores(config, n_jobs)
+    remarks += unread
     splits = assign_splits({uid: group for uid, (_, group, _, _) in presets.items()}, config.valid, config.test)
     jobs = {}
     for uid, (file, group, tag, player) in presets.items():
@@ -81,7 +84,7 @@ def build(path: Path, config: SurgeConfig, n_jobs: int = -1) -> NoteBank:
             "notes": [(p, v, min(s, config.longest_s)) for p, v, s in notes], "scores": [parts[k] for k in chosen],
         }  # fmt: skip
     values = {k: v for k, v in to_dict(config).items() if k not in ("path", "midi", "statistics", "limit_s")}
-    inputs = hashlib.sha256(repr([(uid, f.stat().st_size) for uid, (f, *_) in presets.items()]).encode())
+    inputs = hashlib.sha256(repr([(uid, sha256(f)) for uid, (f, *_) in presets.items()]).encode())
     inputs.update(repr([(j["notes"], [s.tolist() for s in j["scores"]]) for j in jobs.values()]).encode())
     version = surgepy.getVersion()
     spec = {"source": "surge", "version": VERSION, "surge": version, **values, "inputs": inputs.hexdigest()}
@@ -129,15 +132,16 @@ def find_presets(roots: list[Path]) -> tuple[dict[str, tuple], list[Remark]]:
     return presets, remarks
 
 
-def _scores(config: SurgeConfig, n_jobs: int) -> dict[str, list[np.ndarray]]:
-    """Excerpts of scores by group."""
+def _scores(config: SurgeConfig, n_jobs: int) -> tuple[dict[str, list[np.ndarray]], list[Remark]]:
+    """Excerpts of scores by group, and a remark for each file that is no score."""
     if not config.midi:
-        return {}
+        return {}, []
     parts: dict[str, list[np.ndarray]] = {}
-    for notes in midi.read_folder(config.midi, n_jobs)[0].values():
+    scores, bad = midi.read_folder(config.midi, n_jobs)
+    for notes in scores.values():
         for group, rows in notes.items():
             parts.setdefault(group, []).extend(midi.excerpts(rows, config.stem_s))
-    return parts
+    return parts, [Remark(name, why) for name, why in bad.items()]
 
 
 # Rendering: runs in worker processes
@@ -205,8 +209,7 @@ def play(synth, file: str, part: np.ndarray, seconds: float, dry: bool, aftertou
     load(synth, file, dry)
     block = synth.getBlockSize()
     blocks = int(np.ceil(seconds * RATE / block))
-    if aftertouch:
-        synth.channelAftertouch(0, aftertouch)
+    synth.channelAftertouch(0, aftertouch)  # it outlives presets, too
     events = []
     for start, duration, pitch, velocity in part:
         on = int(start * RATE / block)
@@ -263,6 +266,8 @@ def quiet() -> Iterator[None]:
         os.dup2(nowhere, 1)
         yield
     finally:
+        with suppress(OSError, TypeError, AttributeError):
+            ctypes.CDLL(None).fflush(None)  # what C keeps in its buffers would come later
         os.dup2(kept, 1)
         os.close(kept)
         os.close(nowhere)

@@ -1,0 +1,79 @@
+"""Shared by the tests of sources that read files: tones at any rate, what they sound like, builds that stop and go on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import RATE, hz
+from test_bank import contents
+
+from cirlib import builder
+from cirlib.bank import NoteBank
+
+
+def at_rate(pitch: float, rate: int, seconds: float = 0.5, level: float = 0.5) -> np.ndarray:
+    """A pure tone like conftest.tone, at any rate."""
+    return level * np.cos(2 * np.pi * hz(pitch) * np.arange(round(seconds * rate)) / rate)
+
+
+def write(path: Path, audio: np.ndarray, rate: int = RATE, **options) -> Path:
+    """An audio file; folders above it are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, audio, rate, **options)
+    return path
+
+
+def frequency(audio: np.ndarray) -> float:
+    """Strongest frequency (Hz) of a sound at 16 kHz."""
+    size = 1 << 18
+    return np.abs(np.fft.rfft(audio * np.hanning(len(audio)), size)).argmax() * RATE / size
+
+
+def amplitude(audio: np.ndarray, frequency: float) -> float:
+    """Level of one partial of a sound at 16 kHz."""
+    window = np.hanning(len(audio))
+    return 2 * np.abs(np.sum(audio * window * np.exp(-2j * np.pi * frequency * np.arange(len(audio)) / RATE))) / window.sum()
+
+
+def rows(bank: NoteBank, *columns: str) -> list[tuple]:
+    """These columns of the notes; None where null."""
+    table = bank.notes[list(columns)].astype(object)
+    return [tuple(row) for row in table.where(table.notna(), None).itertuples(index=False)]
+
+
+def assert_kept(monkeypatch, build: Callable[[Path], NoteBank], bank: NoteBank) -> None:
+    """Building a bank that is there does not touch it."""
+    before = {file: file.stat().st_mtime_ns for file in bank.paths[0].iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(builder, "BankBuilder", None)  # it would fail if it were called
+        assert len(build(bank.paths[0])) == len(bank)
+    assert {file: file.stat().st_mtime_ns for file in bank.paths[0].iterdir()} == before
+
+
+def assert_resumes(monkeypatch, module, job: str, after: int, build: Callable[[Path], NoteBank], path: Path, bank: NoteBank) -> None:
+    """A build that Ctrl-C stops within a job, `after` others, goes on with that job and ends as a clean build does, byte for byte."""
+    make, made = getattr(module, job), []
+
+    def counted(stop, uid, **arguments):
+        made.append(uid)
+        for sound in make(uid, **arguments):
+            yield sound
+            if stop and len(made) > after:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, job, lambda **arguments: counted(True, **arguments))
+        with pytest.raises(KeyboardInterrupt):
+            build(path)
+        assert not path.exists()
+        stopped = made.copy()
+        made.clear()
+        patch.setattr(module, job, lambda **arguments: counted(False, **arguments))
+        again = build(path)
+    assert len(stopped) == after + 1
+    assert made[0] == stopped[-1]
+    assert not set(made) & set(stopped[:-1])
+    assert contents(again.paths[0]) == contents(bank.paths[0])
+    assert not path.with_name(path.name + ".building").exists()
