@@ -23,7 +23,8 @@ PARAMS := params/$(PRESET)
 RUNS := $(HOME_DIR)/runs/$(PRESET)
 FIGURES := $(HOME_DIR)/figures/$(PRESET)
 # a preset has one bank for each of its data*.yaml, where the line `bank:` of it says
-bank_of = $(HOME_DIR)/$(shell sed -n 's/^bank: *//p' $(1))/bank.json
+bank_line = $(or $(shell sed -n "s/^bank: *[\"']*\([^\"' ]*\).*/\1/p" $(1)),$(error $(1) has no line `bank:`))
+bank_of = $(HOME_DIR)/$(call bank_line,$(1))/bank.json
 BANKS := $(foreach file,$(DATAFILES),$(call bank_of,$(file)))
 ROWS := $(filter-out data data-%,$(basename $(notdir $(wildcard $(PARAMS)/*.yaml))))
 TRAINED := $(foreach row,$(ROWS),$(foreach seed,$(SEEDS),$(RUNS)/$(row)/seed$(seed)/train.json))
@@ -61,7 +62,10 @@ figures: $(READY) ## only the tables and figures of PRESET, from the runs that a
 	@$(NOTEBOOK) 06_paper.ipynb $(OUT)/06_paper.ipynb -p preset $(PRESET)
 
 clean: ## delete the runs and the bank of PRESET (figures stay)
-	rm -rf $(RUNS) $(foreach bank,$(BANKS:/bank.json=),$(bank) $(bank).building)
+	rm -rf $(RUNS)
+	@for bank in $(BANKS:/bank.json=); do \
+		if [ -f $$bank/bank.json ]; then echo "rm -rf $$bank"; rm -rf $$bank; fi; \
+		if [ -f $$bank.building/spec.json ]; then echo "rm -rf $$bank.building"; rm -rf $$bank.building; fi; done
 
 distclean: ## delete the environment and all runs; sounds in data/ and figures stay
 	rm -rf $(VENV) *.egg-info $(HOME_DIR)/runs

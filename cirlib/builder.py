@@ -1,19 +1,22 @@
 """Building a NoteBank: jobs run in parallel, each leaves a shard, the shards become the bank.
 
 An interrupted build goes on from its shards. A job that fails, crashes its process or hangs costs only itself.
-Any joblib backend runs the jobs: `with joblib.parallel_config(backend="dask"): ...` sends them to a Dask cluster whose
-workers see the same disk (one thread per worker).
+Worker processes of this machine run the jobs, or of a Dask cluster: `with joblib.parallel_config(backend="dask"): ...`
+(workers that see the same disk, one thread each).
 """
 
 import faulthandler
 import json
+import multiprocessing
 import os
 import shutil
 import sys
+import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +46,17 @@ class Remark:
     name: str
     text: str
     kept: bool = False
+
+
+class Missing(ValueError):
+    """What reads or plays an origin of sound is not on this machine."""
+
+
+def require(what: str, *packages: str) -> None:
+    """Missing that names the first package that is not installed."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise Missing(f"{what} need the package {package}: pip install {package}")
 
 
 def note_row(instrument: str, family: str | None, source: str, split: str, **columns) -> dict:
@@ -76,8 +90,27 @@ def existing(path: Path, spec: dict) -> NoteBank | None:
     bank = NoteBank.open(path)
     if bank.infos[0].get("made") != spec:
         return None
-    shutil.rmtree(_work_folder(path), ignore_errors=True)  # of a build that was killed after its last step
+    if _read_json(_work_folder(path) / "spec.json") == spec:  # of a build that was killed after its last step
+        shutil.rmtree(_work_folder(path), ignore_errors=True)
     return bank
+
+
+def made_elsewhere(path: Path, source: str, options: dict) -> NoteBank | None:
+    """The bank at `path` if it was made with these options, from sounds that need not be on this machine."""
+    if not (path / "bank.json").exists():
+        return None
+    bank = NoteBank.open(path)
+    made = bank.infos[0].get("made", {})
+    plain = json.loads(json.dumps(options))
+    if "path" in plain:
+        plain["path"] = names(plain["path"])
+    same = made.get("source") == source and all(made[k] == v for k, v in plain.items() if k in made)
+    return bank if same else None
+
+
+def names(path: str | Iterable[str]) -> list[str]:
+    """Last parts of one path or of several: what a specification keeps of where its sounds were."""
+    return [Path(p).name for p in ([path] if isinstance(path, str) else path)]
 
 
 def build_once(
@@ -88,6 +121,8 @@ def build_once(
 
     ValueError if no job gives a sound; nothing is left behind then.
     """
+    if bank := existing(path, spec):
+        return bank
     with building(path):
         if bank := existing(path, spec):
             return bank
@@ -113,6 +148,8 @@ class BankBuilder:
         self.work = _work_folder(self.path)
         if self.path.exists() and not (self.path / "bank.json").exists():
             raise ValueError(f"{path} is there and is no note bank: choose another path, a bank would replace it")
+        if self.work.exists() and any(self.work.iterdir()) and not (self.work / "spec.json").exists():
+            raise ValueError(f"{self.work} is there and is no unfinished build: choose another path, the build would use that folder")
         if self.work.exists() and _read_json(self.work / "spec.json") != spec:
             shutil.rmtree(self.work)
         self.work.mkdir(parents=True, exist_ok=True)
@@ -136,11 +173,13 @@ class BankBuilder:
             n_jobs: worker processes, -1: one per core; 1 runs in this process, where nothing can be guarded.
             limit_s: longest time of one job; a job that takes longer or crashes its process is a failed job.
         """
+        import joblib
+
         for marker in self.work.glob("*.started"):
             marker.unlink()  # of an interrupted build
         waiting = [key for key in jobs if not self.shard(key).exists()]
         if limit_s and n_jobs == -1:
-            n_jobs = max(2, os.cpu_count() or 2)  # one would run here
+            n_jobs = max(2, joblib.cpu_count())  # one would run here
         with _progress(len(waiting), title) as bar, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "A worker stopped", UserWarning)  # it is dealt with below
             while waiting:
@@ -153,8 +192,8 @@ class BankBuilder:
                         raise
                     self._isolate([k for k in waiting if self._started(k)], jobs, make, limit_s, bar)
                 waiting = [key for key in waiting if not self.shard(key).exists()]
-        states = {key: _read_json(self.shard(key)) for key in jobs}
-        return {key: state["failed"] for key, state in states.items() if "failed" in state}
+        reasons = ((key, _read_json(self.shard(key)).get("failed")) for key in jobs)
+        return {key: reason for key, reason in reasons if reason is not None}
 
     def _started(self, key: str) -> bool:
         return not self.shard(key).exists() and self.shard(key).with_suffix(".started").exists()
@@ -226,13 +265,16 @@ class BankBuilder:
         need_space(self.path.parent, left, f"the bank {self.path.name}")
         self._join(keys)
         self._audio.close()
-        tables, offset, instruments = [], 0, set()
-        for key in keys:
+        tables, rows, offset, instruments = [], [], 0, set()
+        for i, key in enumerate(keys):
             state = _read_json(self.shard(key))
             for row in state["rows"]:
                 row["offset"], offset = offset, offset + row["length"]
                 instruments.add(row["instrument"])
-            tables.append(pa.Table.from_pylist(state["rows"], schema=SCHEMA))
+            rows += state["rows"]
+            if len(rows) >= 10_000 or i == len(keys) - 1:
+                tables.append(pa.Table.from_pylist(rows, schema=SCHEMA))
+                rows = []
             skipped |= state["skipped"]
             noted |= state["noted"]
         whole = self.whole
@@ -240,6 +282,8 @@ class BankBuilder:
             shutil.rmtree(self.work)
             told = "; ".join(f"{name}: {why}" for name, why in list(skipped.items())[:3])
             raise ValueError(f"no usable sound for {self.path.name}: {len(skipped)} left out{' (' + told + ')' if told else ''}")
+        if (whole / "audio.i16").stat().st_size != 2 * offset:
+            raise ValueError(f"{self.work} is damaged (samples are missing): delete it and build again")
         pq.write_table(pa.concat_tables(tables), whole / "notes.parquet")
         info = {
             "format": FORMAT,
@@ -253,7 +297,7 @@ class BankBuilder:
         }
         write_json(whole / "bank.json", info)
         if self.path.exists():
-            shutil.rmtree(self.path)
+            os.replace(self.path, self.work / "old")
         os.replace(whole, self.path)
         shutil.rmtree(self.work, ignore_errors=True)
         return NoteBank.open(self.path)
@@ -290,9 +334,12 @@ def _last_words(marker: Path, limit_s: float | None) -> str:
 
 def _work(make: Callable, job: dict, shard: Path, limit_s: float | None) -> None:
     """One job: make the sounds, write their samples, then the shard. What fails in `make` costs only this job."""
-    marker, samples = shard.with_suffix(".started"), shard.with_suffix(".i16")
+    # a name of its own: a worker that outlived a killed build may still be at this job
+    if multiprocessing.parent_process() is None:
+        limit_s = None  # in the user's own process: never end it
+    marker, part = shard.with_suffix(".started"), shard.with_suffix(f".{uuid.uuid4().hex}.part")
     state = {"rows": [], "skipped": {}, "noted": {}}
-    with open(marker, "w") as log, open(samples, "wb") as file:
+    with open(marker, "w") as log, open(part, "wb") as file:
         if limit_s:  # a watchdog thread that works though native code holds the interpreter
             faulthandler.enable(log)
             faulthandler.dump_traceback_later(limit_s, exit=True, file=log)
@@ -308,11 +355,16 @@ def _work(make: Callable, job: dict, shard: Path, limit_s: float | None) -> None
             if limit_s:
                 faulthandler.cancel_dump_traceback_later()
                 faulthandler.disable()
+    if shard.exists():
+        part.unlink()
+        return
     if "failed" in state:
-        samples.unlink()
+        part.unlink()
         state["rows"] = []
+    else:
+        os.replace(part, shard.with_suffix(".i16"))
     write_atomic(shard, lambda part: part.write_text(json.dumps(state, allow_nan=False)))
-    marker.unlink()
+    marker.unlink(missing_ok=True)
 
 
 def _caught(make: Callable, job: dict, state: dict) -> Iterator[Remark | tuple[dict, np.ndarray]]:

@@ -6,7 +6,6 @@ Single task: queries are all sounds of test instruments, the gallery holds every
 """
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from .bank import NoteBank
 from .encoder import AudioEncoder
 from .frontend import RATE
 from .mixing import MixtureDataset, clip
-from .paths import HOME
+from .paths import at_home
 
 EVAL_SEED = 12345  # of the mixtures that are ranked; the same for every row
 BLOCK = 64  # clips embedded at once
@@ -24,7 +23,7 @@ BLOCK = 64  # clips embedded at once
 
 def open_banks(names: Iterable[str]) -> NoteBank:
     """The banks of a run as one; relative paths are relative to the project's home. ValueError if they are not at 16 kHz."""
-    bank = NoteBank.open([Path(HOME, name) for name in names])
+    bank = NoteBank.open([at_home(name) for name in names])
     if bank.sample_rate != RATE:
         raise ValueError(f"encoders hear sound at {RATE} Hz, this bank is at {bank.sample_rate} Hz: build it again at {RATE}")
     return bank

@@ -13,7 +13,7 @@ from .bank import NoteBank
 from .config import choose, from_dict, to_dict
 from .families import MIXTURE_FAMILIES
 from .files import sha256, write_atomic
-from .midi import NoteStatistics, load_statistics
+from .midi import NoteStatistics, load_statistics, statistics_file
 from .mixing import PROTOCOLS, MixtureDataset
 
 TASKS = ("mixture", "single")
@@ -71,12 +71,12 @@ class TrainConfig:
         """Digest of all that changes the result, checksums of the banks included: a folder with another key is another run."""
         values = {k: v for k, v in to_dict(self).items() if k not in ("preset", "experiment", "bank", "wandb", "log_every")}
         if self.statistics:
-            values["statistics"] = sha256(Path(paths.HOME, self.statistics))
+            values["statistics"] = sha256(statistics_file(paths.at_home(self.statistics)))
         return hashlib.sha256(json.dumps([values, data], sort_keys=True).encode()).hexdigest()[:12]
 
     def note_statistics(self) -> NoteStatistics:
         """How each family is played in mixtures."""
-        return load_statistics(Path(paths.HOME, self.statistics) if self.statistics else "")
+        return load_statistics(paths.at_home(self.statistics) if self.statistics else "")
 
     def mixtures(self, bank: NoteBank, split: str, size: int, seed: int) -> MixtureDataset:
         """Mixtures of a split as this experiment hears them."""

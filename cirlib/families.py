@@ -164,8 +164,11 @@ _HINTS = (
         "Chromatic Percussion",
         "chromatic marimba vibraphone glockenspiel xylophone celesta mallet bell chime kalimba dulcimer timpani crotale",
     ),
+    (
+        "Percussion",
+        "percussion perc conga bongo shaker tambourine woodblock cowbell agogo taiko steel claves castanet timbale guiro triangle",
+    ),
     ("Drum Kit", "drumkit drum kit kick snare hihat hat cymbal tom clap rimshot crash ride"),
-    ("Percussion", "percussion perc conga bongo shaker tambourine woodblock cowbell agogo taiko"),
     ("Organ", "organ hammond harmonium accordion harmonica"),
     ("Reed", "clarinet sax saxophone oboe english bassoon reed bagpipe"),
     ("Pipe", "flute piccolo recorder ocarina whistle panpipe shakuhachi pipe"),

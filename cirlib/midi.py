@@ -9,7 +9,9 @@ on each side (`families.py`) and cut at the range; velocity normal, mean 92, dev
 duration normal around 0.4 s, deviation 0.3, from 0.05 to 4 s.
 """
 
+import hashlib
 import json
+import re
 import sys
 from collections import Counter, defaultdict
 from functools import cache
@@ -127,9 +129,20 @@ def _frozen(density: np.ndarray) -> np.ndarray:
     return density
 
 
+def statistics_file(path: str | Path) -> Path:
+    """A statistics file, or in the data folder of the paper's authors the latest slakh2100_no_audio/notes_distributions.json."""
+    if not Path(path).is_dir():
+        return Path(path)
+    files = Path(path).glob("slakh2100_no_audio*/**/notes_distributions*.json")
+    files = sorted(files, key=lambda f: [int(n) for n in re.findall(r"\d+", f.relative_to(path).as_posix())])
+    if not files:
+        raise FileNotFoundError(f"no slakh2100_no_audio/notes_distributions.json in {path}")
+    return files[-1]
+
+
 def load_statistics(path: str | Path = "") -> NoteStatistics:
-    """Statistics of a file; "" is the documented default."""
-    return NoteStatistics.load(path) if path else NoteStatistics()
+    """Statistics of a file or of the authors' data folder; "" is the documented default."""
+    return NoteStatistics.load(statistics_file(path)) if path else NoteStatistics()
 
 
 def spread_notes(pitch_range: tuple[int, int, int], velocities: tuple[int, ...], count: int, rng) -> list[tuple[int, int]]:
@@ -159,6 +172,12 @@ def midi_files(folder: str | Path) -> list[Path]:
     if not files:
         raise ValueError(f"no .mid file in {folder} or below")
     return files
+
+
+def state(folder: str | Path) -> str:
+    """Digest of the names, sizes and times of the MIDI files of a folder: what tells that something changed."""
+    rows = [(f.relative_to(folder).as_posix(), f.stat().st_size, f.stat().st_mtime_ns) for f in midi_files(folder)]
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
 def read_notes(path: Path) -> dict[str, np.ndarray]:

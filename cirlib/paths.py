@@ -16,6 +16,11 @@ def run_folder(preset: str, experiment: str, seed: int) -> Path:
     return RUNS / preset / experiment / f"seed{seed}"
 
 
+def at_home(path: str | Path) -> Path:
+    """A path as parameters name it: relative to the project's home, `~` is the user's."""
+    return Path(HOME, Path(path).expanduser())
+
+
 def short(path: Path) -> str:
     """A path as results show it: relative to the project's home where it lies inside it, else as it was given."""
     full = Path(path).resolve()

@@ -20,7 +20,7 @@ SPEC = {"seed": 0}
 KEYS = [f"{i:02d}" for i in range(8)]
 
 
-def make(key, how="well", log=None):
+def make(key, how="well", log=None, gate=None):
     """Two sounds of one instrument, or one of the ways in which native code goes wrong."""
     if log:
         with open(log, "a") as file:
@@ -30,6 +30,10 @@ def make(key, how="well", log=None):
         os.kill(os.getpid(), signal.SIGSEGV)
     if how == "leave":
         os._exit(3)
+    while how == "wait" and not os.path.exists(gate):
+        time.sleep(0.05)
+    if how == "slow":
+        time.sleep(0.5)
     if how == "hang":
         time.sleep(600)
     if how == "deaf":  # native code that holds the interpreter
@@ -42,8 +46,8 @@ def make(key, how="well", log=None):
     yield Remark(f"{key} third note", "silent")
 
 
-def jobs(log=None, **ways):
-    return {key: {"key": key, "how": ways.get(f"k{key}", "well"), "log": log} for key in KEYS}
+def jobs(log=None, gate=None, **ways):
+    return {key: {"key": key, "how": ways.get(f"k{key}", "well"), "log": log, "gate": gate} for key in KEYS}
 
 
 def contents(path):
@@ -117,6 +121,33 @@ if __name__ == "__main__":
         np.testing.assert_array_equal(bank.audio(i), clean.audio(j))
 
 
+def test_a_worker_that_outlives_its_build_changes_nothing(tmp_path, clean):
+    """The driver is killed, its workers are not: what they still write is never taken for the work of the next build."""
+    path, gate = tmp_path / "bank", tmp_path / "gate"
+    script = f"""
+import sys, pathlib
+sys.path.insert(0, {str(os.path.dirname(__file__))!r})
+from test_builder import META, SPEC, build_once, jobs, make
+if __name__ == "__main__":
+    build_once(pathlib.Path({str(path)!r}), SPEC, jobs(gate={str(gate)!r}, k02="wait"), make, META, n_jobs=2)
+"""
+    (tmp_path / "driver.py").write_text(script)
+    process = subprocess.Popen([sys.executable, tmp_path / "driver.py"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    work, deadline = tmp_path / "bank.building", time.monotonic() + 60
+    while not list(work.glob("02.*.part")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    builder = BankBuilder(path, SPEC, streaming=True)
+    builder.run(jobs(), make, n_jobs=1)  # the same job, while the worker of the killed build is in the middle of it
+    gate.touch()
+    while list(work.glob("02.*.part")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    bank = builder.finish(KEYS, META, {})
+    assert contents(path) == contents(clean.paths[0])
+    bank.verify()
+
+
 def test_a_killed_build_goes_on(tmp_path, clean):
     """SIGKILL in the middle; the second build makes only what is missing, and the bank is that of a clean build."""
     log, path = tmp_path / "log", tmp_path / "bank"
@@ -150,6 +181,52 @@ def test_the_same_build_again_changes_nothing(tmp_path):
     assert not log.exists()
     assert {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in path.iterdir()} == before
     assert existing(path, {"seed": 1}) is None
+
+
+def test_a_bank_takes_the_place_of_another_one_at_once(tmp_path, monkeypatch):
+    """A kill while they change places loses neither: the next build ends it."""
+    path = tmp_path / "bank"
+    build_once(path, {"seed": 1}, {"a": jobs()["00"]}, make, META, n_jobs=1)
+    replace = os.replace
+
+    def killed(source, target):
+        if target == path:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_once(path, SPEC, jobs(), make, META, n_jobs=1)
+    bank = build_once(path, SPEC, jobs(), make, META, n_jobs=1)
+    assert len(bank) == 16
+    assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == ["bank"]
+
+
+def test_a_folder_of_the_user_is_never_taken_for_an_unfinished_build(tmp_path):
+    (tmp_path / "bank.building").mkdir()
+    (tmp_path / "bank.building" / "kick.wav").write_bytes(b"precious")
+    with pytest.raises(ValueError, match="is no unfinished build: choose another path"):
+        build_once(tmp_path / "bank", SPEC, jobs(), make, META, n_jobs=1)
+    assert (tmp_path / "bank.building" / "kick.wav").exists()
+
+
+def test_opening_a_bank_leaves_the_unfinished_build_of_another_one(tmp_path):
+    path = tmp_path / "bank"
+    build_once(path, SPEC, jobs(), make, META, n_jobs=1)
+    other = BankBuilder(path, {"seed": 1}, streaming=True)
+    other.run({"00": jobs()["00"]}, make, n_jobs=1)
+    assert existing(path, SPEC) is not None
+    assert other.shard("00").exists()
+
+
+def test_jobs_in_threads_never_end_the_process(tmp_path):
+    """The guard would end the user's own process: it is for worker processes."""
+    from joblib import parallel_config
+
+    with parallel_config(backend="threading"):
+        bank = build_once(tmp_path / "bank", SPEC, jobs(k03="slow"), make, META, n_jobs=2, limit_s=0.2)
+    assert len(bank) == 16
 
 
 def test_a_second_builder_waits(tmp_path, capsys, monkeypatch):

@@ -10,9 +10,9 @@ from test_bank import contents
 from test_nsynth import EXCLUDED, KEPT_BY_PAPER, TAXONOMY, states, stopping
 from tones import amplitude, at_rate, frequency, rows, write
 
-from cirlib.midi import NoteStatistics
+from cirlib.midi import load_statistics, statistics_file
 from cirlib.sources import cir
-from cirlib.sources.cir import CirConfig, latest, statistics_file
+from cirlib.sources.cir import CirConfig, latest
 
 LEVEL = 0.25
 
@@ -259,7 +259,7 @@ def test_statistics_file(tmp_path, names):
     files = statistics(tmp_path, *names)
     statistics(tmp_path, "other/notes_distributions.json", "slakh2100_no_audio/else.json")
     assert statistics_file(tmp_path) == files[-1]
-    assert NoteStatistics.load(statistics_file(str(tmp_path))).pitch("Bass")[40] == 1
+    assert load_statistics(str(tmp_path)).pitch("Bass")[40] == 1
 
 
 def test_no_statistics_file(tmp_path):

@@ -162,7 +162,7 @@ def test_fx_tags(names, tags):
         "Synth Lead": ["Saw Lead", "leads"],
         "Synth Pad": ["Warm Pad", "Pads"],
         "Synth Effects": ["FX Rain", "Drones", "Atmospheres"],
-        "Percussion": ["Congas", "Percussion", "shaker 3"],
+        "Percussion": ["Claves", "Steel Drums", "Congas", "Percussion", "shaker 3"],
         "Drum Kit": ["808 Kick", "Bass Drum", "HiHat closed", "Snares", "Drums"],
         None: ["", "Untitled", "Padded", "sound 12", "Pianissimo", "bassline"],
     }.items(),

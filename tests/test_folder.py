@@ -369,7 +369,7 @@ def test_instruments_of_a_tree(tree):
             *[("folder/sounds/Grand Piano", "Piano", p, None) for p in (48, 52, 56)],
             *[("folder/sounds/Orchestra/Flute", "Pipe", p, None) for p in (72, 72, 76)],
             *[("folder/sounds/Orchestra/Oboe", "Reed", p, None) for p in (60, 64)],
-            ("folder/sounds/Orchestra/Triangle.wav", None, None, None),
+            ("folder/sounds/Orchestra/Triangle.wav", "Percussion", None, None),
             *[("folder/sounds/Keys", "Piano", 60, v) for v in (50, 100)],
             *[(f"folder/sounds/Drums/Snare {i}.wav", "Drum Kit", None, None) for i in ("001", "060")],  # counted, not pitched
             ("folder/sounds/Strange/thing.wav", None, None, None),

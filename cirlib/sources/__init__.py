@@ -5,8 +5,9 @@ from importlib import import_module
 from pathlib import Path
 
 from ..bank import NoteBank
+from ..builder import Missing, made_elsewhere
 from ..config import choose, from_dict, read_params
-from ..paths import HOME, PARAMS
+from ..paths import PARAMS, at_home
 
 # module -> its configuration
 SOURCES = {
@@ -18,6 +19,7 @@ SOURCES = {
     "sfz": "SfzConfig",
     "folder": "FolderConfig",
 }
+DEFAULTS = {"source": "virtual", "path": "", "bank": "data/quick", "options": {}, "statistics": ""}  # of a data file, as in 01_data
 
 
 def source_config(source: str) -> type:
@@ -39,19 +41,27 @@ def source_options(source: str, values: dict) -> dict:
     for name in {"path", "midi", "statistics"} & options.keys():
         value = options[name]
         if isinstance(value, str):
-            options[name] = value and str(Path(HOME, Path(value).expanduser()))
+            options[name] = value and str(at_home(value))
         else:
-            options[name] = tuple(str(Path(HOME, Path(v).expanduser())) for v in value)
+            options[name] = tuple(str(at_home(v)) for v in value)
     return options
 
 
 def build_bank(source: str, path: str | Path, options: dict, n_jobs: int = -1) -> NoteBank:
     """Make the bank of a source at `path` (relative to the project's home), or open it if that very bank is there.
 
-    `options` are fields of the source's configuration (see source_options).
+    `options` are fields of the source's configuration (see source_options). A bank that was made elsewhere with these options
+    is opened though its origin is not here.
     """
-    config = source_config(source)(**source_options(source, options))
-    return import_module(f".{source}", __package__).build(Path(HOME, path), config, n_jobs)
+    options, path = source_options(source, options), at_home(path)
+    try:
+        return import_module(f".{source}", __package__).build(path, source_config(source)(**options), n_jobs)
+    except (Missing, FileNotFoundError) as missing:
+        bank = made_elsewhere(path, source, options)
+        if bank is None:
+            raise
+        print(f"{path.name} is taken as it is: {missing}")
+        return bank
 
 
 def data_files(preset: str) -> list[Path]:
@@ -64,7 +74,7 @@ def ensure_banks(preset: str) -> NoteBank:
     """The banks of params/<preset>/data*.yaml as one, made first where they are missing."""
     paths = []
     for file in data_files(preset):
-        values = {"path": "", "options": {}, "statistics": "", **read_params(file)}
-        options = {**values["options"], "path": values["path"], "statistics": values["statistics"]}
+        values = {**DEFAULTS, **read_params(file)}
+        options = {**(values["options"] or {}), "path": values["path"], "statistics": values["statistics"]}
         paths += build_bank(values["source"], values["bank"], options).paths
     return NoteBank.open(paths)

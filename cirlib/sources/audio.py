@@ -1,5 +1,6 @@
 """Sound on its way into a bank: reading files, one channel, 16 kHz, no tail of silence."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def read_audio(path: Path, seconds: float | None = None) -> np.ndarray:
             plain = file.channels == 1 and rate == RATE and file.subtype == "PCM_16"
             most = told if seconds is None else min(told, int(np.ceil(seconds * rate)))
             audio = file.read(most, dtype="int16" if plain else "float32", always_2d=True)
-            damaged = file.format in ("WAV", "AIFF") and "(should be" in file.extra_info
+            damaged = _cut(file.extra_info)
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
         reason = str(error).partition(": ")[2] or str(error)
         raise Unusable(f"not readable as sound ({reason.strip(' .')})") from None
@@ -39,6 +40,12 @@ def read_audio(path: Path, seconds: float | None = None) -> np.ndarray:
         raise Unusable("truncated: shorter than its header tells")
     audio = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1)
     return resample(usable(audio, rate), rate)
+
+
+def _cut(log: str) -> bool:
+    """Whether libsndfile tells that the header of a WAV or AIFF file promises more samples than there are; streams promise the most."""
+    m = re.search(r"^\s*(?:data|SSND)\s*:\s*(\d+) \(should be", log, re.MULTILINE)
+    return bool(m) and int(m[1]) < 0x7FFFFFFF
 
 
 def usable(audio: np.ndarray, rate: int) -> np.ndarray:
@@ -78,4 +85,4 @@ def fade_end(audio: np.ndarray, rate: int = RATE, seconds: float = 0.03) -> np.n
 def rendered(stereo: np.ndarray, rate: int) -> np.ndarray:
     """A rendered note (channels, n) as it goes into a bank: mean of the channels, 16 kHz, faded, without the silent tail."""
     mono = usable(stereo.mean(axis=0, dtype=np.float32), rate)
-    return fade_end(trim(resample(mono, rate)))
+    return trim(fade_end(resample(mono, rate)))

@@ -1,8 +1,8 @@
 """The data layout of the paper's authors, read as it is: nsynth_v<version>[_small]/examples.csv and surge_v<version>[_small]/audio.csv.
 
 `path` is the folder that holds those folders, or one of them; of several versions the latest is read. Patches whose id ends in
-`_no_fx` or `_aftertouch` are augmented twins. Their note statistics (slakh2100_no_audio/notes_distributions.json, the
-latest version too) are named with the `statistics` of an experiment; `statistics_file` finds them.
+`_no_fx` or `_aftertouch` are augmented twins. Their note statistics (slakh2100_no_audio/notes_distributions.json) are found where
+the folder is named as `statistics` of an experiment (midi.py).
 """
 
 import ast
@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..bank import SPLITS, NoteBank
-from ..builder import Remark, Sound, build_once, note_row
+from ..builder import Remark, Sound, build_once, note_row, require
 from ..config import choose, to_dict
 from ..families import NSYNTH, NSYNTH_EXCLUDED, NSYNTH_KEPT_BY_REFERENCE, fx_tags, surge_category
 from .audio import Unusable, read_audio
@@ -44,6 +44,7 @@ class CirConfig:
 def build(path: Path, config: CirConfig, n_jobs: int = -1) -> NoteBank:
     """Read the sets that are there into one NoteBank at `path`; nothing is done if that very bank is there already."""
     choose("protocol", config.protocol, ("strict", "paper"))
+    require("sets of 48 kHz", "joblib", "soxr")
     folders = {kind: found for kind in config.sets if (found := latest(Path(config.path), choose("set", kind, KINDS), config.small))}
     if not folders:
         small = "_small" if config.small else ""
@@ -75,16 +76,6 @@ def latest(root: Path, kind: str, small: bool = False) -> Path | None:
     return max(found)[1] if found else None
 
 
-def statistics_file(root: str | Path) -> Path:
-    """The authors' note statistics under their data folder; FileNotFoundError if they are not there."""
-    files = sorted(
-        Path(root).glob("slakh2100_no_audio*/**/notes_distributions*.json"), key=lambda f: [int(n) for n in re.findall(r"\d+", str(f))]
-    )
-    if not files:
-        raise FileNotFoundError(f"no slakh2100_no_audio/notes_distributions.json in {root}")
-    return files[-1]
-
-
 def _read_table(file: Path, kind: str) -> pd.DataFrame:
     try:
         table = pd.read_csv(file, low_memory=False, dtype={"instrument": str, "patch_UID": str})  # 0001 stays 0001
@@ -113,9 +104,11 @@ def _jobs(kind: str, folder: Path, table: pd.DataFrame, config: CirConfig) -> tu
             if columns["split"] != "train":
                 raise ValueError(f"{name} of {folder.name} is an augmented twin outside of the train split")
             columns["augments"] = f"{kind}/{folder.name}/{TWIN.sub('', name)}"
-        columns |= {"instrument": f"{kind}/{folder.name}/{name}", "source": kind}
+        columns["source"] = kind
         if plan:
-            jobs[f"{kind}-{len(jobs):05d}"] = {"folder": str(folder), "columns": columns, "plan": plan, "seconds": config.seconds}
+            uid = f"{kind}/{folder.name}/{name}"
+            job = {"uid": uid, "folder": str(folder), "columns": columns, "plan": plan, "seconds": config.seconds}
+            jobs[f"{kind}-{len(jobs):05d}"] = job
     return jobs, remarks
 
 
@@ -127,7 +120,7 @@ def _nsynth(rows: pd.DataFrame, remarks: list[Remark]) -> tuple[dict, list]:
     for r in rows.itertuples():
         if low <= r.pitch <= high:
             fx = ["reverb"] if "reverb" in _words(r.qualities) else []
-            plan.append((r.path, float(r.pitch), float(r.velocity), 3.0, [first.instrument_source, tag, *fx_tags(fx)], fx))
+            plan.append((r.path, _none(r.pitch), _none(r.velocity), 3.0, [first.instrument_source, tag, *fx_tags(fx)], fx))
     if len(plan) < len(rows):
         remarks.append(Remark(first.instrument, f"{len(rows) - len(plan)} notes outside MIDI {low} to {high}"))
     return {"family": group, "split": first.split}, plan
@@ -159,7 +152,7 @@ def _words(literal) -> list[str]:
         raise ValueError(f"qualities {literal!r} is no list of strings") from None
 
 
-def read_instrument(folder: str, columns: dict, plan: list, seconds: float) -> Iterator[Sound | Remark]:
+def read_instrument(uid: str, folder: str, columns: dict, plan: list, seconds: float) -> Iterator[Sound | Remark]:
     """Sounds of one instrument, and a remark for each file that is missing or unusable."""
     for path, pitch, velocity, hold, tags, fx in plan:
         try:
@@ -169,4 +162,4 @@ def read_instrument(folder: str, columns: dict, plan: list, seconds: float) -> I
         except (Unusable, OSError) as error:
             yield Remark(f"{Path(folder).name}/{path}", str(error))
         else:
-            yield Sound(note_row(**columns, pitch=pitch, velocity=velocity, hold_s=hold, tags=tags, fx=fx), audio)
+            yield Sound(note_row(uid, **columns, pitch=pitch, velocity=velocity, hold_s=hold, tags=tags, fx=fx), audio)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..bank import NoteBank
-from ..builder import Remark, Sound, build_once, note_row
+from ..builder import Remark, Sound, build_once, names, note_row, require
 from ..config import choose, to_dict
 from ..families import FAMILIES, family, guess_family
 from .audio import RATE, SUFFIXES, Unusable, read_audio
@@ -28,6 +28,7 @@ _NAME = re.compile(_EDGE + r"([A-G])([#sb♯♭]?)(-?\d)" + _END)
 _NUMBER = re.compile(_EDGE + r"(\d{3})" + _END)
 _LAYER = re.compile(_EDGE + r"(?:(?:v|vel|rr|layer|take)\d+|pp|mp|mf|ff|[pf])" + _END, re.IGNORECASE)
 PIANO = (21, 108)  # a lone number is a pitch only on the piano, and a folder with one beside it (001, 002, ...) counts its files
+CHUNK = 64  # files of one job
 PITCH_S = 2.0  # of a sound that its pitch is estimated from
 
 
@@ -43,12 +44,13 @@ class FolderConfig:
     valid: float = 0.15  # share of the instruments of each family
     test: float = 0.15
     license: str = "not told"  # of the sounds
-    limit_s: float = 300.0  # an instrument that takes longer is left out
+    limit_s: float = 300.0  # 64 files that take longer are left out
 
 
 def build(path: Path, config: FolderConfig, n_jobs: int = -1) -> NoteBank:
     """Read the tree into a NoteBank at `path`; nothing is done if that very bank is there already."""
     choose("instrument", config.instrument, ("auto", "folder", "file"))
+    require("folders of sounds", "joblib", "soxr", *(["librosa"] if config.estimate else []))
     root = Path(config.path)
     if not config.path or not root.is_dir():
         raise FileNotFoundError(f"no folder {config.path!r}: set path to a folder of sounds")
@@ -58,13 +60,15 @@ def build(path: Path, config: FolderConfig, n_jobs: int = -1) -> NoteBank:
     instruments = group_files(root, files, config)
     groups = {uid: guess_family(*_names(root, uid, plan[0][0])) for uid, plan in instruments.items()}
     splits = assign_splits(groups, config.valid, config.test)
+    chunks = [(uid, plan[k : k + CHUNK]) for uid, plan in instruments.items() for k in range(0, len(plan), CHUNK)]
     jobs = {
         f"{i:05d}": {"uid": uid, "group": groups[uid], "split": splits[uid], "root": str(root), "plan": plan, "config": config}
-        for i, (uid, plan) in enumerate(instruments.items())
+        for i, (uid, plan) in enumerate(chunks)
     }
-    state = [(f.relative_to(root).as_posix(), f.lstat().st_size, f.lstat().st_mtime_ns) for f in files]
+    state = repr([(f.relative_to(root).as_posix(), f.lstat().st_size, f.lstat().st_mtime_ns) for f in files])
     values = {k: v for k, v in to_dict(config).items() if k not in ("path", "limit_s")}
-    spec = {"source": "folder", "version": VERSION, **values, "inputs": hashlib.sha256(repr(state).encode()).hexdigest()}
+    inputs = {"path": names(config.path), "inputs": hashlib.sha256(state.encode()).hexdigest()}
+    spec = {"source": "folder", "version": VERSION, **values, **inputs}
     meta = {"source": "folder", "license": config.license, "citation": f"sounds of the folder {root.name}"}
     return build_once(path, spec, jobs, read_instrument, meta, n_jobs=n_jobs, limit_s=config.limit_s, remarks=remarks)
 

@@ -8,18 +8,20 @@ Pitch ranges and excluded instruments: taxonomy of the paper (families.py). `pro
 comma left in the reference's data.
 """
 
-import hashlib
 import json
+import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..bank import NoteBank
-from ..builder import Remark, Sound, build_once, note_row
+from ..builder import Remark, Sound, build_once, building, existing, made_elsewhere, note_row, require
 from ..config import choose
 from ..families import NSYNTH, NSYNTH_EXCLUDED, NSYNTH_KEPT_BY_REFERENCE, fx_tags
+from ..files import sha256
 from .audio import Unusable, read_audio
 from .download import download, extract
 
@@ -47,24 +49,29 @@ class NSynthConfig:
 def build(path: Path, config: NSynthConfig, n_jobs: int = -1) -> NoteBank:
     """Read the release into a NoteBank at `path`; nothing is done if that very bank is there already."""
     choose("protocol", config.protocol, ("strict", "paper"))
-    folders = {part: _folder(Path(config.path), part, config) for part in PARTS}
-    notes, digest = {}, hashlib.sha256()
-    for part, folder in folders.items():
-        file = folder / "examples.json"
-        digest.update(file.read_bytes())
-        for name, values in _read_examples(file).items():
-            notes.setdefault(values["instrument_str"], []).append((part, name, values))
-    jobs, remarks = _jobs(notes, folders, config.protocol)
-    spec = {"source": "nsynth", "version": VERSION, "protocol": config.protocol, "inputs": digest.hexdigest()}
+    require("NSynth's notes", "joblib")
+    root = Path(config.path)
+    folders = {part: root / f"nsynth-{part}" for part in PARTS}
+    if any(not (folder / "examples.json").is_file() for folder in folders.values()):
+        if bank := made_elsewhere(path, "nsynth", {"protocol": config.protocol}):
+            return bank  # the release may be gone
+        with building(root / "nsynth") if root.is_dir() or config.download else nullcontext():
+            for part in PARTS:
+                _get(root, part, config)
+    inputs = {p: [sha256(f / "examples.json"), sum(1 for _ in os.scandir(f / "audio"))] for p, f in folders.items()}
+    spec = {"source": "nsynth", "version": VERSION, "protocol": config.protocol, "inputs": inputs}
+    if bank := existing(path, spec):
+        return bank
+    jobs, remarks = _jobs(_notes(folders), folders, config.protocol)
     meta = {"source": "nsynth", "license": LICENSE, "citation": CITATION}
     return build_once(path, spec, jobs, read_instrument, meta, n_jobs=n_jobs, remarks=remarks)
 
 
-def _folder(root: Path, part: str, config: NSynthConfig) -> Path:
-    """The extracted folder of a split: found, unpacked or downloaded; FileNotFoundError that says how to get it."""
+def _get(root: Path, part: str, config: NSynthConfig) -> None:
+    """See to the extracted folder of a split: there, unpacked or downloaded; FileNotFoundError that says how to get it."""
     name = f"nsynth-{part}"
     if (root / name / "examples.json").is_file():
-        return root / name
+        return
     if (root / name).is_dir():
         raise FileNotFoundError(f"{root / name} has no examples.json: delete it, or put the whole folder of the release there")
     archive = root / f"{name}.jsonwav.tar.gz"
@@ -75,14 +82,24 @@ def _folder(root: Path, part: str, config: NSynthConfig) -> Path:
             f"({URL}), or set download to true"
         )
     if fetched:
+        require("downloads", "requests")
         download(f"{config.url.rstrip('/')}/{archive.name}", archive)
     try:
-        return extract(archive, name, "examples.json")
+        extract(archive, name, "examples.json")
     except OSError as error:
         if not fetched or error.errno:
             raise
         archive.unlink()
         raise OSError(f"{archive.name} from {config.url} was no NSynth archive and was deleted: {error}") from None
+
+
+def _notes(folders: dict[str, Path]) -> dict[str, list]:
+    """instrument -> (split of the release, name, fields) of its notes."""
+    notes: dict[str, list] = {}
+    for part, folder in folders.items():
+        for name, values in _read_examples(folder / "examples.json").items():
+            notes.setdefault(values["instrument_str"], []).append((part, name, values))
+    return notes
 
 
 def _read_examples(file: Path) -> dict[str, dict]:

@@ -9,17 +9,16 @@ import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from .. import midi
 from ..bank import NoteBank
-from ..builder import Remark, Sound, build_once, note_row
+from ..builder import Remark, Sound, build_once, names, note_row, require
 from ..config import to_dict
 from ..families import FAMILIES, family, guess_family
-from .audio import Unusable, rendered
+from .audio import SUFFIXES, Unusable, rendered
 from .splits import assign_splits
 
 VERSION = 1
@@ -46,8 +45,7 @@ class SfzConfig:
 
 def build(path: Path, config: SfzConfig, n_jobs: int = -1) -> NoteBank:
     """Render the instruments into a NoteBank at `path`; nothing is done if that very bank is there already."""
-    if find_spec("pysfizz") is None:
-        raise ValueError("SFZ instruments need the package pysfizz: pip install pysfizz")
+    require("SFZ instruments", "joblib", "pysfizz", "soxr")
     root = Path(config.path)
     found = root.rglob("*") if config.path else ()
     files = [root] if root.is_file() else sorted(f for f in found if f.suffix.lower() == ".sfz" and f.is_file())
@@ -66,15 +64,15 @@ def build(path: Path, config: SfzConfig, n_jobs: int = -1) -> NoteBank:
     }
     inputs = hashlib.sha256(repr(sorted(_state(folder))).encode()).hexdigest()
     values = {k: v for k, v in to_dict(config).items() if k not in ("path", "limit_s")}
-    spec = {"source": "sfz", "version": VERSION, **values, "inputs": inputs}
+    spec = {"source": "sfz", "version": VERSION, **values, "path": names(config.path), "inputs": inputs}
     meta = {"source": "sfz", "license": config.license, "citation": f"SFZ library {folder.name}, rendered with sfizz"}
     return build_once(path, spec, jobs, render_instrument, meta, n_jobs=n_jobs, limit_s=config.limit_s)
 
 
 def _state(folder: Path) -> Iterator[tuple[str, int, int]]:
-    """Name, size and time of every file of the library, samples too: what tells that something changed."""
+    """Name, size and time of every SFZ file, included text and sample of the library: what tells that something changed."""
     for file in folder.rglob("*"):
-        if file.is_file():
+        if file.suffix.lower() in (".sfz", ".h", ".inc", ".txt", *SUFFIXES) and file.is_file():
             state = file.stat()
             yield file.relative_to(folder).as_posix(), state.st_size, state.st_mtime_ns
 

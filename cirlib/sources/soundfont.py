@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import midi
 from ..bank import NoteBank
-from ..builder import Remark, Sound, build_once, note_row
+from ..builder import Missing, Remark, Sound, build_once, names, note_row, require
 from ..config import to_dict
 from ..families import FAMILIES, FAMILY_TAGS, GM_GROUPS, family, guess_family
 from ..files import sha256
@@ -47,13 +47,13 @@ class SoundFontConfig:
 
 
 def fluidsynth():
-    """The package pyfluidsynth; ValueError that names what is missing."""
+    """The package pyfluidsynth; Missing that names what is missing."""
     try:
         import fluidsynth as package
     except ModuleNotFoundError:
-        raise ValueError("SoundFonts need the package pyfluidsynth: pip install pyfluidsynth") from None
+        raise Missing("SoundFonts need the package pyfluidsynth: pip install pyfluidsynth") from None
     except ImportError:
-        raise ValueError(
+        raise Missing(
             "SoundFonts need the system library libfluidsynth: apt-get install libfluidsynth3 (Debian, Ubuntu), "
             "brew install fluid-synth (macOS) or conda install -c conda-forge fluidsynth"
         ) from None
@@ -62,6 +62,7 @@ def fluidsynth():
 
 def build(path: Path, config: SoundFontConfig, n_jobs: int = -1) -> NoteBank:
     """Render the presets of SoundFonts into a NoteBank at `path`; nothing is done if that very bank is there already."""
+    require("SoundFonts", "joblib", "soxr")
     fluidsynth()
     files = _files([Path(p) for p in config.path] or [_default_font()])
     presets, inputs, told, remarks = {}, {}, [], []
@@ -96,7 +97,7 @@ def build(path: Path, config: SoundFontConfig, n_jobs: int = -1) -> NoteBank:
         for i, (uid, (file, bank, program, group)) in enumerate(presets.items())
     }
     values = {k: v for k, v in to_dict(config).items() if k not in ("path", "limit_s")}
-    spec = {"source": "soundfont", "version": VERSION, **values, "inputs": inputs}
+    spec = {"source": "soundfont", "version": VERSION, **values, "path": names(config.path), "inputs": inputs}
     meta = {"source": "soundfont", "license": "; ".join(told), "citation": f"rendered with FluidSynth from {', '.join(inputs)}"}
     return build_once(path, spec, jobs, render_preset, meta, n_jobs=n_jobs, title="presets", limit_s=config.limit_s, remarks=remarks)
 
@@ -106,7 +107,7 @@ def _default_font() -> Path:
 
     found = find_spec("pretty_midi")
     if found is None:
-        raise ValueError("no path was given, and the package pretty_midi, which carries a General MIDI font, is missing: set path")
+        raise Missing("no path was given, and the package pretty_midi, which carries a General MIDI font, is missing: set path")
     return Path(found.origin).parent / "TimGM6mb.sf2"
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from .. import midi
 from ..bank import NoteBank
-from ..builder import Remark, Sound, build_once, note_row
+from ..builder import Missing, Remark, Sound, build_once, existing, names, note_row, require
 from ..config import to_dict
 from ..families import SURGE_FX, fx_tags, surge_category
 from ..files import sha256
@@ -61,17 +61,39 @@ class SurgeConfig:
 def build(path: Path, config: SurgeConfig, n_jobs: int = -1) -> NoteBank:
     """Render presets into a NoteBank at `path`; nothing is done if that very bank is there already."""
     if find_spec("surgepy") is None:
-        raise ValueError(MISSING)
+        raise Missing(MISSING)
+    require("Surge presets", "joblib", "soxr", *(["pretty_midi"] if config.midi else []))
     import surgepy
 
+    statistics = midi.load_statistics(config.statistics)
     with quiet():
         roots = [Path(p) for p in config.path] or _factory_roots(Path(surgepy.createSurge(RATE).getFactoryDataPath()))
     presets, remarks = find_presets(roots)
     if not presets:
         raise ValueError(f"no .fxp preset in {', '.join(map(str, roots))}: set path to the folder of Surge's presets")
-    statistics = midi.load_statistics(config.statistics)
+    version = surgepy.getVersion()
+    values = {k: v for k, v in to_dict(config).items() if k not in ("path", "midi", "statistics", "limit_s")}
+    inputs = {
+        "presets": hashlib.sha256(repr([(uid, sha256(f)) for uid, (f, *_) in presets.items()]).encode()).hexdigest(),
+        "statistics": sha256(midi.statistics_file(config.statistics)) if config.statistics else "",
+        "midi": midi.state(config.midi) if config.midi else "",
+    }
+    spec = {"source": "surge", "version": VERSION, "surge": version, **values, "path": names(config.path), "inputs": inputs}
+    if bank := existing(path, spec):
+        return bank
+    jobs, unread = _jobs(presets, statistics, config, n_jobs)
+    meta = {
+        "source": "surge", "license": "presets and synthesizer: GPL-3.0-or-later (factory and third-party content)",
+        "citation": f"Surge XT {version}, surge-synthesizer.github.io",
+    }  # fmt: skip
+    return build_once(
+        path, spec, jobs, render_preset, meta, n_jobs=n_jobs, title="presets", limit_s=config.limit_s, remarks=remarks + unread
+    )
+
+
+def _jobs(presets: dict[str, tuple], statistics: midi.NoteStatistics, config: SurgeConfig, n_jobs: int) -> tuple[dict, list[Remark]]:
+    """One job per preset with the notes and excerpts of scores that it plays, and a remark for each file that is no score."""
     scores, unread = _scores(config, n_jobs)
-    remarks += unread
     splits = assign_splits({uid: group for uid, (_, group, _, _) in presets.items()}, config.valid, config.test)
     jobs = {}
     for uid, (file, group, tag, player) in presets.items():
@@ -83,16 +105,7 @@ def build(path: Path, config: SurgeConfig, n_jobs: int = -1) -> NoteBank:
             "uid": uid, "file": str(file), "family": group, "tag": tag, "split": splits[uid], "config": config,
             "notes": [(p, v, min(s, config.longest_s)) for p, v, s in notes], "scores": [parts[k] for k in chosen],
         }  # fmt: skip
-    values = {k: v for k, v in to_dict(config).items() if k not in ("path", "midi", "statistics", "limit_s")}
-    inputs = hashlib.sha256(repr([(uid, sha256(f)) for uid, (f, *_) in presets.items()]).encode())
-    inputs.update(repr([(j["notes"], [s.tolist() for s in j["scores"]]) for j in jobs.values()]).encode())
-    version = surgepy.getVersion()
-    spec = {"source": "surge", "version": VERSION, "surge": version, **values, "inputs": inputs.hexdigest()}
-    meta = {
-        "source": "surge", "license": "presets and synthesizer: GPL-3.0-or-later (factory and third-party content)",
-        "citation": f"Surge XT {version}, surge-synthesizer.github.io",
-    }  # fmt: skip
-    return build_once(path, spec, jobs, render_preset, meta, n_jobs=n_jobs, title="presets", limit_s=config.limit_s, remarks=remarks)
+    return jobs, unread
 
 
 def _factory_roots(data: Path) -> list[Path]:

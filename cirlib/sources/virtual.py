@@ -8,13 +8,12 @@ import tempfile
 import time
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from ..bank import NoteBank
-from ..builder import BankBuilder, Sound, building, existing
+from ..builder import BankBuilder, Sound, building, existing, require
 from ..config import to_dict
 from ..families import FAMILIES, MIXTURE_FAMILIES, family
 from ..midi import spread_notes
@@ -48,9 +47,7 @@ def build(path: Path, config: VirtualConfig, n_jobs: int = -1) -> NoteBank:
     with building(path):
         if bank := existing(path, spec):
             return bank
-        for package in ("pysfizz", "pedalboard"):
-            if find_spec(package) is None:
-                raise ValueError(f"virtual instruments need the package {package}: pip install {package}")
+        require("virtual instruments", "joblib", "pysfizz", "pedalboard")
         builder = BankBuilder(path, spec, RATE)
         resumed, started = any(builder.work.glob("*.i16")), time.perf_counter()
         keys, redrawn = _draw(builder, config, n_jobs)
