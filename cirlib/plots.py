@@ -55,6 +55,7 @@ def data_card(counts: pd.DataFrame, measures: pd.DataFrame, title: str):
         axes[0, 0].barh(y, counts[column], left=left, color=colour, label=column)
         left += counts[column].to_numpy()
     axes[0, 0].set(xlabel="instruments", yticks=y, yticklabels=counts.index)
+    axes[0, 0].xaxis.set_major_locator(plt.MaxNLocator(5, integer=True))
     labels = {"pitch": "MIDI pitch", "seconds": "length (s)", "rms_db": "level (dB re full scale)"}
     for axis, (column, label) in zip(axes[0, 1:], labels.items(), strict=True):
         values = [measures[measures.family == name][column].dropna() for name in counts.index]

@@ -13,8 +13,9 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from cirlib.bank import NoteBank  # noqa: E402
-from cirlib.builder import BankBuilder, Sound  # noqa: E402
+from cirlib.builder import BankBuilder  # noqa: E402
 from cirlib.families import MIXTURE_FAMILIES  # noqa: E402
+from cirlib.jobs import Sound  # noqa: E402
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
 

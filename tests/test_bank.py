@@ -10,8 +10,9 @@ import pytest
 from conftest import RATE, SPLIT_SIZES, build_bank, make, sound, tone
 
 from cirlib.bank import FORMAT, SCHEMA, NoteBank
-from cirlib.builder import BankBuilder, encode
+from cirlib.builder import BankBuilder
 from cirlib.families import MIXTURE_FAMILIES
+from cirlib.jobs import encode
 
 META = {"source": "tones", "license": "CC0-1.0"}
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from conftest import RATE, sound, tone
 
-from cirlib import builder
+from cirlib import jobs as job_module
 from cirlib.bank import NoteBank
-from cirlib.builder import BankBuilder, Remark, Sound, build_once, encode, existing, note_row
+from cirlib.builder import BankBuilder, build_once, existing
+from cirlib.jobs import Remark, Sound, encode, note_row
 
 META = {"source": "tones", "license": "CC0-1.0", "citation": "none"}
 SPEC = {"seed": 0}
@@ -291,7 +292,7 @@ def test_a_shard_that_cannot_be_written_stops_the_build(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(builder, "write_atomic", full)
+    monkeypatch.setattr(job_module, "write_atomic", full)
     with pytest.raises(OSError, match="No space left"):
         BankBuilder(tmp_path / "bank", SPEC).run(jobs(), make, n_jobs=1)
 

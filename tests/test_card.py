@@ -9,7 +9,8 @@ from conftest import build_bank, sound, tone
 
 from cirlib import card
 from cirlib.bank import NoteBank
-from cirlib.builder import Remark, build_once
+from cirlib.builder import build_once
+from cirlib.jobs import Remark
 
 META = {"source": "tones", "license": "CC0-1.0", "citation": "tones of the tests"}
 

@@ -197,7 +197,7 @@ def test_one_file_alone(library, tmp_path):
 
 
 def test_without_sfizz(monkeypatch, tmp_path, library):
-    monkeypatch.setattr("cirlib.builder.find_spec", lambda name: None if name == "pysfizz" else name)
+    monkeypatch.setattr("cirlib.jobs.find_spec", lambda name: None if name == "pysfizz" else name)
     with pytest.raises(ValueError, match=r"^SFZ instruments need the package pysfizz: pip install pysfizz$"):
         build(tmp_path / "bank", config(library))
 

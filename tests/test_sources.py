@@ -9,8 +9,8 @@ from tones import at_rate, frequency, write
 
 from cirlib import sources
 from cirlib.bank import NoteBank
-from cirlib.builder import Missing, require
 from cirlib.experiment import TrainConfig
+from cirlib.jobs import Missing, require
 from cirlib.sources import build_bank as make_bank
 from cirlib.sources import ensure_banks, source_config, source_options
 from cirlib.sources.splits import assign_splits

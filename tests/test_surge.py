@@ -11,8 +11,8 @@ from conftest import RATE, hz
 from joblib.externals.loky import get_reusable_executor
 from tones import amplitude, assert_kept, assert_resumes, contents, frequency, rows
 
-from cirlib.builder import Remark, Sound
 from cirlib.families import SURGE_FX
+from cirlib.jobs import Remark, Sound
 from cirlib.sources import surge
 from cirlib.sources.surge import SurgeConfig, build, find_presets, render_preset
 

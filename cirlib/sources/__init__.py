@@ -5,8 +5,9 @@ from importlib import import_module
 from pathlib import Path
 
 from ..bank import NoteBank
-from ..builder import Missing, made_elsewhere
+from ..builder import made_elsewhere
 from ..config import choose, from_dict, read_params
+from ..jobs import Missing
 from ..paths import PARAMS, at_home
 
 # module -> its configuration

@@ -15,9 +15,10 @@ from pathlib import Path
 import pandas as pd
 
 from ..bank import SPLITS, NoteBank
-from ..builder import Remark, Sound, build_once, note_row, require
+from ..builder import build_once
 from ..config import choose, to_dict
 from ..families import NSYNTH, NSYNTH_EXCLUDED, NSYNTH_KEPT_BY_REFERENCE, fx_tags, surge_category
+from ..jobs import Remark, Sound, note_row, require
 from .audio import Unusable, read_audio
 
 VERSION = 1

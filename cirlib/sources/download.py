@@ -81,6 +81,7 @@ def extract(archive: Path, folder: str, needed: str) -> Path:
     target = archive.parent / folder
     if target.is_dir():
         return target
+    need_space(archive.parent, round(1.5 * archive.stat().st_size), f"unpacking {archive.name}")  # sound packs to two thirds
     work = archive.parent / f"{folder}.unpacking"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()

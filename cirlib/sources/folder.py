@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from ..bank import NoteBank
-from ..builder import Remark, Sound, build_once, names, note_row, require
+from ..builder import build_once, names
 from ..config import choose, to_dict
 from ..families import FAMILIES, family, guess_family
+from ..jobs import Remark, Sound, note_row, require
 from .audio import RATE, SUFFIXES, Unusable, read_audio
 from .splits import assign_splits
 

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from ..bank import NoteBank
-from ..builder import Remark, Sound, build_once, building, existing, made_elsewhere, note_row, require
+from ..builder import build_once, building, existing, made_elsewhere
 from ..config import choose
 from ..families import NSYNTH, NSYNTH_EXCLUDED, NSYNTH_KEPT_BY_REFERENCE, fx_tags
 from ..files import sha256
+from ..jobs import Remark, Sound, note_row, require
 from .audio import Unusable, read_audio
 from .download import download, extract
 
@@ -58,7 +59,7 @@ def build(path: Path, config: NSynthConfig, n_jobs: int = -1) -> NoteBank:
         with building(root / "nsynth") if root.is_dir() or config.download else nullcontext():
             for part in PARTS:
                 _get(root, part, config)
-    inputs = {p: [sha256(f / "examples.json"), sum(1 for _ in os.scandir(f / "audio"))] for p, f in folders.items()}
+    inputs = {part: _state(folder) for part, folder in folders.items()}
     spec = {"source": "nsynth", "version": VERSION, "protocol": config.protocol, "inputs": inputs}
     if bank := existing(path, spec):
         return bank
@@ -91,6 +92,13 @@ def _get(root: Path, part: str, config: NSynthConfig) -> None:
             raise
         archive.unlink()
         raise OSError(f"{archive.name} from {config.url} was no NSynth archive and was deleted: {error}") from None
+
+
+def _state(folder: Path) -> list:
+    """Digest of the metadata and number of the files of a split: what tells that something changed."""
+    if not (folder / "audio").is_dir():
+        raise FileNotFoundError(f"{folder} has no folder audio: delete it and unpack its archive again")
+    return [sha256(folder / "examples.json"), sum(1 for _ in os.scandir(folder / "audio"))]
 
 
 def _notes(folders: dict[str, Path]) -> dict[str, list]:

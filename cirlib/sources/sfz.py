@@ -15,9 +15,10 @@ import numpy as np
 
 from .. import midi
 from ..bank import NoteBank
-from ..builder import Remark, Sound, build_once, names, note_row, require
+from ..builder import build_once, names
 from ..config import to_dict
 from ..families import FAMILIES, family, guess_family
+from ..jobs import Remark, Sound, note_row, require
 from .audio import SUFFIXES, Unusable, rendered
 from .splits import assign_splits
 

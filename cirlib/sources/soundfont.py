@@ -16,10 +16,11 @@ import numpy as np
 
 from .. import midi
 from ..bank import NoteBank
-from ..builder import Missing, Remark, Sound, build_once, names, note_row, require
+from ..builder import build_once, names
 from ..config import to_dict
 from ..families import FAMILIES, FAMILY_TAGS, GM_GROUPS, family, guess_family
 from ..files import sha256
+from ..jobs import Missing, Remark, Sound, note_row, require
 from .audio import Unusable, rendered
 from .splits import assign_splits
 

@@ -21,10 +21,11 @@ import numpy as np
 
 from .. import midi
 from ..bank import NoteBank
-from ..builder import Missing, Remark, Sound, build_once, existing, names, note_row, require
+from ..builder import build_once, existing, names
 from ..config import to_dict
 from ..families import SURGE_FX, fx_tags, surge_category
 from ..files import sha256
+from ..jobs import Missing, Remark, Sound, note_row, require
 from .audio import Unusable, rendered
 from .splits import assign_splits
 
@@ -246,28 +247,27 @@ def play(synth, file: str, part: np.ndarray, seconds: float, dry: bool, aftertou
 
 def audible_fx(synth) -> list[str]:
     """Names of the effects that sound in the loaded preset, in the order of the slots: not off, not masked, not bypassed, its scene plays,
-    and, for sends, a send level is above 0."""
+    and, for sends, a send level is above 0. What a version of the bindings does not tell counts as sounding."""
     patch, value = synth.getPatch(), synth.getParamVal
-    masked, bypass = int(value(patch["fx_disable"])), int(value(patch["fx_bypass"]))
-    both = int(value(patch["scenemode"])) != 0
-    scenes = [s for s in (0, 1) if both or s == int(value(patch["scene_active"]))]
-    names = []
+
+    def told(name: str, default: int) -> int:
+        return int(value(patch[name])) if name in patch else default
+
+    masked, bypass = told("fx_disable", 0), told("fx_bypass", 0)
+    both = told("scenemode", 1) != 0
+    scenes = [s for s in (0, 1) if both or s == told("scene_active", s)]
+    levels = [patch["scene"][s].get("send_level", []) for s in scenes] if "scene" in patch else [[]]
+    found = []
     for i, (slot, fx) in enumerate(zip(SLOTS, patch["fx"], strict=False)):
-        kind = int(value(fx["type"]))
-        if not kind or masked >> i & 1 or slot[0] in BYPASSED.get(bypass, ""):
+        kind, chain, number = int(value(fx["type"])), slot[0], int(slot[1]) - 1
+        if not kind or masked >> i & 1 or chain in BYPASSED.get(bypass, ""):
             continue
-        if slot[0] in "AB" and "AB".index(slot[0]) not in scenes:
+        if chain in "AB" and "AB".index(chain) not in scenes:
             continue
-        if slot[0] == "S" and not _sent(patch, value, scenes, int(slot[1]) - 1):
+        if chain == "S" and not any(number >= len(level) or value(level[number]) > 0 for level in levels):
             continue
-        names.append(SURGE_FX[kind][0] if kind < len(SURGE_FX) else synth.getParamDisplay(fx["type"]))
-    return list(dict.fromkeys(names))
-
-
-def _sent(patch, value, scenes: list[int], send: int) -> bool:
-    """Whether a playing scene sends to a send slot; older bindings tell the levels of the first two sends only."""
-    levels = [patch["scene"][s]["send_level"] for s in scenes]
-    return any(send >= len(level) or value(level[send]) > 0 for level in levels)
+        found.append(SURGE_FX[kind][0] if kind < len(SURGE_FX) else synth.getParamDisplay(fx["type"]))
+    return list(dict.fromkeys(found))
 
 
 @contextmanager

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from ..bank import NoteBank
-from ..builder import BankBuilder, Sound, building, existing, require
+from ..builder import BankBuilder, building, existing
 from ..config import to_dict
 from ..families import FAMILIES, MIXTURE_FAMILIES, family
+from ..jobs import Sound, require
 from ..midi import spread_notes
 from .audio import RATE, fade_end, trim
 from .patches import NOISE_FILE, NOISE_SAMPLES, Patch, draw_patch
