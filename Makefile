@@ -23,8 +23,9 @@ PARAMS := params/$(PRESET)
 RUNS := $(HOME_DIR)/runs/$(PRESET)
 FIGURES := $(HOME_DIR)/figures/$(PRESET)
 # a preset has one bank for each of its data*.yaml, where the line `bank:` of it says
-bank_line = $(or $(shell sed -n "s/^bank: *[\"']*\([^\"' ]*\).*/\1/p" $(1)),$(error $(1) has no line `bank:`))
-bank_of = $(HOME_DIR)/$(call bank_line,$(1))/bank.json
+bank_words = $(shell sed -n 's/ *\#.*//; s/^bank: *//p' $(1) | tr -d "\"'")
+bank_line = $(if $(filter 1,$(words $(call bank_words,$(1)))),$(call bank_words,$(1)),$(error $(1) needs one line `bank: PATH`, without spaces))
+bank_of = $(patsubst $(HOME_DIR)/~/%,$(HOME)/%,$(patsubst $(HOME_DIR)//%,/%,$(HOME_DIR)/$(call bank_line,$(1))))/bank.json
 BANKS := $(foreach file,$(DATAFILES),$(call bank_of,$(file)))
 ROWS := $(filter-out data data-%,$(basename $(notdir $(wildcard $(PARAMS)/*.yaml))))
 TRAINED := $(foreach row,$(ROWS),$(foreach seed,$(SEEDS),$(RUNS)/$(row)/seed$(seed)/train.json))

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ def building(path: Path) -> Iterator[None]:
     """Hold the lock of a bank: a second process that wants to build it waits, and then finds it there."""
     from filelock import FileLock, Timeout
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _check_place(path)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         lock.acquire(timeout=0)
@@ -39,6 +40,18 @@ def building(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a place that is no bank and not empty, or that cannot be written to, before anything is written there."""
+    if path.exists() and not (path / "bank.json").exists():
+        raise ValueError(f"{path} is there and is no note bank: choose another path, a bank would replace it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(f"{path} cannot be written ({error.strerror}): choose another place for the bank") from None
 
 
 def existing(path: Path, spec: dict) -> NoteBank | None:
@@ -104,10 +117,11 @@ class BankBuilder:
     def __init__(self, path: Path, spec: dict, sample_rate: int = 16000, streaming: bool = False):
         self.path, self.spec, self.sample_rate, self.streaming = Path(path), spec, sample_rate, streaming
         self.work = _work_folder(self.path)
-        if self.path.exists() and not (self.path / "bank.json").exists():
-            raise ValueError(f"{path} is there and is no note bank: choose another path, a bank would replace it")
+        _check_place(self.path)
         if self.work.exists() and any(self.work.iterdir()) and not (self.work / "spec.json").exists():
-            raise ValueError(f"{self.work} is there and is no unfinished build: choose another path, the build would use that folder")
+            raise ValueError(
+                f"{self.work} is there and is no unfinished build: delete it if it is the rest of one, or choose another path for the bank"
+            )
         if self.work.exists() and _read_json(self.work / "spec.json") != spec:
             shutil.rmtree(self.work)
         self.work.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,17 @@
 """The data card of a bank: what is in it, where it comes from, what was left out and why.
 
-`python -m cirlib.bank PATH ...` prints it and verifies the checksums.
+`python -m cirlib.bank PATH ...` prints it and verifies the checksums; a path is relative to where you are, or to the project's home.
 """
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from .bank import NoteBank
 from .families import GROUPS
+from .paths import at_home
 
 SAMPLED = 2000  # notes whose level is measured, spread evenly over the bank
 
@@ -44,8 +46,11 @@ def quantiles(measures: pd.DataFrame) -> pd.DataFrame:
 
 def reasons(info: dict, what: str = "skipped") -> pd.Series:
     """How often each reason was given for leaving something out (`noted`: for keeping it with a remark)."""
-    text = pd.Series(info.get(what, {}), dtype=str).str.replace(r"\d+", "n", regex=True)
-    return text.value_counts()
+    text = pd.Series(info.get(what, {}), dtype=str)
+    alike = text.groupby(text.str.replace(r"\d+(\.\d+)?", "n", regex=True))
+    return pd.Series({kind if len(set(group)) > 1 else group.iloc[0]: len(group) for kind, group in alike}, dtype=int).sort_values(
+        ascending=False, kind="stable"
+    )
 
 
 def text_card(bank: NoteBank) -> str:
@@ -80,9 +85,12 @@ def main(arguments: list[str] | None = None) -> None:
     if not paths or paths[0].startswith("-"):
         sys.exit("usage: python -m cirlib.bank PATH [PATH ...]")
     try:
-        bank = NoteBank.open(paths)
-        print(text_card(bank))
+        bank = NoteBank.open([p if Path(p).exists() else at_home(p) for p in paths])
+        print(text_card(bank), flush=True)
         bank.verify()
+    except BrokenPipeError:  # `| head`
+        sys.stdout = None
+        sys.exit(1)
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     print("checksums: all files are as they were made")

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Iterable
@@ -49,6 +50,14 @@ def _typed(name: str, value, hint):
     if type(value) is hint:
         return value
     raise ValueError(f"{name} must be {getattr(hint, '__name__', hint)}, not {type(value).__name__} ({value!r})")
+
+
+def check_above_zero(config, *names: str) -> None:
+    """ValueError that names the first of these fields that is not above 0 and finite."""
+    for name in names:
+        value = getattr(config, name)
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} must be above 0, got {value}")
 
 
 def to_dict(config) -> dict:

@@ -50,6 +50,8 @@ class TrainConfig:
 
     def __post_init__(self):
         self.experiment = self.experiment or self.loss
+        paths.plain_name("preset", self.preset)
+        paths.plain_name("experiment", self.experiment)
         choose("task", self.task, TASKS)
         choose("protocol", self.protocol, PROTOCOLS)
         choose("wandb mode", self.wandb, tracking.MODES)

@@ -191,7 +191,7 @@ def read_notes(path: Path) -> dict[str, np.ndarray]:
             warnings.simplefilter("ignore")  # tempo changes on other tracks than the first: harmless, and common
             score = pretty_midi.PrettyMIDI(str(path))
     except Exception as error:  # mido raises whatever the bytes lead to
-        raise ValueError(f"not readable as MIDI ({type(error).__name__}: {error})") from None
+        raise ValueError(f"not readable as MIDI ({str(error) or 'it ends too early, or is empty'})") from None
     notes = defaultdict(list)
     for part in score.instruments:
         group = GM_GROUPS[DRUMS if part.is_drum else part.program]

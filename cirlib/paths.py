@@ -16,6 +16,13 @@ def run_folder(preset: str, experiment: str, seed: int) -> Path:
     return RUNS / preset / experiment / f"seed{seed}"
 
 
+def plain_name(kind: str, name: str) -> str:
+    """`name` if it can name one folder; otherwise a ValueError."""
+    if name in ("", ".", "..") or "/" in name or "\\" in name:
+        raise ValueError(f"{kind} must be a plain name, without folders, got {name!r}")
+    return name
+
+
 def at_home(path: str | Path) -> Path:
     """A path as parameters name it: relative to the project's home, `~` is the user's."""
     return Path(HOME, Path(path).expanduser())

@@ -51,8 +51,9 @@ def data_card(counts: pd.DataFrame, measures: pd.DataFrame, title: str):
         1, 4, figsize=(11, 1.6 + 0.3 * len(y)), sharey=True, gridspec_kw={"width_ratios": [1.3, 1, 1, 1]}, squeeze=False
     )
     left = np.zeros(len(y))
-    for column, colour in zip(counts.columns, COLOURS, strict=False):
-        axes[0, 0].barh(y, counts[column], left=left, color=colour, label=column)
+    colours = dict(zip(("train", "train (twins)", "valid", "test"), COLOURS, strict=False))
+    for column in counts:
+        axes[0, 0].barh(y, counts[column], left=left, color=colours[column], label=column)
         left += counts[column].to_numpy()
     axes[0, 0].set(xlabel="instruments", yticks=y, yticklabels=counts.index)
     axes[0, 0].xaxis.set_major_locator(plt.MaxNLocator(5, integer=True))

@@ -207,7 +207,7 @@ def test_a_bank_takes_the_place_of_another_one_at_once(tmp_path, monkeypatch):
 def test_a_folder_of_the_user_is_never_taken_for_an_unfinished_build(tmp_path):
     (tmp_path / "bank.building").mkdir()
     (tmp_path / "bank.building" / "kick.wav").write_bytes(b"precious")
-    with pytest.raises(ValueError, match="is no unfinished build: choose another path"):
+    with pytest.raises(ValueError, match="is no unfinished build: delete it if it is the rest of one, or choose another path"):
         build_once(tmp_path / "bank", SPEC, jobs(), make, META, n_jobs=1)
     assert (tmp_path / "bank.building" / "kick.wav").exists()
 

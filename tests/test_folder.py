@@ -327,6 +327,27 @@ def test_names_that_tell_no_pitch(stem):
     assert name_pitch(stem) == (None, None, stem)
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["28_60", "28_100", "40_60"], [(28, 60), (28, 100), (40, 60)]),
+        (["FM 36", "FM 40", "FM 43"], [(36, None), (40, None), (43, None)]),
+        (["Pad-c3", "Pad-a3"], [(48, None), (57, None)]),
+        (["PianoC3", "PianoC#3"], [(48, None), (49, None)]),
+        (["Kick 01", "Kick 02", "Kick 36"], [(None, None)] * 3),  # counted
+        (["Kick 36"], [(None, None)]),  # alone
+        (["Kick 36", "Snare 40"], [(None, None)] * 2),  # not alike
+        (["Kick 36", "Kick 36 b"], [(None, None)] * 2),
+        (["Pad-c3", "Lead-c3"], [(None, None)] * 2),
+    ],
+)
+def test_names_that_tell_a_pitch_together(tmp_path, names, told):
+    """What alone is no pitch is one beside files that are alike but for it."""
+    tree = tones(tmp_path / "sounds", *(f"Box/{name}.wav" for name in names))
+    assert sorted(rows(read(tree), "pitch", "velocity"), key=str) == sorted(told, key=str)
+    assert len(read(tree).instruments) == (1 if told[0][0] else len(names))
+
+
 @pytest.mark.parametrize(("middle_c", "expected"), [(3, 72), (4, 60), (5, 48)])
 def test_middle_c(tmp_path, middle_c, expected):
     """The octave that names MIDI 60; numbers do not depend on it."""
@@ -487,7 +508,11 @@ def test_pitch_is_estimated_where_names_tell_none(tmp_path):
     write(root / "noise.wav", np.random.default_rng(0).normal(0, 0.1, 8000).clip(-1, 1))
     write(root / "named" / "C4.wav", tone(67, 0.5))
     names = [f"folder/sounds/{name}" for name in ("a.wav", "named", "noise.wav")]
-    assert rows(read(root, estimate=True), "instrument", "pitch") == list(zip(names, [67, 60, None], strict=True))
+    bank = read(root, estimate=True)
+    assert rows(bank, "instrument", "pitch") == list(zip(names, [67, 60, None], strict=True))
+    noted = bank.infos[0]["noted"]
+    assert noted.pop("sounds").startswith("2 of 3 files tell no pitch: each is an instrument of its own")
+    assert noted == {"a.wav": "pitch estimated", "noise.wav": "pitch unknown"}
     assert rows(read(root), "instrument", "pitch") == list(zip(names, [None, 60, None], strict=True))
 
 

@@ -59,7 +59,7 @@ def test_params_file_sets_only_names_that_its_notebook_declares(path):
 @pytest.mark.parametrize("path", [p for p in PARAMS if p.stem.startswith("data")], ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_data_file_sets_only_options_that_its_source_has(path):
     values = yaml.safe_load(path.read_text())
-    chosen = source_options(values["source"], {**values.get("options", {}), "path": values.get("path", "")})
+    chosen = source_options(values["source"], values.get("options", {}), values.get("path", ""))
     source_config(values["source"])(**chosen)
     assert values.get("card", "data") == path.stem, "cards of one preset have names of their own"
 

@@ -44,6 +44,7 @@ def test_every_source_has_a_configuration_with_defaults(source):
         ("foldr", {}, r"unknown source 'foldr' \(did you mean 'folder'\?\)"),
         ("folder", {"midle_c": 3}, r"unknown FolderConfig parameter 'midle_c' \(did you mean 'middle_c'\?\)"),
         ("folder", {"middle_c": "three"}, r"FolderConfig.middle_c must be int, not str"),
+        ("folder", [1], r"options must be `name: value` pairs, got \[1\]"),
     ],
 )
 def test_wrong_option(source, options, words):
@@ -62,13 +63,27 @@ def test_paths_are_relative_to_home(home, monkeypatch):
 
 
 def test_empty_options_are_the_defaults():
-    given = {"path": "", "statistics": ""}
-    assert source_options("surge", given) == source_options("surge", {})
+    assert source_options("surge", {"path": "", "statistics": ""}) == source_options("surge", {}, "", "") == source_options("surge", {})
 
 
 def test_statistics_are_an_option_of_sources_that_render_scores_only():
-    assert "statistics" not in source_options("folder", {"path": "x", "statistics": "s.json"})
-    assert source_options("surge", {"statistics": "/s.json"})["statistics"] == "/s.json"
+    assert "statistics" not in source_options("folder", {}, "x", "s.json")
+    assert source_options("surge", {}, statistics="/s.json")["statistics"] == "/s.json"
+
+
+@pytest.mark.parametrize(("option", "value"), [("seconds", -1.0), ("seconds", 0.0), ("limit_s", 0.0), ("seconds", float("nan"))])
+def test_option_out_of_range(home, option, value):
+    with pytest.raises(ValueError, match=rf"{option} must be above 0, got {value}"):
+        make_bank("folder", "data/mine", {"path": "sounds", option: value}, n_jobs=1)
+
+
+@pytest.mark.parametrize("place", ["sounds", "sounds/Bass a.wav", "/proc/nothing/bank", "sounds/Bass a.wav/bank"])
+def test_a_place_that_cannot_take_a_bank(home, place):
+    """One sentence before anything is done, and nothing is left there."""
+    before = sorted(home.rglob("*"))
+    with pytest.raises((ValueError, OSError), match=r"is no note bank: choose another|cannot be written .*: choose another place"):
+        make_bank("folder", place, {"path": "sounds", "estimate": False}, n_jobs=1)
+    assert sorted(home.rglob("*")) == before
 
 
 # Splits

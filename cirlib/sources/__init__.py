@@ -29,12 +29,16 @@ def source_config(source: str) -> type:
     return getattr(import_module(f".{source}", __package__), SOURCES[source])
 
 
-def source_options(source: str, values: dict) -> dict:
-    """`values` without the empty ones (a source's own default), paths made absolute: relative ones are relative to the project's home.
+def source_options(source: str, options: dict, path: str | list = "", statistics: str = "") -> dict:
+    """All options of a source: those given, else its defaults. Paths are made absolute: relative ones are relative to the project's home.
 
     Raises ValueError for an unknown source or option.
     """
     cls = source_config(source)
+    if not isinstance(options, dict):
+        raise ValueError(f"options must be `name: value` pairs, got {options!r}")
+    given = {"path": path, "statistics": statistics}
+    values = {**options, **{k: v for k, v in given.items() if v}}
     values = {k: v for k, v in values.items() if v not in ("", [], ())}
     if "statistics" not in cls.__annotations__:  # then for the figure of 01_data and the mixtures of 02_train only
         values.pop("statistics", None)
@@ -76,6 +80,6 @@ def ensure_banks(preset: str) -> NoteBank:
     paths = []
     for file in data_files(preset):
         values = {**DEFAULTS, **read_params(file)}
-        options = {**(values["options"] or {}), "path": values["path"], "statistics": values["statistics"]}
+        options = source_options(values["source"], values["options"] or {}, values["path"], values["statistics"])
         paths += build_bank(values["source"], values["bank"], options).paths
     return NoteBank.open(paths)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..bank import SPLITS, NoteBank
 from ..builder import build_once
-from ..config import choose, to_dict
+from ..config import check_above_zero, choose, to_dict
 from ..families import NSYNTH, NSYNTH_EXCLUDED, NSYNTH_KEPT_BY_REFERENCE, fx_tags, surge_category
 from ..jobs import Remark, Sound, note_row, require
 from .audio import Unusable, read_audio
@@ -44,13 +44,16 @@ class CirConfig:
 
 def build(path: Path, config: CirConfig, n_jobs: int = -1) -> NoteBank:
     """Read the sets that are there into one NoteBank at `path`; nothing is done if that very bank is there already."""
+    check_above_zero(config, "seconds")
     choose("protocol", config.protocol, ("strict", "paper"))
     require("sets of 48 kHz", "joblib", "soxr")
     folders = {kind: found for kind in config.sets if (found := latest(Path(config.path), choose("set", kind, KINDS), config.small))}
     if not folders:
         small = "_small" if config.small else ""
         wanted = ", ".join(f"{kind}_v<version>{small}/{KINDS[kind]}" for kind in config.sets)
-        raise FileNotFoundError(f"none of {wanted} in {config.path}: set path to the folder that holds them (small sets: small true)")
+        raise FileNotFoundError(
+            f"none of {wanted} in {config.path}: set path to the folder that holds them (small sets: options: {{small: true}})"
+        )
     jobs, remarks, digests = {}, [], {}
     for kind, folder in folders.items():
         table = _read_table(folder / KINDS[kind], kind)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..bank import NoteBank
 from ..builder import build_once, names
-from ..config import choose, to_dict
+from ..config import check_above_zero, choose, to_dict
 from ..families import FAMILIES, family, guess_family
 from ..jobs import Remark, Sound, note_row, require
 from .audio import RATE, SUFFIXES, Unusable, read_audio
@@ -27,6 +27,8 @@ _EDGE, _END = r"(?:^|(?<=[\s_\-.()\[\]]))", r"(?=$|[\s_\-.()\[\]])"
 _PAIR = re.compile(r"-(\d{3})-(\d{3})$")
 _NAME = re.compile(_EDGE + r"([A-G])([#sb♯♭]?)(-?\d)" + _END)
 _NUMBER = re.compile(_EDGE + r"(\d{3})" + _END)
+_NUMBERS = re.compile(_EDGE + r"(\d{2,3})(?:[_-](\d{2,3}))?$")
+_WEAK_NAME = re.compile(r"(?:" + _EDGE + r"|(?<=[a-z])(?=[A-G]))([A-Ga-g])([#sb♯♭]?)(-?\d)" + _END)
 _LAYER = re.compile(_EDGE + r"(?:(?:v|vel|rr|layer|take)\d+|pp|mp|mf|ff|[pf])" + _END, re.IGNORECASE)
 PIANO = (21, 108)  # a lone number is a pitch only on the piano, and a folder with one beside it (001, 002, ...) counts its files
 CHUNK = 64  # files of one job
@@ -50,15 +52,22 @@ class FolderConfig:
 
 def build(path: Path, config: FolderConfig, n_jobs: int = -1) -> NoteBank:
     """Read the tree into a NoteBank at `path`; nothing is done if that very bank is there already."""
+    check_above_zero(config, "seconds", "limit_s")
     choose("instrument", config.instrument, ("auto", "folder", "file"))
     require("folders of sounds", "joblib", "soxr", *(["librosa"] if config.estimate else []))
     root = Path(config.path)
+    if root.is_file():
+        raise FileNotFoundError(f"{root} is a file: set path to the folder that holds it")
     if not config.path or not root.is_dir():
         raise FileNotFoundError(f"no folder {config.path!r}: set path to a folder of sounds")
     files, remarks = find_sounds(root)
     if not files:
         raise FileNotFoundError(f"no sound file ({' '.join(SUFFIXES)}) in {root} or below")
     instruments = group_files(root, files, config)
+    alone = sum(len(plan) == 1 and uid.endswith(plan[0][0]) for uid, plan in instruments.items())
+    if config.instrument == "auto" and alone > 1:
+        text = f"{alone} of {len(files)} files tell no pitch: each is an instrument of its own (or set the option instrument to folder)"
+        remarks.append(Remark(root.name, text, kept=True))
     groups = {uid: guess_family(*_names(root, uid, plan[0][0])) for uid, plan in instruments.items()}
     splits = assign_splits(groups, config.valid, config.test)
     chunks = [(uid, plan[k : k + CHUNK]) for uid, plan in instruments.items() for k in range(0, len(plan), CHUNK)]
@@ -96,7 +105,7 @@ def name_pitch(stem: str, middle_c: int = 4, numbers: bool = True) -> tuple[int 
         if pitch <= 127 and velocity <= 127:
             return pitch, velocity, stem[: m.start()]
     for m in reversed(list(_NAME.finditer(stem))):
-        pitch = NOTES[m[1]] + {"": 0, "b": -1, "♭": -1}.get(m[2], 1) + 12 * (int(m[3]) - middle_c) + 60
+        pitch = _midi(m, middle_c)
         if 0 <= pitch <= 127:
             return pitch, None, _rest(stem, m)
     m = _lone_number(stem)
@@ -109,6 +118,35 @@ def _lone_number(stem: str) -> re.Match | None:
     return _NUMBER.search(stem) if len(re.findall(r"\d+", stem)) == 1 else None
 
 
+def weak_pitch(stem: str, middle_c: int = 4) -> tuple[int | None, int | None, str]:
+    """The same of names that tell a pitch only beside others like them: `c3`, `PianoC3`, `36`, `28_60` (pitch and velocity)."""
+    if (m := _NUMBERS.search(stem)) and int(m[2] or 1) <= 127:
+        return int(m[1]), m[2] and int(m[2]), _rest(stem, m)
+    if m := _WEAK_NAME.search(stem):
+        return _midi(m, middle_c), None, _rest(stem, m)
+    return None, None, stem
+
+
+def _midi(m: re.Match, middle_c: int) -> int:
+    return NOTES[m[1].upper()] + {"": 0, "b": -1, "♭": -1}.get(m[2], 1) + 12 * (int(m[3]) - middle_c) + 60
+
+
+def _told(files: list[Path], middle_c: int) -> dict[Path, tuple[int | None, int | None, str]]:
+    """What the name of each file tells, in the company of the others of its folder."""
+    counted = {f.parent for f in files if (m := _lone_number(f.stem)) and not PIANO[0] <= int(m[1]) <= PIANO[1]}
+    told = {file: name_pitch(file.stem, middle_c, file.parent not in counted) for file in files}
+    alike: dict[tuple[Path, str], list[Path]] = {}
+    weak = {file: weak_pitch(file.stem, middle_c) for file in files if told[file][0] is None}
+    for file, (pitch, _, rest) in weak.items():
+        if pitch is not None:
+            alike.setdefault((file.parent, rest), []).append(file)
+    for (parent, _), group in alike.items():
+        pitches = {weak[file][0] for file in group}
+        if len(pitches) > 1 and parent not in counted and all(PIANO[0] <= p <= PIANO[1] for p in pitches):
+            told |= {file: weak[file] for file in group}
+    return told
+
+
 def _rest(stem: str, match: re.Match) -> str:
     """The name without its pitch and without velocity layers, so that the notes of an instrument have the same one."""
     return re.sub(r"[\s_\-.]+", " ", _LAYER.sub("", stem[: match.start()] + stem[match.end() :])).strip(" ()[]")
@@ -116,8 +154,7 @@ def _rest(stem: str, match: re.Match) -> str:
 
 def group_files(root: Path, files: list[Path], config: FolderConfig) -> dict[str, list[tuple[str, int | None, int | None]]]:
     """uid -> (path inside the root, pitch, velocity) of its files. A uid is folder/<root>/<path of the instrument>."""
-    counted = {f.parent for f in files if (m := _lone_number(f.stem)) and not PIANO[0] <= int(m[1]) <= PIANO[1]}
-    told = {file: name_pitch(file.stem, config.middle_c, file.parent not in counted) for file in files}
+    told = _told(files, config.middle_c)
     shared: dict[Path, set[str]] = {}  # folder -> what the names of its notes have besides a pitch
     for file, (pitch, _, rest) in told.items():
         if pitch is not None:
@@ -152,6 +189,7 @@ def read_instrument(uid: str, group: str | None, split: str, root: str, plan: li
             continue
         if pitch is None and config.estimate:
             pitch = estimate_pitch(audio)
+            yield Remark(name, "pitch unknown" if pitch is None else "pitch estimated", kept=True)
         row = note_row(uid, group, "folder", split, tags=tags, pitch=pitch and float(pitch), velocity=velocity and float(velocity))
         yield Sound(row, audio)
 
@@ -164,9 +202,12 @@ def estimate_pitch(audio: np.ndarray) -> int | None:
     audio = audio[: round(PITCH_S * RATE)].astype(np.float32) / scale
     if len(audio) < 2048:
         return None
-    f0, voiced, _ = librosa.pyin(audio, fmin=27, fmax=2500, sr=RATE, frame_length=2048, hop_length=512)
+    low, high = 20.0, 4200.0  # Hz
+    f0, voiced, _ = librosa.pyin(audio, fmin=low, fmax=high, sr=RATE, frame_length=2048, hop_length=512)
     if voiced.mean() < 0.4:
         return None
-    pitch = librosa.hz_to_midi(f0[voiced])
-    low, middle, high = np.percentile(pitch, [25, 50, 75])
-    return round(float(middle)) if high - low < 1 else None
+    f0 = f0[voiced]
+    if not 1.06 * low < np.median(f0) < high / 1.06:  # at a bound it may be anything beyond
+        return None
+    lower, middle, upper = np.percentile(librosa.hz_to_midi(f0), [25, 50, 75])
+    return round(float(middle)) if upper - lower < 1 else None

@@ -80,7 +80,7 @@ def _get(root: Path, part: str, config: NSynthConfig) -> None:
     if not archive.exists() and not fetched:
         raise FileNotFoundError(
             f"no {name}/examples.json and no {archive.name} in {root}: set path to the folder that holds the NSynth release "
-            f"({URL}), or set download to true"
+            f"({URL}), or options: {{download: true}} (24 GB)"
         )
     if fetched:
         require("downloads", "requests")

@@ -16,7 +16,7 @@ import numpy as np
 from .. import midi
 from ..bank import NoteBank
 from ..builder import build_once, names
-from ..config import to_dict
+from ..config import check_above_zero, to_dict
 from ..families import FAMILIES, family, guess_family
 from ..jobs import Remark, Sound, note_row, require
 from .audio import SUFFIXES, Unusable, rendered
@@ -46,6 +46,7 @@ class SfzConfig:
 
 def build(path: Path, config: SfzConfig, n_jobs: int = -1) -> NoteBank:
     """Render the instruments into a NoteBank at `path`; nothing is done if that very bank is there already."""
+    check_above_zero(config, "notes", "hold_s", "tail_s", "limit_s")
     require("SFZ instruments", "joblib", "pysfizz", "soxr")
     root = Path(config.path)
     found = root.rglob("*") if config.path else ()

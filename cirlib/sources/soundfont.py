@@ -17,7 +17,7 @@ import numpy as np
 from .. import midi
 from ..bank import NoteBank
 from ..builder import build_once, names
-from ..config import to_dict
+from ..config import check_above_zero, to_dict
 from ..families import FAMILIES, FAMILY_TAGS, GM_GROUPS, family, guess_family
 from ..files import sha256
 from ..jobs import Missing, Remark, Sound, note_row, require
@@ -63,6 +63,7 @@ def fluidsynth():
 
 def build(path: Path, config: SoundFontConfig, n_jobs: int = -1) -> NoteBank:
     """Render the presets of SoundFonts into a NoteBank at `path`; nothing is done if that very bank is there already."""
+    check_above_zero(config, "notes", "hold_s", "tail_s", "limit_s")
     require("SoundFonts", "joblib", "soxr")
     fluidsynth()
     files = _files([Path(p) for p in config.path] or [_default_font()])

@@ -22,7 +22,7 @@ import numpy as np
 from .. import midi
 from ..bank import NoteBank
 from ..builder import build_once, existing, names
-from ..config import to_dict
+from ..config import check_above_zero, to_dict
 from ..families import SURGE_FX, fx_tags, surge_category
 from ..files import sha256
 from ..jobs import Missing, Remark, Sound, note_row, require
@@ -61,6 +61,7 @@ class SurgeConfig:
 
 def build(path: Path, config: SurgeConfig, n_jobs: int = -1) -> NoteBank:
     """Render presets into a NoteBank at `path`; nothing is done if that very bank is there already."""
+    check_above_zero(config, "notes", "longest_s", "tail_s", "stem_s", "limit_s")
     if find_spec("surgepy") is None:
         raise Missing(MISSING)
     require("Surge presets", "joblib", "soxr", *(["pretty_midi"] if config.midi else []))
