@@ -344,7 +344,7 @@ def test_only_what_is_missing_is_fetched(tmp_path, server, release):
     (tmp_path / "in").mkdir()
     shutil.copytree(release / "nsynth-train", tmp_path / "in" / "nsynth-train")
     shutil.copy(tmp_path / "packed" / "nsynth-valid.jsonwav.tar.gz", tmp_path / "in")
-    with pytest.raises(FileNotFoundError, match="options: {download: true}"):
+    with pytest.raises(FileNotFoundError, match=r"options: \{download: true\}"):
         nsynth.build(tmp_path / "fetched", nsynth.NSynthConfig(str(tmp_path / "in"), url=server.url), n_jobs=1)
     assert server.asked == []
     fetch(tmp_path, server)
