@@ -25,11 +25,10 @@ from .jobs import Remark, last_words, run_job, worker_died
 
 
 @contextmanager
-def building(path: Path) -> Iterator[None]:
-    """Hold the lock of a bank: a second process that wants to build it waits, and then finds it there."""
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of what is made at `path`: a second process that wants to make it waits, and then finds it there."""
     from filelock import FileLock, Timeout
 
-    _check_place(path)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         lock.acquire(timeout=0)
@@ -40,6 +39,14 @@ def building(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def building(path: Path) -> Iterator[None]:
+    """Hold the lock of a bank whose place was checked."""
+    _check_place(path)
+    with locked(path):
+        yield
 
 
 def _check_place(path: Path) -> None:

@@ -52,6 +52,11 @@ GROUPS = (*FAMILIES, "Percussion", "Sound Effects", "Drum Kit")
 MIXTURE_FAMILIES = ("Chromatic Percussion", "Bass", "Synth Lead")  # the three of the paper's mixtures
 
 
+def group_tags(group: str | None) -> list[str]:
+    """Tag of a group as a bank lists it; none for a group that is no family."""
+    return [FAMILIES[group].tag] if group in FAMILIES else []
+
+
 def family(name: str) -> Family:
     """The family of that name; an unknown name is a ValueError that names the valid ones."""
     return FAMILIES[choose("family", name, FAMILIES)]

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,6 +32,12 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file, read in blocks."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def listing(folder: Path, files: Iterable[Path]) -> str:
+    """Digest of the names, sizes and times of files below a folder: what tells that something changed."""
+    rows = [(file.relative_to(folder).as_posix(), file.lstat().st_size, file.lstat().st_mtime_ns) for file in files]
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
 class Hashed:

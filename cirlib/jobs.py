@@ -73,9 +73,9 @@ def last_words(marker: Path, limit_s: float | None) -> str:
 
 def run_job(make: Callable, job: dict, shard: Path, limit_s: float | None) -> None:
     """One job: make the sounds, write their samples, then the shard. What fails in `make` costs only this job."""
-    # a name of its own: a worker that outlived a killed build may still be at this job
     if multiprocessing.parent_process() is None:
         limit_s = None  # in the user's own process: never end it
+    # a name of its own: a worker that outlived a killed build may still be at this job
     marker, part = shard.with_suffix(".started"), shard.with_suffix(f".{uuid.uuid4().hex}.part")
     state = {"rows": [], "skipped": {}, "noted": {}}
     with open(marker, "w") as log, open(part, "wb") as file:

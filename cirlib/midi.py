@@ -9,7 +9,6 @@ on each side (`families.py`) and cut at the range; velocity normal, mean 92, dev
 duration normal around 0.4 s, deviation 0.3, from 0.05 to 4 s.
 """
 
-import hashlib
 import json
 import re
 import sys
@@ -172,12 +171,6 @@ def midi_files(folder: str | Path) -> list[Path]:
     if not files:
         raise ValueError(f"no .mid file in {folder} or below")
     return files
-
-
-def state(folder: str | Path) -> str:
-    """Digest of the names, sizes and times of the MIDI files of a folder: what tells that something changed."""
-    rows = [(f.relative_to(folder).as_posix(), f.stat().st_size, f.stat().st_mtime_ns) for f in midi_files(folder)]
-    return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
 def read_notes(path: Path) -> dict[str, np.ndarray]:

@@ -39,7 +39,7 @@ def read_audio(path: Path, seconds: float | None = None) -> np.ndarray:
     if len(audio) < most or damaged:
         raise Unusable("truncated: shorter than its header tells")
     audio = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1)
-    return resample(usable(audio, rate), rate)
+    return resample(usable(audio, rate), rate)[: None if seconds is None else round(seconds * RATE)]
 
 
 def _cut(log: str) -> bool:
@@ -80,9 +80,3 @@ def fade_end(audio: np.ndarray, rate: int = RATE, seconds: float = 0.03) -> np.n
     n = min(round(seconds * rate), len(audio))
     audio[len(audio) - n :] *= np.linspace(1, 0, n, dtype=audio.dtype)
     return audio
-
-
-def rendered(stereo: np.ndarray, rate: int) -> np.ndarray:
-    """A rendered note (channels, n) as it goes into a bank: mean of the channels, 16 kHz, faded, without the silent tail."""
-    mono = usable(stereo.mean(axis=0, dtype=np.float32), rate)
-    return trim(fade_end(resample(mono, rate)))

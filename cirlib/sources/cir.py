@@ -20,6 +20,7 @@ from ..config import check_above_zero, choose, to_dict
 from ..families import NSYNTH, NSYNTH_EXCLUDED, NSYNTH_KEPT_BY_REFERENCE, fx_tags, surge_category
 from ..jobs import Remark, Sound, note_row, require
 from .audio import Unusable, read_audio
+from .nsynth import HOLD_S
 
 VERSION = 1
 KINDS = {"nsynth": "examples.csv", "surge": "audio.csv"}
@@ -124,7 +125,7 @@ def _nsynth(rows: pd.DataFrame, remarks: list[Remark]) -> tuple[dict, list]:
     for r in rows.itertuples():
         if low <= r.pitch <= high:
             fx = ["reverb"] if "reverb" in _words(r.qualities) else []
-            plan.append((r.path, _none(r.pitch), _none(r.velocity), 3.0, [first.instrument_source, tag, *fx_tags(fx)], fx))
+            plan.append((r.path, _none(r.pitch), _none(r.velocity), HOLD_S, [first.instrument_source, tag, *fx_tags(fx)], fx))
     if len(plan) < len(rows):
         remarks.append(Remark(first.instrument, f"{len(rows) - len(plan)} notes outside MIDI {low} to {high}"))
     return {"family": group, "split": first.split}, plan
@@ -160,7 +161,7 @@ def read_instrument(uid: str, folder: str, columns: dict, plan: list, seconds: f
     """Sounds of one instrument, and a remark for each file that is missing or unusable."""
     for path, pitch, velocity, hold, tags, fx in plan:
         try:
-            audio = read_audio(Path(folder, path), seconds)[: round(seconds * 16000)]
+            audio = read_audio(Path(folder, path), seconds)
         except FileNotFoundError:
             yield Remark(f"{Path(folder).name}/{path}", "no such file")
         except (Unusable, OSError) as error:

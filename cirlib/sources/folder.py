@@ -1,11 +1,11 @@
 """Any tree of audio files (wav, flac, ogg, opus, mp3, aiff; any rate, channels, bit depth).
 
-Files whose names tell a pitch (`C#3`, `060`, `-060-100`: pitch and velocity) and are else alike are the notes of one instrument, named by
-their folder or by what they share; any other file is an instrument of its own. `instrument` decides it for all: `folder` or `file`.
+Files whose names tell a pitch (`C#3`, `060`, `-060-100`: pitch and velocity; beside others like them also `c3`, `36`, `28_60`) and are
+else alike are the notes of one instrument, named by their folder or by what they share; any other file is an instrument of its own.
+`instrument` decides it for all: `folder` or `file`.
 The family comes from the name of the file or the nearest folder that tells one, else there is none.
 """
 
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ import numpy as np
 from ..bank import NoteBank
 from ..builder import build_once, names
 from ..config import check_above_zero, choose, to_dict
-from ..families import FAMILIES, family, guess_family
+from ..families import group_tags, guess_family
+from ..files import listing
 from ..jobs import Remark, Sound, note_row, require
 from .audio import RATE, SUFFIXES, Unusable, read_audio
 from .splits import assign_splits
@@ -75,10 +76,8 @@ def build(path: Path, config: FolderConfig, n_jobs: int = -1) -> NoteBank:
         f"{i:05d}": {"uid": uid, "group": groups[uid], "split": splits[uid], "root": str(root), "plan": plan, "config": config}
         for i, (uid, plan) in enumerate(chunks)
     }
-    state = repr([(f.relative_to(root).as_posix(), f.lstat().st_size, f.lstat().st_mtime_ns) for f in files])
     values = {k: v for k, v in to_dict(config).items() if k not in ("path", "limit_s")}
-    inputs = {"path": names(config.path), "inputs": hashlib.sha256(state.encode()).hexdigest()}
-    spec = {"source": "folder", "version": VERSION, **values, **inputs}
+    spec = {"source": "folder", "version": VERSION, **values, "path": names(config.path), "inputs": listing(root, files)}
     meta = {"source": "folder", "license": config.license, "citation": f"sounds of the folder {root.name}"}
     return build_once(path, spec, jobs, read_instrument, meta, n_jobs=n_jobs, limit_s=config.limit_s, remarks=remarks)
 
@@ -180,17 +179,18 @@ def _names(root: Path, uid: str, first: str) -> list[str]:
 
 def read_instrument(uid: str, group: str | None, split: str, root: str, plan: list, config: FolderConfig) -> Iterator[Sound | Remark]:
     """Sounds of one instrument, and a remark for each file that is none."""
-    tags = [family(group).tag] if group in FAMILIES else []
     for name, pitch, velocity in plan:
         try:
-            audio = read_audio(Path(root, name), config.seconds)[: round(config.seconds * RATE)]
+            audio = read_audio(Path(root, name), config.seconds)
         except (Unusable, OSError) as error:
             yield Remark(name, str(error) if isinstance(error, Unusable) else f"not readable ({error.strerror})")
             continue
         if pitch is None and config.estimate:
             pitch = estimate_pitch(audio)
             yield Remark(name, "pitch unknown" if pitch is None else "pitch estimated", kept=True)
-        row = note_row(uid, group, "folder", split, tags=tags, pitch=pitch and float(pitch), velocity=velocity and float(velocity))
+        row = note_row(
+            uid, group, "folder", split, tags=group_tags(group), pitch=pitch and float(pitch), velocity=velocity and float(velocity)
+        )
         yield Sound(row, audio)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..bank import NoteBank
-from ..builder import build_once, building, existing, made_elsewhere
+from ..builder import build_once, existing, locked, made_elsewhere
 from ..config import choose
 from ..families import NSYNTH, NSYNTH_EXCLUDED, NSYNTH_KEPT_BY_REFERENCE, fx_tags
 from ..files import sha256
@@ -42,7 +42,7 @@ class NSynthConfig:
     """What to read."""
 
     path: str = "data/downloads/nsynth"  # folder of nsynth-train, nsynth-valid, nsynth-test or their .jsonwav.tar.gz
-    download: bool = False  # fetch what is missing (23 GB; 40 GB unpacked)
+    download: bool = False  # fetch what is missing (about 24 GB; 39 GB unpacked)
     protocol: str = "strict"  # or paper
     url: str = URL  # of the tarballs
 
@@ -56,7 +56,9 @@ def build(path: Path, config: NSynthConfig, n_jobs: int = -1) -> NoteBank:
     if any(not (folder / "examples.json").is_file() for folder in folders.values()):
         if bank := made_elsewhere(path, "nsynth", {"protocol": config.protocol}):
             return bank  # the release may be gone
-        with building(root / "nsynth") if root.is_dir() or config.download else nullcontext():
+        if config.download:
+            root.mkdir(parents=True, exist_ok=True)
+        with locked(root / "nsynth") if root.is_dir() else nullcontext():
             for part in PARTS:
                 _get(root, part, config)
     inputs = {part: _state(folder) for part, folder in folders.items()}

@@ -5,7 +5,6 @@ the instrument plays, within the range of its family where they meet. An instrum
 at every rendering.
 """
 
-import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,16 +16,16 @@ from .. import midi
 from ..bank import NoteBank
 from ..builder import build_once, names
 from ..config import check_above_zero, to_dict
-from ..families import FAMILIES, family, guess_family
+from ..families import FAMILIES, family, group_tags, guess_family
+from ..files import listing
 from ..jobs import Remark, Sound, note_row, require
-from .audio import SUFFIXES, Unusable, rendered
+from .audio import SUFFIXES
+from .render import RATE, VELOCITIES, instrument_rng, render_notes
 from .splits import assign_splits
 
 VERSION = 1
-RATE = 48000  # of rendering; the bank is at 16 kHz
 BLOCK = 256  # samples
 LOADING_S = 0.03  # sfizz reads samples in the background and waits for them only once that has begun: until then they end early
-VELOCITIES = (100, 70, 127, 85, 110, 60)
 
 
 @dataclass
@@ -64,19 +63,13 @@ def build(path: Path, config: SfzConfig, n_jobs: int = -1) -> NoteBank:
         f"{i:05d}": {"uid": uid, "file": str(file), "group": groups[uid], "split": splits[uid], "config": config}
         for i, (uid, file) in enumerate(zip(groups, files, strict=True))
     }
-    inputs = hashlib.sha256(repr(sorted(_state(folder))).encode()).hexdigest()
+    # SFZ files, the texts that they include, their samples
+    parts = sorted(f for f in folder.rglob("*") if f.suffix.lower() in (".sfz", ".h", ".inc", ".txt", *SUFFIXES) and f.is_file())
+    inputs = listing(folder, parts)
     values = {k: v for k, v in to_dict(config).items() if k not in ("path", "limit_s")}
     spec = {"source": "sfz", "version": VERSION, **values, "path": names(config.path), "inputs": inputs}
     meta = {"source": "sfz", "license": config.license, "citation": f"SFZ library {folder.name}, rendered with sfizz"}
     return build_once(path, spec, jobs, render_instrument, meta, n_jobs=n_jobs, limit_s=config.limit_s)
-
-
-def _state(folder: Path) -> Iterator[tuple[str, int, int]]:
-    """Name, size and time of every SFZ file, included text and sample of the library: what tells that something changed."""
-    for file in folder.rglob("*"):
-        if file.suffix.lower() in (".sfz", ".h", ".inc", ".txt", *SUFFIXES) and file.is_file():
-            state = file.stat()
-            yield file.relative_to(folder).as_posix(), state.st_size, state.st_mtime_ns
 
 
 def choose_notes(keys: list[int], group: str | None, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
@@ -97,20 +90,10 @@ def render_instrument(uid: str, file: str, group: str | None, split: str, config
         raise ValueError("sfizz finds no region in it whose sample is there")
     if not synth.playable_keys:
         raise ValueError("it has no playable key")
-    rng = np.random.default_rng([config.seed, int.from_bytes(hashlib.sha256(uid.encode()).digest()[:4], "little")])
-    tags = [family(group).tag] if group in FAMILIES else []
-    row = note_row(uid, group, "sfz", split, hold_s=config.hold_s, tags=tags)
-    remarks, usable = [], 0
-    for pitch, velocity in choose_notes(synth.playable_keys, group, config.notes, rng):
-        try:
-            audio = rendered(_play(synth._synth, pitch, velocity, config), RATE)
-            yield Sound({**row, "pitch": float(pitch), "velocity": float(velocity)}, audio)
-            usable += 1
-        except Unusable as reason:
-            remarks.append(Remark(f"{uid} note {pitch}-{velocity}", str(reason)))
-    if not usable:
-        raise ValueError(f"no usable note ({remarks[0].text}): are its samples there?")
-    yield from remarks
+    notes = choose_notes(synth.playable_keys, group, config.notes, instrument_rng(config.seed, uid))
+    row = note_row(uid, group, "sfz", split, hold_s=config.hold_s, tags=group_tags(group))
+    nothing = "no usable note ({reason}): are its samples there?"
+    yield from render_notes(row, notes, lambda pitch, velocity: _play(synth._synth, pitch, velocity, config), nothing)
 
 
 def _play(synth, pitch: int, velocity: int, config: SfzConfig) -> np.ndarray:

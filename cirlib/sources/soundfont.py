@@ -5,7 +5,6 @@ fluid-synth; conda: fluidsynth). In a General MIDI font the program gives the fa
 """
 
 import ctypes
-import hashlib
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,18 +17,16 @@ from .. import midi
 from ..bank import NoteBank
 from ..builder import build_once, names
 from ..config import check_above_zero, to_dict
-from ..families import FAMILIES, FAMILY_TAGS, GM_GROUPS, family, guess_family
+from ..families import FAMILIES, GM_GROUPS, family, group_tags, guess_family
 from ..files import sha256
 from ..jobs import Missing, Remark, Sound, note_row, require
-from .audio import Unusable, rendered
+from .render import RATE, VELOCITIES, instrument_rng, render_notes
 from .splits import assign_splits
 
 VERSION = 1
-RATE = 48000  # of rendering; the bank is at 16 kHz
 GAIN = 0.5  # of FluidSynth
 DRUM_BANK = 128
 GM_LEAST = 100  # melodic programs of bank 0 that make a font a General MIDI one
-VELOCITIES = (100, 70, 127, 85, 110, 60)
 DRUM_KEYS = (36, 41, 57)  # lowest, middle, highest key of a drum kit
 
 
@@ -196,25 +193,15 @@ def render_preset(
     uid: str, file: str, bank: int, program: int, group: str | None, split: str, config: SoundFontConfig
 ) -> Iterator[Sound | Remark]:
     """Sounds of one preset; notes outside its keys are silent and left out. ValueError if no note of it is usable."""
-    rng = np.random.default_rng([config.seed, int.from_bytes(hashlib.sha256(uid.encode()).digest()[:4], "little")])
     span = DRUM_KEYS if group == "Drum Kit" else family(group).pitch if group in FAMILIES else midi.OTHER_RANGE
-    tag = family(group).tag if group in FAMILIES else None
-    row = note_row(uid, group, "soundfont", split, hold_s=config.hold_s, tags=[tag] if tag in FAMILY_TAGS else [])
-    remarks, usable = [], 0
+    notes = midi.spread_notes(span, VELOCITIES, config.notes, instrument_rng(config.seed, uid))
+    row = note_row(uid, group, "soundfont", split, hold_s=config.hold_s, tags=group_tags(group))
     with _synth(file) as (synth, font):
         if synth.program_select(0, font, bank, program) != 0:
             raise ValueError("FluidSynth does not select this preset")
         synth.cc(0, 2, 127)  # breath: some presets are silent without it, the others do not hear it
-        for pitch, velocity in midi.spread_notes(span, VELOCITIES, config.notes, rng):
-            try:
-                audio = rendered(_play(synth, pitch, velocity, config), RATE)
-                yield Sound({**row, "pitch": float(pitch), "velocity": float(velocity)}, audio)
-                usable += 1
-            except Unusable as reason:
-                remarks.append(Remark(f"{uid} note {pitch}-{velocity}", str(reason)))
-    if not usable:
-        raise ValueError("no usable note: silent between MIDI {} and {}".format(*span[::2]))
-    yield from remarks
+        nothing = f"no usable note: silent between MIDI {span[0]} and {span[2]}"
+        yield from render_notes(row, notes, lambda pitch, velocity: _play(synth, pitch, velocity, config), nothing)
 
 
 def _play(synth, pitch: int, velocity: int, config: SoundFontConfig) -> np.ndarray:

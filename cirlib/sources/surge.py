@@ -24,13 +24,13 @@ from ..bank import NoteBank
 from ..builder import build_once, existing, names
 from ..config import check_above_zero, to_dict
 from ..families import SURGE_FX, fx_tags, surge_category
-from ..files import sha256
+from ..files import listing, sha256
 from ..jobs import Missing, Remark, Sound, note_row, require
-from .audio import Unusable, rendered
+from .audio import Unusable
+from .render import RATE, instrument_rng, rendered
 from .splits import assign_splits
 
 VERSION = 1
-RATE = 48000  # of rendering; the bank is at 16 kHz
 TEMPO = 120.0
 SLOTS = ("A1", "A2", "B1", "B2", "S1", "S2", "G1", "G2", "A3", "A4", "B3", "B4", "S3", "S4", "G3", "G4")
 BYPASSED = {1: "S", 2: "SG", 3: "ABSG"}  # fx_bypass -> first letters of the slots that are off
@@ -78,7 +78,7 @@ def build(path: Path, config: SurgeConfig, n_jobs: int = -1) -> NoteBank:
     inputs = {
         "presets": hashlib.sha256(repr([(uid, sha256(f)) for uid, (f, *_) in presets.items()]).encode()).hexdigest(),
         "statistics": sha256(midi.statistics_file(config.statistics)) if config.statistics else "",
-        "midi": midi.state(config.midi) if config.midi else "",
+        "midi": listing(Path(config.midi), midi.midi_files(config.midi)) if config.midi else "",
     }
     spec = {"source": "surge", "version": VERSION, "surge": version, **values, "path": names(config.path), "inputs": inputs}
     if bank := existing(path, spec):
@@ -99,7 +99,7 @@ def _jobs(presets: dict[str, tuple], statistics: midi.NoteStatistics, config: Su
     splits = assign_splits({uid: group for uid, (_, group, _, _) in presets.items()}, config.valid, config.test)
     jobs = {}
     for uid, (file, group, tag, player) in presets.items():
-        rng = np.random.default_rng([config.seed, int.from_bytes(hashlib.sha256(uid.encode()).digest()[:4], "little")])
+        rng = instrument_rng(config.seed, uid)
         notes = statistics.draw(player, config.notes, rng)
         parts = scores.get(player, [])
         chosen = rng.choice(len(parts), min(config.stems, len(parts)), replace=False) if parts else []
@@ -195,7 +195,7 @@ def _render(synth, file: str, row: dict, notes: list, scores: list, config: Surg
                 stereo = play(synth, file, part, end, dry)
                 if not stereo.any():  # some presets speak only to aftertouch
                     stereo = play(synth, file, part, end, dry, aftertouch=127)
-            yield Sound({**row, **columns}, rendered(stereo, RATE))
+            yield Sound({**row, **columns}, rendered(stereo))
             usable += 1
         except Unusable as reason:
             what = f"stem {number - len(single)}" if columns["pitch"] is None else f"note {part[0, 2]:.0f}-{part[0, 3]:.0f}"
