@@ -144,6 +144,7 @@ if __name__ == "__main__":
     gate.touch()
     while list(work.glob("02.*.part")) and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert not (work / "02.i16").exists()  # joined once; what the worker made was thrown away
     bank = builder.finish(KEYS, META, {})
     assert contents(path) == contents(clean.paths[0])
     bank.verify()
@@ -199,6 +200,7 @@ def test_a_bank_takes_the_place_of_another_one_at_once(tmp_path, monkeypatch):
         patch.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             build_once(path, SPEC, jobs(), make, META, n_jobs=1)
+    assert len(NoteBank.open(tmp_path / "bank.building" / "old")) == 2
     bank = build_once(path, SPEC, jobs(), make, META, n_jobs=1)
     assert len(bank) == 16
     assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == ["bank"]
@@ -223,11 +225,17 @@ def test_opening_a_bank_leaves_the_unfinished_build_of_another_one(tmp_path):
 
 def test_jobs_in_threads_never_end_the_process(tmp_path):
     """The guard would end the user's own process: it is for worker processes."""
-    from joblib import parallel_config
-
-    with parallel_config(backend="threading"):
-        bank = build_once(tmp_path / "bank", SPEC, jobs(k03="slow"), make, META, n_jobs=2, limit_s=0.2)
-    assert len(bank) == 16
+    script = f"""
+import sys, pathlib, joblib
+sys.path.insert(0, {str(os.path.dirname(__file__))!r})
+from test_builder import META, SPEC, build_once, jobs, make
+with joblib.parallel_config(backend="threading"):
+    bank = build_once(pathlib.Path({str(tmp_path / "bank")!r}), SPEC, {{"03": jobs(k03="slow")["03"]}}, make, META, n_jobs=2, limit_s=0.2)
+print(len(bank), "notes")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "2 notes" in done.stdout
 
 
 def test_a_second_builder_waits(tmp_path, capsys, monkeypatch):
