@@ -9,6 +9,8 @@ on each side (`families.py`) and cut at the range; velocity normal, mean 92, dev
 duration normal around 0.4 s, deviation 0.3, from 0.05 to 4 s.
 """
 
+import contextlib
+import io
 import json
 import re
 import sys
@@ -177,7 +179,8 @@ def read_notes(path: Path) -> dict[str, np.ndarray]:
     """Notes of a MIDI file by group: (n, 4) start (s), duration (s), pitch, velocity, by start. ValueError for a bad file."""
     import warnings
 
-    import pretty_midi
+    with contextlib.redirect_stdout(io.StringIO()):  # pyfluidsynth, which it imports, prints where the environment sets CI
+        import pretty_midi
 
     try:
         with warnings.catch_warnings():

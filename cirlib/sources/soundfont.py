@@ -5,9 +5,10 @@ fluid-synth; conda: fluidsynth). In a General MIDI font the program gives the fa
 """
 
 import ctypes
+import io
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,8 @@ class SoundFontConfig:
 def fluidsynth():
     """The package pyfluidsynth; Missing that names what is missing."""
     try:
-        import fluidsynth as package
+        with redirect_stdout(io.StringIO()):  # it prints where the environment sets CI
+            import fluidsynth as package
     except ModuleNotFoundError:
         raise Missing("SoundFonts need the package pyfluidsynth: pip install pyfluidsynth") from None
     except ImportError:
