@@ -1,5 +1,5 @@
 # The pipeline. Targets are files: what is there and newer than what it depends on is not made again.
-#   make reproduce [PRESET=demo] [SEEDS="0 1 2"]     make help tells the rest
+#   make reproduce [PRESET=demo] [ROWS=all] [SEEDS="0 1 2"] [SET="steps=100"]     make help tells the rest
 PRESET ?= demo
 SEEDS ?= 0
 # the first Python 3.11 or 3.12 that really runs
@@ -27,23 +27,22 @@ bank_words = $(shell sed -n 's/ *\#.*//; s/^bank: *//p' $(1) | tr -d "\"'")
 bank_line = $(if $(filter 1,$(words $(call bank_words,$(1)))),$(call bank_words,$(1)),$(error $(1) needs one line `bank: PATH`, without spaces))
 bank_of = $(patsubst $(HOME_DIR)/~/%,$(HOME)/%,$(patsubst $(HOME_DIR)//%,/%,$(HOME_DIR)/$(call bank_line,$(1))))/bank.json
 BANKS := $(foreach file,$(DATAFILES),$(call bank_of,$(file)))
-ROWS := $(filter-out data data-%,$(basename $(notdir $(wildcard $(PARAMS)/*.yaml))))
-TRAINED := $(foreach row,$(ROWS),$(foreach seed,$(SEEDS),$(RUNS)/$(row)/seed$(seed)/train.json))
-METRICS := $(TRAINED:train.json=metrics.json)
-MAPPED := $(or $(filter multi-infonce,$(ROWS)),$(lastword $(ROWS)))
-SPACE := $(RUNS)/$(MAPPED)/seed$(firstword $(SEEDS))/space.json
+# rows that are made unless ROWS says others (all, names, patterns such as single%)
+ROWS_demo := untrained mfcc single-infonce multi-encoder triplet-24 triplet-full-48 infonce-48 multi-infonce
+ROWS_paper := untrained mfcc timbre-toolbox demucs multi-% single-% triplet-% infonce-%
+ROWS ?= $(or $(ROWS_$(PRESET)),all)
 # papermill writes the executed notebook next to the results that it made; one progress line per notebook
-NOTEBOOK = cd notebooks && ../$(PY) -m papermill --no-progress-bar --log-level ERROR
+NOTEBOOK = cd notebooks && $(abspath $(PY)) -m papermill --no-progress-bar --log-level ERROR
 OUT = $(abspath $(RUNS))/notebooks
 
 export PYTHONUNBUFFERED := 1
 
-.PHONY: reproduce test lint lab bank figures readme clean distclean help setup
+.PHONY: reproduce tables inputs always test lint lab bank figures readme clean distclean help setup
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
-reproduce: $(BANKS) $(FIGURES)/table_mixture.json ## set up, render, train, evaluate, write figures/PRESET
+reproduce: tables ## set up, render, train, evaluate, write figures/PRESET
 	@$(if $(CIRLIB_HOME),true,$(if $(filter demo,$(PRESET)),$(PY) -m cirlib.report demo,true))
 	@cat $(FIGURES)/table_mixture.md $(FIGURES)/table_single.md
 
@@ -73,7 +72,8 @@ distclean: ## delete the environment and all runs; sounds in data/ and figures s
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
-	@echo "  PRESET: $(notdir $(wildcard params/*))    rows of $(PRESET): $(ROWS)"
+	@echo "  PRESET: $(notdir $(wildcard params/*))"
+	@echo "  ROWS of $(PRESET): $(ROWS), of $(filter-out data data-%,$(basename $(notdir $(wildcard $(PARAMS)/*.yaml))))"
 
 setup: $(READY) ## the Python environment in .venv
 
@@ -85,7 +85,7 @@ $(READY): requirements.txt pyproject.toml
 	@touch $@
 
 define bank_rules
-$(call bank_of,$(1)): $(1) notebooks/01_data.ipynb | $(READY)
+$(call bank_of,$(1)): $(1) notebooks/01_data.ipynb | inputs
 	@mkdir -p $(OUT)
 	@echo "sounds of $(1) (01_data)"
 	@$$(NOTEBOOK) 01_data.ipynb $(OUT)/01_data_$(basename $(notdir $(1))).ipynb -f ../$(1)
@@ -93,21 +93,52 @@ $(call bank_of,$(1)): $(1) notebooks/01_data.ipynb | $(READY)
 endef
 $(foreach file,$(DATAFILES),$(eval $(call bank_rules,$(file))))
 
+inputs: $(READY) # all that the preset needs and that is not here, in one list
+	@$(PY) -m cirlib.sources $(PRESET)
+
+# NAME SEEDS NOTEBOOK NEEDS: the rules of one row, written to rows.mk from the params files (a file with lists makes several rows)
 define row_rules
-$(RUNS)/$(1)/seed$(2)/train.json: $(PARAMS)/$(1).yaml $(BANKS) notebooks/02_train.ipynb
+ALL_ROWS += $(1)
+SEEDS_$(1) := $(2)
+$(foreach seed,$(2),$(eval $(call $(3)_rules,$(1),$(seed),$(if $(4),$(RUNS)/$(4)/seed$(seed)/train.json))))
+endef
+
+define 02_train_rules
+$(RUNS)/$(1)/seed$(2)/train.json: $(RUNS)/params/$(1).yaml $(BANKS) notebooks/02_train.ipynb
 	@echo "training $(1), seed $(2) (02_train)"
-	@$$(NOTEBOOK) 02_train.ipynb $(OUT)/02_train_$(1)_seed$(2).ipynb -f ../$(PARAMS)/$(1).yaml -p seed $(2)
+	@$$(NOTEBOOK) 02_train.ipynb $(OUT)/02_train_$(1)_seed$(2).ipynb -f $(abspath $(RUNS))/params/$(1).yaml -p seed $(2)
 	@touch $$@
 
 $(RUNS)/$(1)/seed$(2)/metrics.json: $(RUNS)/$(1)/seed$(2)/train.json notebooks/03_retrieve.ipynb
 	@echo "testing $(1), seed $(2) (03_retrieve)"
 	@$$(NOTEBOOK) 03_retrieve.ipynb $(OUT)/03_retrieve_$(1)_seed$(2).ipynb -p preset $(PRESET) -p experiment $(1) -p seed $(2)
 endef
-$(foreach row,$(ROWS),$(foreach seed,$(SEEDS),$(eval $(call row_rules,$(row),$(seed)))))
 
-$(SPACE): $(RUNS)/$(MAPPED)/seed$(firstword $(SEEDS))/metrics.json notebooks/04_embedding_space.ipynb
+define 05_baselines_rules
+$(RUNS)/$(1)/seed$(2)/metrics.json: $(RUNS)/params/$(1).yaml $(BANKS) notebooks/05_baselines.ipynb $(3)
+	@echo "baseline $(1), seed $(2) (05_baselines)"
+	@$$(NOTEBOOK) 05_baselines.ipynb $(OUT)/05_baselines_$(1)_seed$(2).ipynb -f $(abspath $(RUNS))/params/$(1).yaml -p seed $(2)
+endef
+
+ifneq ($(filter reproduce tables,$(MAKECMDGOALS)),)
+-include $(RUNS)/rows.mk
+endif
+$(RUNS)/rows.mk: always $(READY)
+	@mkdir -p $(OUT)
+	@$(PY) -m cirlib.sweep $(PRESET) $(abspath $@) $(SET)
+
+CHOSEN := $(if $(filter all,$(ROWS)),$(ALL_ROWS),$(filter $(ROWS),$(ALL_ROWS)))
+METRICS := $(foreach row,$(CHOSEN),$(SEEDS_$(row):%=$(RUNS)/$(row)/seed%/metrics.json))
+# the row whose space is mapped: the first of these
+MAPPED := $(firstword $(foreach row,multi-infonce triplet-full-48 triplet-full infonce-48 infonce triplet untrained,$(filter $(row),$(CHOSEN))))
+SPACE := $(MAPPED:%=$(RUNS)/%/seed$(firstword $(SEEDS_$(MAPPED)))/space.json)
+
+tables: $(BANKS) $(FIGURES)/table_mixture.json
+	@$(if $(METRICS),true,echo "no row of $(PRESET) is named $(ROWS); there are: $(ALL_ROWS)"; exit 1)
+
+$(SPACE): %/space.json: %/metrics.json notebooks/04_embedding_space.ipynb
 	@echo "embedding space (04_embedding_space)"
-	@$(NOTEBOOK) 04_embedding_space.ipynb $(OUT)/04_embedding_space.ipynb -p preset $(PRESET) -p experiment $(MAPPED) -p seed $(firstword $(SEEDS))
+	@$(NOTEBOOK) 04_embedding_space.ipynb $(OUT)/04_embedding_space.ipynb -p preset $(PRESET) -p experiment $(MAPPED) -p seed $(firstword $(SEEDS_$(MAPPED)))
 
 $(FIGURES)/table_mixture.json: $(METRICS) $(SPACE) notebooks/06_paper.ipynb
 	@echo "tables and figures (06_paper)"

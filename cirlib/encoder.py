@@ -2,6 +2,7 @@
 
 Backbones: `ast-base` (the paper's shape), `ast-small`, `ast-tiny`, `cnn` (learns fast on a CPU), or pretrained AST
 weights by hub id or local folder, e.g. MIT/ast-finetuned-audioset-12-12-0.447 (paper section 3).
+An encoder may carry a head (layer norm and linear layer) for classification or for several embeddings per mixture.
 A checkpoint is a plain dictionary of tensors and simple values, read with `weights_only`: no code is ever executed.
 """
 
@@ -17,6 +18,7 @@ from .cnn import ConvNet
 from .config import choose, from_dict
 from .files import write_atomic
 from .frontend import BANDS, MEAN, RATE, STD, LogMel, frames_for
+from .paths import DATA, at_home
 
 AST_SHAPES = {  # hidden size, layers, heads
     "ast-base": (768, 12, 12),
@@ -45,6 +47,7 @@ class EncoderConfig:
     std: float = STD
     width: int = 32  # channels of the first stage of the cnn
     dim: int = 256  # embedding size of the cnn
+    outputs: int = 0  # of the head; 0: no head
     ast: dict = dataclasses.field(default_factory=dict)  # shape of an AST, as in its config.json
 
 
@@ -57,19 +60,35 @@ class AudioEncoder(nn.Module):
         frames = config.ast.get("max_length", frames_for(config.seconds))
         self.frontend = LogMel(frames, config.mean, config.std)
         self.backbone = ConvNet(config.width, config.dim) if config.name == "cnn" else _ast(config.ast)
+        self.classifier = Head(self.dim, config.outputs) if config.outputs else None
+        self.labels: list[str] = []  # names of the outputs of a classifier
 
     @classmethod
     def create(cls, name: str, seconds: float = 10.0, **options) -> "AudioEncoder":
-        """A new encoder by preset name, or a pretrained AST by hub id ("owner/name") or local folder in hub format.
+        """A new encoder by preset name, or a trained one: an AST by hub id ("owner/name") or local folder in hub format, a checkpoint
+        (.pt, relative to the project's home), or one that W&B keeps ("wandb:entity/project/name:best").
 
-        `options` are fields of EncoderConfig (width, dim). Raises ValueError or OSError that says what is valid.
+        `options` are fields of EncoderConfig (width, dim, outputs). Raises ValueError or OSError that says what is valid.
         """
         if name in ENCODERS:
             shape = _ast_shape(name, frames_for(seconds)) if name in AST_SHAPES else {}
             return cls(EncoderConfig(name=name, seconds=seconds, ast=shape, **options))
-        if "/" not in name and not Path(name).is_dir():
-            choose("encoder", name, [*ENCODERS, "owner/name of a hub model", "path of a local folder"])
-        return cls._pretrained(name, seconds)
+        if name.startswith("wandb:"):
+            from .tracking import download
+
+            encoder = cls.load(download(name.removeprefix("wandb:"), DATA / "checkpoints"))
+        elif name.endswith(".pt"):
+            encoder = cls.load(at_home(name))
+        elif "/" not in name and not Path(name).is_dir():
+            choose("encoder", name, [*ENCODERS, "owner/name of a hub model", "path of a local folder or of a checkpoint (.pt)"])
+        else:
+            encoder = cls._pretrained(name, seconds)
+        if encoder.config.seconds != seconds:
+            raise ValueError(f"{name} was trained on clips of {encoder.config.seconds:g} s: set seconds to that, not to {seconds:g}")
+        outputs = options.get("outputs", 0)
+        encoder.config = dataclasses.replace(encoder.config, outputs=outputs)
+        encoder.classifier, encoder.labels = Head(encoder.dim, outputs) if outputs else None, []  # a stored head has other labels
+        return encoder
 
     @classmethod
     def _pretrained(cls, name: str, seconds: float) -> "AudioEncoder":
@@ -102,18 +121,26 @@ class AudioEncoder(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """Embeddings with gradients. AST: mean of the class and distillation tokens after the last layer norm (paper section 3)."""
+    def forward(self, waveforms: torch.Tensor, head: bool = False) -> torch.Tensor:
+        """Embeddings (B, D) with gradients, or what the head makes of them (B, outputs).
+
+        AST: mean of the class and distillation tokens after the last layer norm (paper section 3).
+        """
         out = self.backbone(self.frontend(waveforms))
-        return out if isinstance(out, torch.Tensor) else out.pooler_output
+        vectors = out if isinstance(out, torch.Tensor) else out.pooler_output
+        return self.classifier(vectors) if head else vectors
 
     @torch.inference_mode()
-    def embed(self, waveforms: Sequence[np.ndarray] | np.ndarray, sample_rate: int = RATE, batch: int = 32) -> np.ndarray:
+    def embed(
+        self, waveforms: Sequence[np.ndarray] | np.ndarray, sample_rate: int = RATE, batch: int = 32, head: bool = False
+    ) -> np.ndarray:
         """Embeddings (B, D) float32 of a list of mono sounds or of (B, T), any length and rate, no gradients.
 
         A sound longer than the clip length is cut into windows, and their embeddings are averaged by their duration.
-        Raises ValueError for sounds that are empty, not mono or not finite.
+        With `head` its outputs (B, outputs) instead. Raises ValueError for sounds that are empty, not mono or not finite.
         """
+        if head and self.classifier is None:
+            raise ValueError(f"this encoder ({self.config.name}) has no head: it was trained to embed only")
         samples = round(self.config.seconds * RATE)
         windows, owner, weight = [], [], []
         for i, sound in enumerate(waveforms):
@@ -123,11 +150,12 @@ class AudioEncoder(nn.Module):
                 windows.append(part)
                 owner.append(i)
                 weight.append(len(part) / len(sound))
-        was_training, out = self.training, np.zeros((len(waveforms), self.dim), np.float32)
+        size = self.config.outputs if head else self.dim
+        was_training, out = self.training, np.zeros((len(waveforms), size), np.float32)
         self.eval()
         for start in range(0, len(windows), batch):
             block = torch.stack([nn.functional.pad(w, (0, samples - len(w))) for w in windows[start : start + batch]])
-            vectors = AudioEncoder.forward(self, block.to(self.device)).cpu().numpy()  # float32, also inside mixed precision
+            vectors = AudioEncoder.forward(self, block.to(self.device), head).cpu().numpy()  # float32, also inside mixed precision
             for k, vector in enumerate(vectors, start):
                 out[owner[k]] += np.float32(weight[k]) * vector
         self.train(was_training)
@@ -137,13 +165,16 @@ class AudioEncoder(nn.Module):
         """Write a checkpoint atomically, in the form of the published ones; `extra` is plain data kept in custom_config."""
         prefix = "" if self.config.name == "cnn" else AST_PREFIX
         state = {prefix + _published_name(k): v.detach().cpu() for k, v in self.backbone.state_dict().items()}
+        if self.classifier is not None:
+            state |= {f"classifier.{k}": v.detach().cpu() for k, v in self.classifier.state_dict().items()}
         model = {
             "base": "CNN" if self.config.name == "cnn" else "AST",
             "sr": RATE,
             "num_mel_bins": BANDS,
             "max_num_mel_frames": self.frontend.frames,
         }
-        custom = {"model": model, "cirlib": dataclasses.asdict(self.config), **extra}
+        dataset = {"id2label": dict(enumerate(self.labels))}
+        custom = {"model": model, "dataset": dataset, "cirlib": dataclasses.asdict(self.config), **extra}
         return write_atomic(path, lambda part: torch.save({"model_state_dict": state, "custom_config": custom}, part))
 
     @classmethod
@@ -161,12 +192,29 @@ class AudioEncoder(nn.Module):
         try:
             stored = {k.removeprefix(AST_PREFIX): v for k, v in content["model_state_dict"].items()}
             state = {_published_name(k): v for k, v in stored.items() if not k.startswith("classifier.")}
-            encoder = cls(_stored_config(content["custom_config"], state))
+            head = {k.removeprefix("classifier."): v for k, v in stored.items() if k.startswith("classifier.")}
+            encoder = cls(_stored_config(content["custom_config"], state, head))
             names = {_published_name(k): k for k in encoder.backbone.state_dict()}
             encoder.backbone.load_state_dict({names.get(k, k): v for k, v in state.items()})
+            if encoder.classifier is not None:
+                encoder.classifier.load_state_dict(head)
+                labels = content["custom_config"].get("dataset", {}).get("id2label", {})
+                encoder.labels = [str(labels[i]) for i in sorted(labels, key=int)]
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path} does not fit an encoder that this version knows ({_one_line(error)})") from None
         return encoder.eval().to(device)
+
+
+class Head(nn.Module):
+    """Embeddings (B, D) -> (B, outputs): layer norm, linear layer; as in transformers.ASTForAudioClassification."""
+
+    def __init__(self, dim: int, outputs: int):
+        super().__init__()
+        self.layernorm = nn.LayerNorm(dim, eps=1e-12)
+        self.dense = nn.Linear(dim, outputs)
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        return self.dense(self.layernorm(vectors))
 
 
 def _published_name(name: str) -> str:
@@ -196,7 +244,7 @@ def _checked(sound, i: int, sample_rate: int) -> torch.Tensor:
     return sound
 
 
-def _stored_config(custom: dict, state: dict) -> EncoderConfig:
+def _stored_config(custom: dict, state: dict, head: dict) -> EncoderConfig:
     """Configuration of a stored encoder; the paper's files tell an AST by its weights."""
     if "cirlib" in custom:
         return from_dict(EncoderConfig, custom["cirlib"])
@@ -205,7 +253,8 @@ def _stored_config(custom: dict, state: dict) -> EncoderConfig:
     shape = _ast_shape("ast-base", custom["model"].get("max_num_mel_frames", 1024))
     shape |= {"hidden_size": position.shape[2], "num_hidden_layers": layers, "num_attention_heads": position.shape[2] // 64}
     shape["intermediate_size"] = state["encoder.layer.0.intermediate.dense.weight"].shape[0]
-    return EncoderConfig(name="published", seconds=10.0, ast=shape)
+    outputs = len(head["dense.weight"]) if "dense.weight" in head else 0
+    return EncoderConfig(name="published", seconds=10.0, outputs=outputs, ast=shape)
 
 
 def _ast_shape(name: str, frames: int) -> dict:

@@ -1,11 +1,13 @@
 """Evaluation: embed the gallery and the queries of both tasks once, rank, and hand out tables.
 
-Mixture task: queries are mixtures of test instruments, the ranking of a family holds its gallery items only.
-Single task: queries are all sounds of test instruments, the gallery holds every instrument (paper section 4).
+Mixture test: queries are mixtures of test instruments, the ranking of a family holds its gallery items only.
+Single test: queries are all sounds of test instruments, the gallery holds every instrument (paper section 4).
 `protocol="paper"` counts the reference notes themselves among the single queries; `strict` leaves them out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,12 +15,14 @@ import pandas as pd
 from . import retrieval
 from .bank import NoteBank
 from .encoder import AudioEncoder
+from .files import write_atomic, write_json
 from .frontend import RATE
 from .mixing import MixtureDataset, clip
 from .paths import at_home
 
 EVAL_SEED = 12345  # of the mixtures that are ranked; the same for every row
 BLOCK = 64  # clips embedded at once
+KEPT_MIXTURES = 500  # whose embeddings are kept for the notebooks that look at the space
 
 
 def open_banks(names: Iterable[str]) -> NoteBank:
@@ -36,37 +40,64 @@ def progress(items, title: str, show: bool = True):
     return tqdm(items, desc=title, mininterval=5, disable=not show)
 
 
-def embed_rows(encoder: AudioEncoder, bank: NoteBank, rows: Sequence[int], protocol: str = "strict") -> np.ndarray:
-    """Embeddings (N, D) of single sounds of a bank, cut or padded to the encoder's clip length."""
+class Retriever:
+    """How a method hears: one vector per single sound, one vector (or one per family) per mixture.
+
+    `mixtures`: (B, T) waveforms -> (B, D) or, with one vector per family, (B, S, D); by default the encoder's embedding.
+    """
+
+    def __init__(self, encoder: AudioEncoder, mixtures: Callable[[np.ndarray], np.ndarray] | None = None):
+        self.encoder, self.mixtures = encoder, mixtures or encoder.embed
+
+    def notes(self, bank: NoteBank, rows: Sequence[int], protocol: str = "strict") -> np.ndarray:
+        """Vectors (N, D) of single sounds of a bank, cut or padded to the encoder's clip length."""
+        return embed_rows(self.encoder, bank, rows, protocol)
+
+
+def embed_rows(encoder: AudioEncoder, bank: NoteBank, rows: Sequence[int], protocol: str = "strict", head: bool = False) -> np.ndarray:
+    """Embeddings (N, D), or outputs of the head, of single sounds of a bank, cut or padded to the encoder's clip length."""
+    if not len(rows):
+        return np.empty((0, encoder.config.outputs if head else encoder.dim), np.float32)
     samples = round(encoder.config.seconds * bank.sample_rate)
     blocks = [rows[i : i + BLOCK] for i in range(0, len(rows), BLOCK)]
-    return np.concatenate([encoder.embed(np.stack([clip(bank, r, samples, protocol) for r in b])) for b in blocks])
+    return np.concatenate([encoder.embed(np.stack([clip(bank, r, samples, protocol) for r in b]), head=head) for b in blocks])
 
 
-def embed_mixtures(encoder: AudioEncoder, dataset: MixtureDataset) -> tuple[np.ndarray, pd.DataFrame]:
-    """Embeddings (N, D) of the mixtures of a dataset, and one row per stem: query, family, instrument."""
+def embed_mixtures(retriever, dataset: MixtureDataset) -> tuple[np.ndarray, pd.DataFrame]:
+    """Vectors (N, D) or (N, S, D) of the mixtures of a dataset, and one row per stem: query, place (of its family), family, instrument."""
     vectors, rows = [], []
     for start in range(0, len(dataset), BLOCK):
         items = [dataset[i] for i in range(start, min(start + BLOCK, len(dataset)))]
-        vectors.append(encoder.embed(np.stack([m.mixture for m in items])))
+        vectors.append(retriever.mixtures(np.stack([m.mixture for m in items])))
         for i, m in enumerate(items, start):
-            rows += [{"query": i, "family": f, "instrument": u} for f, u in zip(m.families, m.instruments, strict=True)]
+            for f, uid in zip(m.families, m.instruments, strict=True):
+                rows.append({"query": i, "place": dataset.families.index(f), "family": f, "instrument": uid})
     return np.concatenate(vectors), pd.DataFrame(rows)
 
 
-def mixture_ranks(queries, truth: pd.DataFrame, gallery, items: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """`truth` (query, family, instrument) with the rank of each instrument among the gallery items of its family."""
-    place = pd.Series(np.arange(len(items)), index=items.index)
-    position = place[truth.instrument].to_numpy()
-    rank = retrieval.ranks(queries[truth["query"].to_numpy()], gallery, position, items.family.to_numpy(), metric)
-    return truth.assign(source=items.source.to_numpy()[position], rank=rank)
+def mixture_ranks(vectors, truth: pd.DataFrame, gallery, items: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """`truth` with the rank of each instrument among the gallery items of its family, for vectors of embed_mixtures."""
+    query = truth["query"].to_numpy()
+    queries = vectors[query] if vectors.ndim == 2 else vectors[query, truth.place.to_numpy()]
+    position = pd.Series(np.arange(len(items)), index=items.index)[truth.instrument].to_numpy()
+    rank = retrieval.ranks(queries, gallery, position, items.family.to_numpy(), metric)
+    return truth.drop(columns="place").assign(source=items.source.to_numpy()[position], rank=rank)
 
 
 def single_ranks(queries, rows, bank: NoteBank, gallery, items: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Rank of the instrument of each sound (bank rows) among the whole gallery."""
+    """Rank of the instrument of each sound (bank rows) among the whole gallery.
+
+    `found` is the family of the item that comes first. `distance` in pitch to the reference note: the near or the far half
+    of the sounds of an instrument, or "several notes" for a sound without one pitch.
+    """
     notes = bank.notes.loc[rows, ["instrument", "family", "source", "pitch", "velocity"]].reset_index(drop=True)
     position = pd.Series(np.arange(len(items)), index=items.index)[notes.instrument].to_numpy()
-    return notes.assign(row=rows, rank=retrieval.ranks(queries, gallery, position, None, metric))
+    interval = np.abs(notes.pitch.to_numpy() - bank.pitches[items.reference.to_numpy()[position]])
+    middle = pd.Series(interval).groupby(notes.instrument.to_numpy()).transform("median").to_numpy()
+    distance = np.where(np.isnan(interval), "several notes", np.where(interval <= middle, "near half", "far half"))
+    first = retrieval.nearest(queries, gallery, 1, metric)[:, 0]
+    rank = retrieval.ranks(queries, gallery, position, None, metric)
+    return notes.assign(row=rows, distance=distance, found=items.family.to_numpy()[first], rank=rank)
 
 
 def single_queries(bank: NoteBank, split: str, protocol: str = "strict") -> np.ndarray:
@@ -80,24 +111,102 @@ def single_queries(bank: NoteBank, split: str, protocol: str = "strict") -> np.n
 class Validation:
     """Retrieval among the validation instruments only, on sounds that never change: {"mrr", "top1", "top5"}."""
 
-    def __init__(self, bank: NoteBank, config):
-        self.bank, self.config = bank, config
-        items = bank.gallery(config.families if config.task == "mixture" else None)
+    def __init__(self, bank: NoteBank, config, on_mixtures: bool):
+        self.bank, self.config, self.on_mixtures = bank, config, on_mixtures
+        items = bank.gallery(config.families if on_mixtures else None)
         self.items = items[items.split == "valid"]
         if self.items.empty:
             raise ValueError("the bank has no validation instruments; training validates by retrieving them")
-        if config.task == "mixture":
+        if on_mixtures:
             self.dataset = config.mixtures(bank, "valid", config.valid_size, EVAL_SEED)
         else:
             rows = single_queries(bank, "valid", config.protocol)
             self.rows = np.random.default_rng(EVAL_SEED).permutation(rows)[: config.valid_size]
 
-    def __call__(self, encoder: AudioEncoder) -> dict[str, float]:
-        gallery = embed_rows(encoder, self.bank, self.items.reference.to_numpy(), self.config.protocol)
-        if self.config.task == "mixture":
-            table = mixture_ranks(*embed_mixtures(encoder, self.dataset), gallery, self.items, self.config.metric)
+    def __call__(self, retriever: Retriever) -> dict[str, float]:
+        bank, items, metric, protocol = self.bank, self.items, self.config.metric, self.config.protocol
+        gallery = retriever.notes(bank, items.reference.to_numpy(), protocol)
+        if self.on_mixtures:
+            table = mixture_ranks(*embed_mixtures(retriever, self.dataset), gallery, items, metric)
         else:
-            queries = embed_rows(encoder, self.bank, self.rows, self.config.protocol)
-            table = single_ranks(queries, self.rows, self.bank, gallery, self.items, self.config.metric)
+            table = single_ranks(retriever.notes(bank, self.rows, protocol), self.rows, bank, gallery, items, metric)
         rank = table["rank"].to_numpy()
         return {"mrr": float((1 / (1 + rank)).mean()), "top1": retrieval.top_k(rank, 1), "top5": retrieval.top_k(rank, 5)}
+
+
+@dataclass
+class Embedded:
+    """Everything that the tests rank, embedded once; what is not tested is None."""
+
+    items: pd.DataFrame  # gallery: every instrument but twins, G rows
+    gallery: np.ndarray  # (G, D)
+    mixtures: np.ndarray | None = None  # (Q, D), or (Q, S, D) with one vector per family
+    truth: pd.DataFrame | None = None  # a row per stem of the mixtures
+    singles: np.ndarray | None = None  # (N, D)
+    rows: np.ndarray | None = None  # (N,) bank rows of the single sounds
+
+
+def embed_test(retriever: Retriever, bank: NoteBank, config) -> Embedded:
+    """Gallery and queries of the tests that `config.tests` names."""
+    items = bank.gallery()
+    out = Embedded(items, retriever.notes(bank, items.reference.to_numpy(), config.protocol))
+    if "mixture" in config.tests:
+        out.mixtures, out.truth = embed_mixtures(retriever, config.mixtures(bank, "test", config.queries, EVAL_SEED))
+    if "single" in config.tests:
+        out.rows = single_queries(bank, "test", config.protocol)
+        out.singles = retriever.notes(bank, out.rows, config.protocol)
+    return out
+
+
+def rank_test(found: Embedded, bank: NoteBank, config, metric: str) -> dict[str, pd.DataFrame]:
+    """Ranks of each test with one distance: {"mixture": ..., "single": ...}."""
+    ranks = {}
+    if found.mixtures is not None:
+        inside = found.items.family.isin(config.families).to_numpy()
+        ranks["mixture"] = mixture_ranks(found.mixtures, found.truth, found.gallery[inside], found.items[inside], metric)
+    if found.singles is not None:
+        ranks["single"] = single_ranks(found.singles, found.rows, bank, found.gallery, found.items, metric)
+    return ranks
+
+
+def metrics(test: str, ranks: pd.DataFrame, items: pd.DataFrame) -> dict:
+    """Summary of one test: all, chance, and slices by family, source and (single) distance in pitch to the reference note."""
+    if test == "mixture":
+        sizes = items[items.family.isin(ranks.family.unique())].family.value_counts().to_dict()
+        slices = {"family": ranks.family, "source": ranks.source, "source and family": ranks.source + ", " + ranks.family}
+    else:
+        sizes = {"all": len(items)}
+        slices = {"family": ranks.family.fillna("(none)"), "source": ranks.source, "distance": ranks.distance}
+    by = {f"by_{name}": {k: retrieval.summary(part, None) for k, part in ranks.groupby(labels)} for name, labels in slices.items()}
+    total = retrieval.summary(ranks, "family" if test == "mixture" else None)
+    return {"chance": {f"top{k}": retrieval.chance(sizes, k) for k in retrieval.TOP_K}, **total, **by}
+
+
+def score(found: Embedded, bank: NoteBank, config) -> tuple[dict[str, pd.DataFrame], dict]:
+    """Ranks with the distance of the row, and its metrics with it; top-1 and top-5 with every other distance beside."""
+    ranks = {metric: rank_test(found, bank, config, metric) for metric in retrieval.METRICS}
+    own = ranks[config.metric]
+    result = {test: {"metric": config.metric, **metrics(test, table, found.items)} for test, table in own.items()}
+    for test in result:
+        others = {metric: ranks[metric][test]["rank"] for metric in retrieval.METRICS}
+        result[test]["distances"] = {m: {f"top{k}": retrieval.top_k(r, k) for k in (1, 5)} for m, r in others.items()}
+    return own, result
+
+
+def write_results(folder: Path, found: Embedded, ranks: dict[str, pd.DataFrame], result: dict) -> dict:
+    """Write embeddings.npz, <test>_ranks.parquet and, last, metrics.json; returns what metrics.json holds."""
+    arrays = {"gallery": found.gallery, "items": found.items.index.to_numpy(str)}
+    if found.mixtures is not None:
+        arrays["mixtures"] = found.mixtures[:KEPT_MIXTURES]
+    if found.singles is not None:
+        arrays |= {"singles": found.singles, "rows": found.rows}
+
+    def save(part: Path) -> None:
+        with open(part, "wb") as file:
+            np.savez(file, **arrays)
+
+    write_atomic(folder / "embeddings.npz", save)
+    for test, table in ranks.items():
+        write_atomic(folder / f"{test}_ranks.parquet", table.to_parquet)
+    write_json(folder / "metrics.json", result)
+    return result

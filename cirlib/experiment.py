@@ -16,7 +16,12 @@ from .files import sha256, write_atomic
 from .midi import NoteStatistics, load_statistics, statistics_file
 from .mixing import PROTOCOLS, MixtureDataset
 
-TASKS = ("mixture", "single")
+TASKS = tuple(losses.LOSSES)  # tasks.py, and baselines.py for those without a loss
+METHODS = ("mfcc", "timbre-toolbox", "demucs", "separate", "multi-encoder")  # of 05_baselines
+ON_MIXTURES = ("mixture", "multi-encoder", "separate")  # tasks that hear mixtures of all families in training
+WITH_SINGLE = ("multi-encoder", "separate", "demucs")  # tasks that stand on a trained encoder for single sounds
+TESTS = ("mixture", "single")
+ASIDE = ("preset", "experiment", "bank", "single", "queries", "tests", "wandb", "log_every")  # what does not change the weights
 
 
 @dataclass
@@ -27,18 +32,20 @@ class TrainConfig:
     experiment: str = ""  # name of the row; "" takes the loss
     seed: int = 0
     bank: tuple[str, ...] = ("data/quick",)  # note banks; relative to the project's home
-    task: str = "mixture"  # or single
-    families: tuple[str, ...] = MIXTURE_FAMILIES  # mixture: that play together; single trains on all
+    task: str = "mixture"  # single, classify, multi-encoder, separate (tasks.py); demucs, mfcc, timbre-toolbox (baselines.py)
+    families: tuple[str, ...] = MIXTURE_FAMILIES  # that play together in mixtures; single and classify train on all
     protocol: str = "strict"  # or paper: keeps what the reference does
     statistics: str = ""  # file of note statistics (midi.py), relative to the project's home; "": the documented default
-    loss: str = "multi-infonce"  # of losses.MIXTURE_LOSSES, or of losses.PAIR_LOSSES for single
+    loss: str = "multi-infonce"  # of losses.LOSSES[task]
     temperature: float = losses.TEMPERATURE  # of the InfoNCE losses
-    encoder: str = "cnn"  # preset, hub id or local folder
+    encoder: str = "cnn"  # preset, hub id, local folder or checkpoint (.pt)
+    single: str = "single-infonce"  # multi-encoder, separate, demucs: row of the encoder for single sounds, same preset and seed
     seconds: float = 4.0  # length of every clip
     steps: int = 150
     clips: int = 64  # sounds per batch; a mixture of three instruments counts four
     curriculum: tuple[float, ...] = ()  # shares of the steps with 1, 2, ... instruments per mixture
     hard_ratio: float = 0.5  # single: share of the pairs that come from one family
+    augmented: bool = True  # effects-off twins train too
     epoch_size: int = 40000  # mixtures drawn before every instrument must come again
     start_lr: float = 5e-4
     end_lr: float = 5e-5
@@ -46,6 +53,8 @@ class TrainConfig:
     valid_every: int = 50  # steps
     valid_size: int = 300  # mixtures or sounds
     log_every: int = 10  # steps
+    tests: tuple[str, ...] = TESTS  # what 03_retrieve tests
+    queries: int = 2000  # test mixtures; the paper has 5000
     wandb: str = "off"  # online (needs secrets.yaml) or offline
 
     def __post_init__(self):
@@ -55,11 +64,11 @@ class TrainConfig:
         choose("task", self.task, TASKS)
         choose("protocol", self.protocol, PROTOCOLS)
         choose("wandb mode", self.wandb, tracking.MODES)
-        table = losses.MIXTURE_LOSSES if self.task == "mixture" else losses.PAIR_LOSSES
-        choose(f"{self.task} loss", self.loss, table)
-        for name in (
-            "steps", "clips", "seconds", "epoch_size", "start_lr", "end_lr", "temperature", "valid_every", "valid_size", "log_every",
-        ):  # fmt: skip
+        choose(f"{self.task} loss", self.loss, losses.LOSSES[self.task])
+        for test in self.tests:
+            choose("test", test, TESTS)
+        positive = "steps clips seconds epoch_size start_lr end_lr temperature valid_every valid_size log_every queries"
+        for name in positive.split():
             value = getattr(self, name)
             if not (0 < value < math.inf or (name == "steps" and value == 0)):
                 raise ValueError(f"{name} must be positive, got {value}")
@@ -71,7 +80,11 @@ class TrainConfig:
 
     def key(self, data: list[dict]) -> str:
         """Digest of all that changes the result, checksums of the banks included: a folder with another key is another run."""
-        values = {k: v for k, v in to_dict(self).items() if k not in ("preset", "experiment", "bank", "wandb", "log_every")}
+        values = {k: v for k, v in to_dict(self).items() if k not in ASIDE}
+        if self.encoder.endswith(".pt") and (file := paths.at_home(self.encoder)).is_file():
+            values["encoder"] = sha256(file)
+        if self.task in WITH_SINGLE:
+            values["single"] = sha256(self.single_run()[1])
         if self.statistics:
             values["statistics"] = sha256(statistics_file(paths.at_home(self.statistics)))
         return hashlib.sha256(json.dumps([values, data], sort_keys=True).encode()).hexdigest()[:12]
@@ -84,10 +97,31 @@ class TrainConfig:
         """Mixtures of a split as this experiment hears them."""
         return MixtureDataset(bank, self.families, split, size, seed, self.protocol, self.seconds, statistics=self.note_statistics())
 
+    def single_run(self) -> tuple["TrainConfig", Path]:
+        """Settings and checkpoint of the encoder for single sounds that this run stands on; FileNotFoundError if it is not trained."""
+        folder = paths.run_folder(self.preset, self.single, self.seed)
+        config, _ = read_config(folder)
+        if not (folder / "train.json").exists():
+            raise FileNotFoundError(f"{paths.short(folder)} is not trained to its end: run notebooks/02_train.ipynb for it first")
+        if config.seconds != self.seconds:
+            raise ValueError(f"{self.single} hears clips of {config.seconds:g} s, {self.experiment} of {self.seconds:g} s: make them equal")
+        return config, folder / "best.pt"
+
     @property
     def metric(self) -> str:
-        """The distance that the loss trains: l2 for triplets, cosine for InfoNCE."""
-        return "l2" if "triplet" in self.loss else "cosine"
+        """The distance that the loss trains: l2 for triplets, cosine for the others."""
+        if self.task in ("separate", "demucs"):
+            return self.single_run()[0].metric
+        return "l2" if "triplet" in self.loss or self.task in ("mfcc", "timbre-toolbox") else "cosine"
+
+
+def row_config(values: dict) -> TrainConfig:
+    """Settings of a row from the parameters of 02_train, or of 05_baselines, whose `method` names the task."""
+    values = dict(values)
+    if "method" in values:
+        values["task"] = choose("method", values.pop("method"), METHODS)
+        values["loss"] = losses.LOSSES[values["task"]][0]
+    return from_dict(TrainConfig, values)
 
 
 def write_config(folder: Path, config: TrainConfig, key: str) -> None:

@@ -2,6 +2,7 @@
 
 Pairs (single-instrument task): anchors a and positives p, (N, D). Mixtures: stems (M, S, D) and mixtures (M, D).
 `families` (M, S) are integer labels of the stems; without them, stem s of every mixture is taken as one family.
+Classifiers: logits (B, C).
 d is the Euclidean distance (with 1e-6 added to each difference, as torch does), c the cosine similarity / temperature.
 """
 
@@ -159,6 +160,22 @@ def multi_infonce(stems, mixtures, families, temperature):
     return (within + across + back + back_within) / 4
 
 
+def class_loss(name: str, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Loss `name` of CLASS_LOSSES on logits (B, C): a scalar.
+
+    instrument, family: cross-entropy with classes (B,); tags: binary cross-entropy with (B, C) of 0 and 1, mean over all (paper section 4).
+    """
+    choose("classification loss", name, CLASS_LOSSES)
+    if name == "tags":
+        return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))
+    return F.cross_entropy(logits, targets)
+
+
+def cosine_loss(predicted: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """mean of 1 - cosine similarity of (..., D) and (..., D) (multi-encoder of Kim et al., arXiv 2211.07951)."""
+    return (1 - F.cosine_similarity(predicted, targets, dim=-1)).mean()
+
+
 PAIR_LOSSES = {"triplet": pair_triplet, "infonce": pair_infonce}
 MIXTURE_LOSSES = {
     "triplet": triplet,
@@ -168,4 +185,13 @@ MIXTURE_LOSSES = {
     "infonce-full-asymmetric": infonce_full_asymmetric,
     "infonce-full-mended": infonce_full_mended,
     "multi-infonce": multi_infonce,
+}
+CLASS_LOSSES = ("instrument", "family", "tags")
+LOSSES = {  # by task (tasks.py)
+    "mixture": tuple(MIXTURE_LOSSES),
+    "single": tuple(PAIR_LOSSES),
+    "classify": CLASS_LOSSES,
+    "multi-encoder": ("cosine",),
+    "separate": ("magnitude",),
+    **dict.fromkeys(("demucs", "mfcc", "timbre-toolbox"), ("none",)),
 }

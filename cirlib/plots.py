@@ -87,43 +87,50 @@ def note_statistics(statistics, title: str, families=MIXTURE_FAMILIES):
     return figure
 
 
+def row_style(j: int) -> dict:
+    """Colour and marker of row j: no two of 64 share both."""
+    return {"color": COLOURS[j % len(COLOURS)], "marker": MARKERS[(j + j // len(COLOURS)) % len(MARKERS)]}
+
+
 def accuracy(tables: dict[str, pd.DataFrame], title: str):
-    """Top-1 and top-5 of every row with 95% intervals and chance, one panel per task."""
+    """Top-1 and top-5 of every row with 95% intervals and chance, one panel per test that has rows."""
     import matplotlib.pyplot as plt
 
     titles = {"mixture": "Query: a mix of three instruments", "single": "Query: one note of one instrument"}
+    tables = {task: frame for task, frame in tables.items() if len(frame)}
     rows = max(len(t) for t in tables.values())
-    figure, axes = plt.subplots(1, len(tables), figsize=(9.5, 1.6 + 0.42 * rows), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(tables), figsize=(6 * len(tables), 1.6 + 0.36 * rows), squeeze=False)
     for axis, (task, frame) in zip(axes[0], tables.items(), strict=True):
-        y = np.arange(len(frame))[::-1]
+        y = np.arange(len(frame))[::-1] + rows - len(frame)
         for k, colour, marker, lift in (("top1", COLOURS[0], "o", 0.12), ("top5", COLOURS[1], "s", -0.12)):
-            error = np.stack([frame[k] - frame[k + "_low"], frame[k + "_high"] - frame[k]])
+            error = np.stack([frame[k] - frame[k + "_low"], frame[k + "_high"] - frame[k]]).clip(0)
             axis.errorbar(frame[k], y + lift, xerr=error, fmt=marker, color=colour, capsize=2.5, label=f"top-{k[3:]}")
             axis.axvline(frame[f"{k}_chance"][0], color=colour, linestyle=":", linewidth=1.2, label=f"chance, top-{k[3:]}")
-        most = min(100, 1.08 * frame.top5_high.max())
-        axis.set(yticks=y, yticklabels=frame["row"], xlim=(0, most), xlabel="accuracy (%)", title=titles[task])
-        axis.margins(y=0.15)
+        most = min(100, 1.08 * frame.top5_high.max()) or 100
+        axis.set(yticks=y, yticklabels=frame["row"], xlim=(0, most), ylim=(-0.6, rows - 0.4), xlabel="accuracy (%)", title=titles[task])
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     return figure
 
 
-def by_slice(slices: pd.DataFrame, labels: dict[str, str], title: str):
-    """Top-1 and top-5 of every experiment by family, and by source where there are several."""
+def by_slice(part: pd.DataFrame, label, title: str):
+    """Top-1 and top-5 of every experiment in each slice (rows of one kind of report.slices); `label` names an experiment."""
     import matplotlib.pyplot as plt
 
-    several = slices[slices.slice == "source"].value.nunique() > 1
-    part = slices if several else slices[slices.slice == "family"]
-    families, experiments = part.value.unique(), part.experiment.unique()
-    figure, axes = plt.subplots(1, 2, figsize=(9.5, 1.8 + 0.32 * len(families) * min(3, len(experiments))), sharey=True)
-    step = 0.8 / len(experiments)
+    values, experiments = part.value.unique(), part.experiment.unique()
+    figure, axes = plt.subplots(1, 2, figsize=(11, 2.2 + 0.16 * len(values) * max(3, len(experiments))), sharey=True)
+    step = 0.84 / len(experiments)
     for axis, k in zip(axes, ("top1", "top5"), strict=True):
         for j, name in enumerate(experiments):
-            values = part[part.experiment == name].set_index("value")[k].reindex(families)
-            y = np.arange(len(families))[::-1] + 0.4 - (j + 0.5) * step
-            axis.plot(values, y, MARKERS[j % len(MARKERS)], color=COLOURS[j % len(COLOURS)], label=labels.get(name, name))
-        axis.set(yticks=np.arange(len(families))[::-1], yticklabels=families, xlim=(0, None), xlabel=f"top-{k[3:]} accuracy (%)")
-        for y in np.arange(len(families) - 1) + 0.5:
+            found = part[part.experiment == name].set_index("value").reindex(values)
+            y = np.arange(len(values))[::-1] + 0.42 - (j + 0.5) * step
+            error = np.stack([found[k] - found[k + "_low"], found[k + "_high"] - found[k]]).clip(0)
+            style = row_style(j)
+            axis.errorbar(
+                found[k], y, xerr=error, fmt=style["marker"], color=style["color"], markersize=5, elinewidth=0.8, label=label(name)
+            )
+        axis.set(yticks=np.arange(len(values))[::-1], yticklabels=values, xlim=(0, None), xlabel=f"top-{k[3:]} accuracy (%)")
+        for y in np.arange(len(values) - 1) + 0.5:
             axis.axhline(y, color="#bbbbbb", linewidth=0.8)
         axis.grid(axis="y", visible=False)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -131,13 +138,34 @@ def by_slice(slices: pd.DataFrame, labels: dict[str, str], title: str):
     return figure
 
 
-def rank_boxes(ranks: dict[str, pd.DataFrame], title: str):
+def confusion(counts: pd.DataFrame, title: str, told: str = "family that was found"):
+    """Matrix of true (rows) against told (columns) labels: shares of each row in percent, the number of its sounds beside its name."""
+    import matplotlib.pyplot as plt
+
+    total = counts.sum(axis=1)
+    share = (100 * counts.div(total.where(total > 0, 1), axis=0)).to_numpy()
+    size = 2.2 + 0.42 * len(counts)
+    figure, axis = plt.subplots(figsize=(size + 1.2, size))
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    for (i, j), value in np.ndenumerate(share):
+        if value >= 0.5:
+            axis.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=8, color="white" if value > 55 else "black")
+    axis.set(
+        xticks=range(len(counts.columns)), yticks=range(len(counts)), xlabel=told, ylabel="true family",
+        yticklabels=[f"{name} ({n})" for name, n in total.astype(int).items()], title=title,
+    )  # fmt: skip
+    axis.set_xticklabels(counts.columns, rotation=45, ha="right", rotation_mode="anchor")
+    axis.grid(False)
+    return figure
+
+
+def rank_boxes(ranks: dict[str, np.ndarray], title: str):
     """Rank of the true instrument of each query (1 = first), logarithmic, by row; whiskers at 5 and 95 percent."""
     import matplotlib.pyplot as plt
 
-    figure, axis = plt.subplots(figsize=(7.5, 1.4 + 0.42 * len(ranks)))
+    figure, axis = plt.subplots(figsize=(8, 1.4 + 0.34 * len(ranks)))
     axis.boxplot(
-        [t["rank"] + 1 for t in ranks.values()], tick_labels=list(ranks), orientation="horizontal", whis=(5, 95),
+        [r + 1 for r in ranks.values()], tick_labels=list(ranks), orientation="horizontal", whis=(5, 95),
         showfliers=False, widths=0.6, patch_artist=True, boxprops={"facecolor": "#cfe3f1"}, medianprops={"color": COLOURS[1]},
     )  # fmt: skip
     axis.invert_yaxis()
@@ -150,13 +178,13 @@ def training_curves(histories: dict[str, pd.DataFrame], title: str):
     """Loss and validation accuracy of every row against training steps."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.6))
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.2 + 0.1 * len(histories)))
     for j, (name, history) in enumerate(histories.items()):
-        colour = COLOURS[j % len(COLOURS)]
+        colour, marker = row_style(j).values()
         loss = history.dropna(subset="loss")
         axes[0].plot(loss.step, loss.loss / loss.loss.iloc[:1].mean(), color=colour, label=name)
         valid = history.dropna(subset="valid_top1")
-        axes[1].plot(valid.step, 100 * valid.valid_top1, color=colour, marker=MARKERS[j % len(MARKERS)], label=name)
+        axes[1].plot(valid.step, 100 * valid.valid_top1, color=colour, marker=marker, label=name)
     axes[0].set(xlabel="training step", ylabel="loss / first logged loss", title="Training loss")
     axes[1].set(xlabel="training step", ylabel="top-1 (%)", title="Validation: mixtures, unseen instruments", ylim=(0, None))
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)

@@ -4,57 +4,122 @@
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .config import from_dict, read_params, to_dict
-from .experiment import TrainConfig, read_config
+from .config import to_dict
+from .experiment import read_config, row_config
 from .files import write_atomic, write_json
-from .paths import FIGURES, PARAMS, ROOT, RUNS, short
+from .paths import FIGURES, ROOT, RUNS, short
+from .sweep import settings
 
 # top-1 and top-5 in percent (paper, tables 1 and 2); rows that the paper does not have are absent
 PUBLISHED = {
-    "mixture": {"triplet": (64.8, 85.0), "triplet-full": (84.2, 96.4), "infonce": (75.0, 94.2)},
-    "single": {"single-triplet": (79.0, 91.2), "single-infonce": (80.4, 93.1)},
+    "mixture": {
+        "demucs": (14.5, 25.8),
+        "separation": (14.5, 25.8),
+        "multi-encoder": (17.3, 62.6),
+        "triplet-24": (64.8, 85.0),
+        "triplet-full-24": (81.7, 95.7),
+        "triplet-full-48": (84.2, 96.4),
+        "infonce-48": (75.0, 94.2),
+        "published": (84.2, 96.4),
+    },
+    "single": {
+        "timbre-toolbox": (29.7, 40.1),
+        "single-tags": (62.9, 75.2),
+        "single-instrument": (83.2, 95.0),
+        "single-triplet": (79.0, 91.2),
+        "single-infonce": (80.4, 93.1),
+    },
 }
-LABELS = {
+_ABBREVIATED = {
+    "surge": ("Chromatic Percussion", "Bass", "Synth Lead"),
+    "nsynth": ("Chromatic Percussion", "Bass"),
+}
+# mixtures by source and family (companion page of the paper), in the order of _ABBREVIATED
+PUBLISHED_BY_SOURCE = {
+    "triplet-full-24": ((91.7, 99.5), (79.3, 93.1), (82.5, 94.2), (80.2, 100.0), (57.6, 94.8)),
+    "triplet-full-48": ((92.1, 99.8), (83.3, 94.6), (85.8, 94.7), (47.4, 99.7), (71.8, 94.7)),
+    "infonce-24": ((74.4, 98.4), (67.9, 89.7), (63.4, 88.9), (44.3, 95.4), (42.1, 87.2)),
+    "infonce-48": ((78.4, 98.7), (82.1, 94.4), (69.1, 91.6), (33.3, 78.4), (71.8, 93.5)),
+}
+LABELS = {  # in the order of the tables
     "untrained": "untrained encoder",
-    "single-triplet": "triplet, trained on single sounds",
-    "single-infonce": "InfoNCE, trained on single sounds",
+    "mfcc": "MFCC",
+    "timbre-toolbox": "Timbre Toolbox",
+    "demucs": "Demucs + single encoder",
+    "separation": "separator (for Demucs) + single encoder",
+    "multi-encoder": "multi-encoder",
+    "single-family": "classifier of 13 families",
+    "single-tags": "classifier of 27 tags",
+    "single-instrument": "classifier of instruments",
+    "single-triplet": "triplet, single sounds",
+    "single-infonce": "InfoNCE, single sounds",
+    "single-infonce-no-twins": "InfoNCE, single sounds, no effects-off twins",
+    "single-sweep": "InfoNCE, single sounds",
     "triplet": "triplet",
+    "triplet-24": "triplet, batch 24",
+    "triplet-48": "triplet, batch 48",
     "triplet-full": "full triplet",
+    "triplet-full-24": "full triplet, batch 24",
+    "triplet-full-48": "full triplet, batch 48",
     "infonce": "InfoNCE",
-    "infonce-full": "full InfoNCE",
-    "infonce-full-mended": "full InfoNCE, mended",
+    "infonce-24": "InfoNCE, batch 24",
+    "infonce-48": "InfoNCE, batch 48",
+    "infonce-full-48": "full InfoNCE, batch 48",
+    "infonce-full-asymmetric-48": "full InfoNCE, asymmetric, batch 48",
+    "infonce-full-mended-48": "full InfoNCE, mended, batch 48",
     "multi-infonce": "multi-positive InfoNCE (ours)",
+    "published": "the authors' checkpoint",
 }
+SLICE_KEYS = ["experiment", "slice", "value"]
+SCORES = ("accuracy", "top5", "exact_match", "hamming", "f1_macro", "f1_micro", "roc_auc_macro", "map")  # classification.py
+TITLES = {"mixture": "three-instrument mixtures", "single": "single instruments"}
+
+
+def label(experiment: str) -> str:
+    """A row as tables name it; a row of a sweep tells its values: `single-sweep-hard_ratio-0.25`."""
+    if experiment in LABELS:
+        return LABELS[experiment]
+    base = max((name for name in LABELS if experiment.startswith(name + "-")), key=len, default="")
+    told = re.findall(r"([a-z_]+)-(.+?)(?=-[a-z_]+-|$)", experiment.removeprefix(base).removeprefix("-"))
+    return ", ".join([LABELS[base], *(f"{k.replace('_', ' ')} {v}" for k, v in told)]) if base and told else experiment
+
+
+def _order(experiment: str) -> tuple:
+    names = list(LABELS)
+    base = max((n for n in names if experiment == n or experiment.startswith(n + "-")), key=len, default="")
+    by_number = re.sub(r"\d+(\.\d+)?", lambda m: f"{float(m[0]):016.6f}", experiment)
+    return (names.index(base) if base else len(names), by_number)
 
 
 def collect(preset: str) -> list[dict]:
-    """metrics.json of every run of a preset, in the order of LABELS, then by name; ValueError if there is none."""
+    """metrics.json of every run of a preset, in the order of LABELS, then by name; ValueError if there is none.
+
+    Raises ValueError for a run whose settings are not those of its row: it would stand in the table under a wrong name.
+    """
     files = [f for f in RUNS.glob(f"{preset}/*/seed*/metrics.json") if f.parent.name[4:].isdigit()]
     runs = [json.loads(f.read_text()) for f in files]
     if not runs:
         raise ValueError(f"no finished run of preset {preset!r}: run notebooks/02_train.ipynb and 03_retrieve.ipynb first")
+    wanted = settings(preset)
     for file in files:
-        _check_settings(preset, file.parent)
-    order = list(LABELS)
-    return sorted(runs, key=lambda r: (order.index(r["experiment"]) if r["experiment"] in order else 99, r["experiment"], r["seed"]))
+        if (name := file.parent.parent.name) in wanted:
+            _check_settings(preset, file.parent, wanted[name])
+    return sorted(runs, key=lambda r: (*_order(r["experiment"]), r["seed"]))
 
 
-def _check_settings(preset: str, folder: Path) -> None:
-    """Refuse a run whose settings are not those of its params file: it would stand in the table under a wrong name."""
-    params = PARAMS / preset / f"{folder.parent.name}.yaml"
-    if not params.exists():
-        return
+def _check_settings(preset: str, folder: Path, values: dict) -> None:
     stored = to_dict(read_config(folder)[0])
-    for name, value in to_dict(from_dict(TrainConfig, read_params(params))).items():
+    for name, value in to_dict(row_config(values)).items():
         if name not in ("seed", "bank", "wandb", "log_every") and stored[name] != value:
             raise ValueError(
-                f"{short(folder)} was trained with {name}={stored[name]}, {params.relative_to(ROOT)} says {value}: "
+                f"{short(folder)} was trained with {name}={stored[name]}, the row of params/{preset} says {value}: "
                 "delete the run and make it again, or give it a name of its own"
             )
 
@@ -66,10 +131,10 @@ def table(runs: list[dict], task: str) -> pd.DataFrame:
     by 1.96 standard errors of the seeds' mean (both as variances).
     """
     rows = []
-    for name in dict.fromkeys(r["experiment"] for r in runs):
+    for name in dict.fromkeys(r["experiment"] for r in runs if task in r):
         group = [r[task] for r in runs if r["experiment"] == name]
         paper = PUBLISHED[task].get(name, (None, None))
-        row = {"experiment": name, "row": LABELS.get(name, name), "seeds": len(group), "distance": group[0]["metric"]}
+        row = {"experiment": name, "row": label(name), "seeds": len(group), "distance": group[0]["metric"]}
         for k in ("top1", "top5"):
             row[k], row[k + "_low"], row[k + "_high"] = _interval([g[k] for g in group], [g[k + "_ci"] for g in group])
         row |= {"rank_median": float(np.mean([g["rank_median"] for g in group]))}
@@ -87,30 +152,50 @@ def _interval(values: list[float], intervals: list[list[float]]) -> tuple[float,
 
 
 def slices(runs: list[dict], task: str) -> pd.DataFrame:
-    """Accuracy by family and by source of every experiment, in percent, mean over seeds."""
-    rows = [
-        {
-            "experiment": r["experiment"],
-            "seed": r["seed"],
-            "slice": kind,
-            "value": value,
-            **{k: 100 * s[k] for k in ("top1", "top5")},
-            "queries": s["queries"],
-        }
-        for r in runs
-        for kind in ("family", "source")
-        for value, s in r[task][f"by_{kind}"].items()
-    ]
-    keys = ["experiment", "slice", "value"]
-    return pd.DataFrame(rows).drop(columns="seed").groupby(keys, sort=False).mean().reset_index()
+    """Accuracy of every experiment by family, source, distance in pitch ..., in percent: mean over seeds, intervals as in `table`."""
+    rows = []
+    for name in dict.fromkeys(r["experiment"] for r in runs if task in r):
+        group = [r[task] for r in runs if r["experiment"] == name]
+        for kind in (k for k in group[0] if k.startswith("by_")):
+            for value in group[0][kind]:
+                parts = [g[kind][value] for g in group if value in g[kind]]
+                row = {"experiment": name, "slice": kind.removeprefix("by_"), "value": value}
+                for k in ("top1", "top5"):
+                    row[k], row[k + "_low"], row[k + "_high"] = _interval([p[k] for p in parts], [p[k + "_ci"] for p in parts])
+                rows.append(row | {"queries": float(np.mean([p["queries"] for p in parts]))})
+    return pd.DataFrame(rows, columns=[*SLICE_KEYS, "top1", "top1_low", "top1_high", "top5", "top5_low", "top5_high", "queries"])
+
+
+def by_source(slices_: pd.DataFrame) -> pd.DataFrame:
+    """Mixtures by source and family, the published numbers beside where the paper has them."""
+    out = slices_[slices_["slice"] == "source and family"].copy()
+    published = {
+        (name, f"{source}, {family}"): numbers[i]
+        for name, numbers in PUBLISHED_BY_SOURCE.items()
+        for i, (source, family) in enumerate((s, f) for s, families in _ABBREVIATED.items() for f in families)
+    }
+    found = [published.get((r.experiment, r.value), (None, None)) for r in out.itertuples()]
+    out["top1_paper"], out["top5_paper"] = [f[0] for f in found], [f[1] for f in found]
+    return out.drop(columns="slice").reset_index(drop=True)
+
+
+def classification_table(runs: list[dict]) -> pd.DataFrame:
+    """Scores of the classifiers as classifiers, in percent, mean over seeds; empty where a score is not defined for a kind."""
+    rows = []
+    for name in dict.fromkeys(r["experiment"] for r in runs if "classification" in r):
+        group = [r["classification"] for r in runs if r["experiment"] == name]
+        scores = {k: 100 * float(np.mean([g[k] for g in group])) for k in SCORES if all(k in g for g in group)}
+        rows.append({"experiment": name, "row": label(name), "seeds": len(group), "sounds": group[0]["sounds"], **scores})
+    return pd.DataFrame(rows, columns=["experiment", "row", "seeds", "sounds", *SCORES])
 
 
 def markdown(frame: pd.DataFrame, task: str) -> str:
     """The table as people read it."""
+    if frame.empty:
+        return f"No row was tested on {TITLES[task]}.\n"
     gallery = "the gallery of its family" if task == "mixture" else "the whole gallery"
-    title = "three-instrument mixtures" if task == "mixture" else "single instruments"
     head = [
-        f"| {title} | distance | top-1 | top-5 | median rank (1 = best) | paper, top-1 / top-5 |",
+        f"| {TITLES[task]} | distance | top-1 | top-5 | median rank (1 = best) | paper, top-1 / top-5 |",
         "|---|---|---|---|---|---|",
     ]
     chance_ = f"| chance in {gallery} | | {frame.top1_chance[0]:.1f} | {frame.top5_chance[0]:.1f} | | |"
@@ -119,6 +204,27 @@ def markdown(frame: pd.DataFrame, task: str) -> str:
         for _, r in frame.iterrows()
     ]
     return "\n".join([*head, chance_, *body]) + "\n"
+
+
+def by_source_markdown(frame: pd.DataFrame) -> str:
+    """The table by source and family as people read it."""
+    head = ["| mixtures by source and family | row | queries | top-1 | top-5 | paper, top-1 / top-5 |", "|---|---|---|---|---|---|"]
+    body = [
+        f"| {r['value']} | {label(r.experiment)} | {r.queries:.0f} | {_cell(r, 'top1')} | {_cell(r, 'top5')} | {_paper(r)} |"
+        for _, r in frame.sort_values("value", kind="stable").iterrows()
+    ]
+    return "\n".join([*head, *body]) + "\n"
+
+
+def classification_markdown(frame: pd.DataFrame) -> str:
+    """The classifiers' table as people read it."""
+    if frame.empty:
+        return "No row is a classifier.\n"
+    head = [f"| classifier | sounds | {' | '.join(SCORES)} |", "|---" * (2 + len(SCORES)) + "|"]
+    body = [
+        f"| {r['row']} | {r.sounds} | {' | '.join('' if pd.isna(r[k]) else f'{r[k]:.1f}' for k in SCORES)} |" for _, r in frame.iterrows()
+    ]
+    return "\n".join([*head, *body]) + "\n"
 
 
 def _cell(row: pd.Series, k: str) -> str:
@@ -130,19 +236,30 @@ def _paper(row: pd.Series) -> str:
 
 
 def write_tables(preset: str, folder: Path | None = None) -> dict[str, pd.DataFrame]:
-    """Write table_<task>.{json,csv,md} and slices_<task>.csv of a preset to figures/<preset>; return the tables."""
+    """Write the tables of a preset to figures/<preset>, return those of the tests.
+
+    table_<test>.{json,csv,md}, slices_<test>.csv, by_source.{csv,md}, classification.{csv,md}.
+    """
     folder = folder or FIGURES / preset
     runs, out = collect(preset), {}
-    for task in ("mixture", "single"):
+    parts = {task: slices(runs, task) for task in TITLES}
+    sources, classifiers = by_source(parts["mixture"]), classification_table(runs)
+    texts = {
+        "by_source.csv": _csv(sources), "by_source.md": by_source_markdown(sources),
+        "classification.csv": _csv(classifiers), "classification.md": classification_markdown(classifiers),
+    }  # fmt: skip
+    for task in TITLES:
         frame = out[task] = table(runs, task)
         stored = write_json(folder / f"table_{task}.json", json.loads(frame.to_json(orient="records", double_precision=4)))
-        for name, text in (
-            (f"table_{task}.csv", frame.to_csv(index=False, float_format="%.4f")),
-            (f"table_{task}.md", markdown(pd.read_json(stored), task)),  # rounded once, as in the README
-            (f"slices_{task}.csv", slices(runs, task).to_csv(index=False, float_format="%.4f")),
-        ):
-            write_atomic(folder / name, lambda part, text=text: part.write_text(text))
+        texts |= {f"table_{task}.csv": _csv(frame), f"slices_{task}.csv": _csv(parts[task])}
+        texts[f"table_{task}.md"] = markdown(pd.read_json(stored), task)  # rounded once, as in the README
+    for name, text in texts.items():
+        write_atomic(folder / name, lambda part, text=text: part.write_text(text))
     return out
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    return frame.to_csv(index=False, float_format="%.4f")
 
 
 def readme_block(preset: str) -> str:

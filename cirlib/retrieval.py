@@ -5,19 +5,47 @@ import pandas as pd
 
 from .config import choose
 
-METRICS = ("cosine", "l2")
+METRICS = ("cosine", "l2", "mahalanobis")
 TOP_K = (1, 3, 5, 10)
 
 
 def distances(queries: np.ndarray, gallery: np.ndarray, metric: str = "cosine") -> np.ndarray:
-    """Distances (Q, G) between embeddings (Q, D) and (G, D): cosine (1 - similarity) or l2."""
+    """Distances (Q, G) between embeddings (Q, D) and (G, D): cosine (1 - similarity), l2, or mahalanobis (see whiten)."""
     choose("metric", metric, METRICS)
     queries, gallery = np.asarray(queries, np.float64), np.asarray(gallery, np.float64)  # l2 below cancels in float32
+    if metric == "mahalanobis":
+        queries, gallery = whiten(queries, gallery)
     if metric == "cosine":
         queries, gallery = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (queries, gallery))
         return 1 - queries @ gallery.T
     squared = (queries**2).sum(1)[:, None] - 2 * queries @ gallery.T + (gallery**2).sum(1)
     return np.sqrt(np.maximum(squared, 0))
+
+
+def whiten(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Queries (Q, D) and gallery (G, D) in the coordinates in which the gallery's covariance is the identity.
+
+    Their l2 distance is the Mahalanobis distance. The covariance is shrunk (Ledoit and Wolf 2004): items are few for so many dimensions.
+    """
+    from sklearn.covariance import ledoit_wolf
+
+    if (gallery == gallery[:1]).all():  # nothing varies
+        return queries - gallery[:1], gallery - gallery[:1]
+    centre = gallery.mean(axis=0)
+    values, axes = np.linalg.eigh(ledoit_wolf(gallery - centre, assume_centered=True)[0])
+    turn = axes / np.sqrt(np.maximum(values, 1e-12 * max(values.max(), 1e-300)))
+    distinct, place = np.unique(gallery, axis=0, return_inverse=True)  # equal items stay equal: a matrix product may round them apart
+    return (queries - centre) @ turn, ((distinct - centre) @ turn)[place]
+
+
+def nearest(queries: np.ndarray, gallery: np.ndarray, k: int, metric: str = "cosine", block: int = 1024) -> np.ndarray:
+    """Gallery indices (Q, k) of the k nearest items of each query, nearest first; the earlier one first at the same distance."""
+    if metric == "mahalanobis":
+        (queries, gallery), metric = whiten(np.asarray(queries, np.float64), np.asarray(gallery, np.float64)), "l2"
+    distinct, place = np.unique(gallery, axis=0, return_inverse=True)  # as in ranks
+    parts = [distances(queries[i : i + block], distinct, metric)[:, place] for i in range(0, len(queries), block)]
+    k = min(k, len(gallery))
+    return np.concatenate([np.argsort(d, axis=1, kind="stable")[:, :k] for d in parts]) if parts else np.empty((0, k), int)
 
 
 def ranks(queries, gallery, truth, groups=None, metric: str = "cosine", block: int = 1024) -> np.ndarray:
@@ -34,6 +62,8 @@ def ranks(queries, gallery, truth, groups=None, metric: str = "cosine", block: i
         raise ValueError(f"groups must hold one label per gallery item ({len(gallery)}), got {len(labels)}")
     if not (np.isfinite(queries).all() and np.isfinite(gallery).all()):
         raise ValueError("embeddings hold NaN or infinite values, which would rank first")
+    if metric == "mahalanobis":  # once, by the whole gallery, not by family
+        (queries, gallery), metric = whiten(queries.astype(np.float64), gallery.astype(np.float64)), "l2"
     out = np.empty(len(queries))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)

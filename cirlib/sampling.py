@@ -52,15 +52,18 @@ class PairSampler:
 
     Args:
         pairs: instruments in a batch (half of its sounds). hard_ratio: share of the pairs that come from one family,
-            drawn by drawing a sound; the others come from the other families.
+            drawn by drawing a sound; the others come from the other families. augmented: effects-off twins train too.
     Within each choice, sounds are drawn with probability proportional to exp(-times drawn in this epoch).
     """
 
-    def __init__(self, bank: NoteBank, pairs: int, hard_ratio: float = 0.5, seed: int = 0, families: Sequence[str] | None = None):
+    def __init__(self, bank: NoteBank, pairs: int, hard_ratio: float = 0.5, seed: int = 0, families: Sequence[str] | None = None,
+                 augmented: bool = True):  # fmt: skip
         if not 0 <= hard_ratio <= 1:
             raise ValueError(f"hard_ratio must be between 0 and 1, got {hard_ratio}")
         notes = bank.notes
         keep = (notes.split == "train") & (notes.groupby("instrument").instrument.transform("size") > 1)
+        if not augmented:
+            keep &= notes.augments.isna()
         if families is not None:
             keep &= notes.family.isin(list(families))
         notes = notes[keep]
@@ -71,6 +74,8 @@ class PairSampler:
         self.family = np.unique(notes.family.to_numpy(str), return_inverse=True)[1]
         self.pairs, self.hard_ratio, self.seed = pairs, hard_ratio, seed
         count = len(np.unique(self.original))
+        if pairs < 1:
+            raise ValueError("a batch of pairs needs 2 clips or more")
         if pairs > count:
             raise ValueError(f"{pairs} pairs need as many training instruments with two sounds or more; there are {count}")
         self.batches_per_epoch = max(1, len(self.rows) // (2 * pairs))
@@ -113,12 +118,12 @@ class MixtureSteps:
     """
 
     def __init__(self, bank, families=MIXTURE_FAMILIES, clips=48, steps=1000, curriculum=(), size=40000, seed=0,
-                 protocol="strict", seconds=10.0, rank=0, world=1, statistics=None):  # fmt: skip
+                 protocol="strict", seconds=10.0, rank=0, world=1, statistics=None, augmented=True):  # fmt: skip
         if len(curriculum) >= len(families) or min(curriculum, default=0) < 0 or sum(curriculum) > 1:
             raise ValueError(f"curriculum must be at most {len(families) - 1} shares of the steps that sum to at most 1")
         self.bank, self.families, self.clips, self.size, self.seed = bank, families, clips, size, seed
         self.rank, self.world = rank, world
-        self.options = {"protocol": protocol, "seconds": seconds, "statistics": statistics}
+        self.options = {"protocol": protocol, "seconds": seconds, "statistics": statistics, "augmented": augmented}
         self.ends = [round(steps * sum(curriculum[: v + 1])) for v in range(len(curriculum))]
         self._stream = (None, None, None)  # (voices, next step, iterator)
 
@@ -180,3 +185,18 @@ class PairSteps:
         while True:
             yield from self.sampler.epoch(epoch, self.rank, self.world)
             epoch += 1
+
+
+class NoteSteps:
+    """Batch of training step k of a classifier: bank rows (clips / world,), every sound at most once in an epoch."""
+
+    def __init__(self, rows: np.ndarray, clips: int, seed: int = 0, rank: int = 0, world: int = 1):
+        if not 1 <= clips <= len(rows):
+            raise ValueError(f"a batch needs 1 to {len(rows)} sounds (those that train), got {clips}")
+        self.rows, self.clips, self.seed, self.rank, self.world = np.asarray(rows), clips, seed, rank, world
+
+    def batch(self, step: int) -> np.ndarray:
+        """Bank rows of a step."""
+        epoch, k = divmod(step, len(self.rows) // self.clips)
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        return order[k * self.clips : (k + 1) * self.clips][self.rank :: self.world]

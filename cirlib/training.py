@@ -19,15 +19,13 @@ import pandas as pd
 import torch
 import yaml
 
-from . import evaluate, losses, paths, provenance, tracking
+from . import evaluate, paths, provenance, tracking
 from .bank import NoteBank
 from .config import from_dict, read_params, to_dict
-from .encoder import AudioEncoder
 from .experiment import TrainConfig, learning_rate, write_config
 from .files import write_atomic, write_json
-from .mixing import clip
-from .sampling import MixtureSteps, PairSampler, PairSteps
 from .sources import ensure_banks
+from .tasks import make_task
 
 
 @dataclass
@@ -61,7 +59,7 @@ def fit(config: TrainConfig, progress: bool = True) -> Run:
     if not torch.cuda.is_available():
         _keep_memory()
     bank = evaluate.open_banks(config.bank)
-    folder = _claim(config, bank)
+    folder = claim(config, bank)
     finished = folder / "train.json"
     if finished.exists():
         return Run(folder, json.loads(finished.read_text()))
@@ -77,12 +75,13 @@ def _keep_memory() -> None:
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: do not give the top of the heap back
 
 
-def _claim(config: TrainConfig, bank: NoteBank) -> Path:
+def claim(config: TrainConfig, bank: NoteBank) -> Path:
     """The run's folder; one of other settings or other sounds is moved aside first."""
     folder, key = config.folder, config.key([info["sha256"] for info in bank.infos])
     if (folder / "config.yaml").exists():
         earlier = yaml.safe_load((folder / "config.yaml").read_text())["key"]
         if earlier == key:
+            write_config(folder, config, key)  # tests and logging may differ
             return folder
         aside = folder.with_name(f"{folder.name}.{earlier}")
         if aside.exists():
@@ -94,7 +93,7 @@ def _claim(config: TrainConfig, bank: NoteBank) -> Path:
 
 
 class _Trainer:
-    """State of one run: encoder, optimiser, step, history."""
+    """State of one run: model, optimiser, step, history."""
 
     def __init__(self, config: TrainConfig, bank: NoteBank, folder: Path, progress: bool):
         from accelerate import Accelerator
@@ -103,26 +102,17 @@ class _Trainer:
         gpu = torch.cuda.is_available()
         self.accelerator = Accelerator(mixed_precision="bf16" if gpu else "no", cpu=not gpu)
         torch.manual_seed(config.seed)
-        encoder = AudioEncoder.create(config.encoder, config.seconds)
-        if config.encoder == "cnn":
-            encoder = encoder.to(memory_format=torch.channels_last)
-        optimiser = torch.optim.Adam(encoder.parameters(), lr=config.end_lr)
-        self.encoder, self.optimiser = self.accelerator.prepare(encoder, optimiser)
+        self.task = make_task(config, bank, self.accelerator.process_index, self.accelerator.num_processes)
+        model = self.task.model()
+        optimiser = torch.optim.Adam(model.parameters(), lr=config.end_lr)
+        self.model, self.optimiser = self.accelerator.prepare(model, optimiser)
         self.step, self.best, self.history, self.losses = 0, -1.0, [], []
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        if config.task == "mixture":
-            self.source = MixtureSteps(
-                bank, config.families, config.clips, config.steps, config.curriculum, config.epoch_size, config.seed,
-                config.protocol, config.seconds, rank, world, config.note_statistics(),
-            )  # fmt: skip
-        else:
-            self.source = PairSteps(PairSampler(bank, config.clips // 2, config.hard_ratio, config.seed), rank, world)
-        self.validation = evaluate.Validation(bank, config)
+        self.validation = self.task.validation()
         self._restore()
 
     @property
-    def module(self) -> AudioEncoder:
-        return self.accelerator.unwrap_model(self.encoder)
+    def module(self) -> torch.nn.Module:
+        return self.accelerator.unwrap_model(self.model)
 
     def run(self) -> None:
         """All steps that are left."""
@@ -144,6 +134,7 @@ class _Trainer:
                     started = time.perf_counter()
             if not config.steps:
                 self._validate(tracker)
+            tracker.checkpoint(self.folder / "best.pt", "best")
         except KeyboardInterrupt:
             kept = "the last validation" if (self.folder / "last.pt").exists() else "the start"
             print(f"stopped after step {self.step} of {config.steps}; run it again to go on from {kept}")
@@ -156,37 +147,22 @@ class _Trainer:
         """Batches of the steps that are left. A GPU computes while a thread makes the next two; a CPU has no core to spare."""
         steps = range(self.step, self.config.steps)
         if self.accelerator.device.type == "cpu":
-            yield from map(self._load, steps)
+            yield from map(self.task.batch, steps)
             return
         with ThreadPoolExecutor(1) as pool:
-            ahead = deque(pool.submit(self._load, k) for k in steps[:2])
+            ahead = deque(pool.submit(self.task.batch, k) for k in steps[:2])
             for k in steps:
                 batch = ahead.popleft().result()
                 if k + 2 in steps:
-                    ahead.append(pool.submit(self._load, k + 2))
+                    ahead.append(pool.submit(self.task.batch, k + 2))
                 yield batch
 
-    def _load(self, step: int) -> dict[str, torch.Tensor]:
-        """Batch of a step: mixtures (M, T), stems (M, S, T), families (M, S); or pairs (2, N, T)."""
-        config, batch = self.config, self.source.batch(step)
-        if config.task == "single":
-            samples = round(config.seconds * self.bank.sample_rate)
-            sounds = [[clip(self.bank, row, samples, config.protocol) for row in side] for side in batch.T]
-            return {"pairs": torch.from_numpy(np.array(sounds))}
-        dataset, indices = batch
-        items = [dataset[i] for i in indices]
-        return {
-            "mixtures": torch.from_numpy(np.stack([m.mixture for m in items])),
-            "stems": torch.from_numpy(np.stack([m.references for m in items])),
-            "families": torch.tensor([[dataset.families.index(f) for f in m.families] for m in items]),
-        }
-
     def _update(self, step: int, batch: dict[str, torch.Tensor]) -> None:
-        self.encoder.train()
+        self.model.train()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(step, self.config)
         batch = {k: v.to(self.accelerator.device) for k, v in batch.items()}
-        loss = self._loss(batch)
+        loss = self.task.loss(self.model, batch)
         self.optimiser.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         self.losses.append(loss.detach())
@@ -197,17 +173,6 @@ class _Trainer:
             )
         self.optimiser.step()
         self.step = step + 1
-
-    def _loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Every sound of the batch in one forward pass, then the loss in float32."""
-        config = self.config
-        if config.task == "single":
-            vectors = self.encoder(batch["pairs"].flatten(0, 1)).float()  # (2N, D)
-            return losses.pair_loss(config.loss, *vectors.chunk(2), temperature=config.temperature)
-        m, s, samples = batch["stems"].shape
-        vectors = self.encoder(torch.cat([batch["stems"].reshape(m * s, samples), batch["mixtures"]])).float()
-        stems = vectors[: m * s].reshape(m, s, -1)
-        return losses.mixture_loss(config.loss, stems, vectors[m * s :], batch["families"], config.temperature)
 
     def _log(self, tracker, bar, started: float) -> float:
         now, steps = time.perf_counter(), len(self.losses)
@@ -225,7 +190,7 @@ class _Trainer:
 
     def _validate(self, tracker) -> None:
         """Retrieval among validation instruments, then best and last state to disk."""
-        scores = self.validation(self.module)
+        scores = self.validation(self.task.retriever(self.module))
         if not self.history or self.history[-1]["step"] != self.step:
             self.history.append({"step": self.step})
         self.history[-1] |= {f"valid_{k}": v for k, v in scores.items()}
@@ -240,7 +205,7 @@ class _Trainer:
     def _save(self) -> None:
         state = {
             "step": self.step, "best": self.best, "history": json.dumps(self.history), "losses": [float(x) for x in self.losses],
-            "encoder": self.module.state_dict(), "optimiser": self.optimiser.state_dict(), "rng": torch.get_rng_state(),
+            "model": self.module.state_dict(), "optimiser": self.optimiser.state_dict(), "rng": torch.get_rng_state(),
         }  # fmt: skip
         write_history(self.folder / "history.csv", self.history)
         write_atomic(self.folder / "last.pt", lambda part: torch.save(state, part))
@@ -250,7 +215,7 @@ class _Trainer:
         if not path.exists():
             return
         state = torch.load(path, map_location="cpu", weights_only=True)
-        self.module.load_state_dict(state["encoder"])
+        self.module.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["rng"])
         self.step, self.best, self.history = state["step"], state["best"], json.loads(state["history"])
@@ -288,7 +253,7 @@ def write_history(path: Path, history: list[dict]) -> None:
 
 
 def main() -> None:
-    """python -m cirlib.training params/demo/triplet.yaml [name=value ...]"""
+    """python -m cirlib.training params/demo/triplet-24.yaml [name=value ...]"""
     if len(sys.argv) < 2:
         raise SystemExit(main.__doc__)
     try:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from torchaudio.functional import resample
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
+from cirlib import paths, tracking
 from cirlib.encoder import AST_PREFIX, AST_SHAPES, ENCODERS, AudioEncoder, EncoderConfig
 
 SMALL = [name for name in ENCODERS if name != "ast-base"]
@@ -77,7 +79,7 @@ def test_gradients_reach_every_weight(name):
 
 
 def test_unknown_preset_names_the_valid_ones():
-    with pytest.raises(ValueError, match=r"'ast-tinny' \(did you mean 'ast-tiny'\?\); valid: cnn, .* local folder$"):
+    with pytest.raises(ValueError, match=r"'ast-tinny' \(did you mean 'ast-tiny'\?\); valid: cnn, .* local folder or of a checkpoint"):
         AudioEncoder.create("ast-tinny")
 
 
@@ -152,10 +154,10 @@ def test_one_sound_that_is_not_in_a_list(encoder):
 # Weights from elsewhere
 
 
-def ast(frames, **shape):
+def ast(frames, num_labels=3, **shape):
     """A small AST with random weights, none of them at its initial 0 or 1."""
     torch.manual_seed(0)
-    config = ASTConfig(**SHAPE, num_hidden_layers=2, max_length=frames, num_labels=3, **shape)
+    config = ASTConfig(**SHAPE, num_hidden_layers=2, max_length=frames, num_labels=num_labels, **shape)
     model = ASTForAudioClassification(config).eval()
     with torch.no_grad():
         for weight in model.parameters():
@@ -325,3 +327,231 @@ def test_code_is_never_run(tmp_path, monkeypatch, write):
     with pytest.raises(ValueError, match="damaged or no checkpoint"):
         AudioEncoder.load("evil.pt")
     assert not (tmp_path / "ran").exists()
+
+
+PICKLED = {
+    "a path": {"dataset": {"id2label": {}, "csv": PurePosixPath("/data/a.csv")}},
+    "code": {"training": {"callbacks": [{"save": Evil()}]}},
+    "code for a label": {"dataset": {"id2label": {0: Evil()}}},
+}
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("write", [pickle.dump, torch.save], ids=["pickle", "torch"])
+@pytest.mark.parametrize("custom", PICKLED.values(), ids=PICKLED)
+def test_objects_in_the_configuration_are_refused(tmp_path, monkeypatch, custom, write):
+    """Good weights do not excuse them: one sentence, and nothing of it is run."""
+    monkeypatch.chdir(tmp_path)
+    content = _cnn()
+    content["custom_config"] |= custom
+    with open("evil.pt", "wb") as file:
+        write(content, file)
+    with pytest.raises(ValueError, match=r"^evil\.pt is damaged or no checkpoint of an encoder \(.*\)$") as caught:
+        AudioEncoder.load("evil.pt")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+# The head
+
+
+def small(seed=0, **options):
+    """A small encoder of clips of 1 s, maybe with a head, whose norm does something."""
+    torch.manual_seed(seed)
+    encoder = AudioEncoder.create("cnn", seconds=1.0, width=8, dim=16, **options).eval()
+    with torch.no_grad():
+        for weight in encoder.classifier.parameters() if encoder.classifier else []:
+            weight += 0.1 * torch.randn_like(weight)
+    return encoder
+
+
+def test_head_is_a_norm_and_a_linear_layer():
+    """Of the embedding; a longer sound has the mean of the outputs of its windows."""
+    encoder, clips = small(outputs=5), sounds(SECOND, SECOND)
+    vectors = encoder.embed(clips).astype(float)
+    mean, variance = vectors.mean(axis=1, keepdims=True), vectors.var(axis=1, keepdims=True)
+    norm, dense = ([w.detach().numpy().astype(float) for w in part.parameters()] for part in encoder.classifier.children())
+    expected = (norm[0] * (vectors - mean) / np.sqrt(variance + 1e-12) + norm[1]) @ dense[0].T + dense[1]
+    np.testing.assert_allclose(encoder.embed(clips, head=True), expected, atol=1e-5)
+    np.testing.assert_allclose(encoder(torch.from_numpy(np.stack(clips)), head=True).detach(), expected, atol=1e-5)
+    np.testing.assert_allclose(encoder.embed([np.concatenate(clips)], head=True)[0], expected.mean(axis=0), atol=1e-5)
+    assert encoder.embed([], head=True).shape == (0, 5)
+
+
+def test_embedding_does_not_depend_on_the_head():
+    clips = sounds(SECOND, 3000)
+    np.testing.assert_array_equal(small(outputs=5).embed(clips), small().embed(clips))
+    waveforms = torch.from_numpy(np.stack(sounds(SECOND)))
+    np.testing.assert_array_equal(small(outputs=5)(waveforms).detach(), small()(waveforms).detach())
+
+
+@pytest.mark.parametrize("name", ["cnn", "ast-tiny"])
+def test_gradients_of_the_head_reach_every_weight(name):
+    """Those of the backbone too; the embedding alone has none to the head."""
+    torch.manual_seed(0)
+    encoder, waveforms = AudioEncoder.create(name, seconds=1.0, outputs=3), torch.from_numpy(np.stack(sounds(SECOND, SECOND)))
+    encoder(waveforms).square().sum().backward()
+    assert all(p.grad is None for p in encoder.classifier.parameters())
+    encoder.zero_grad()
+    encoder(waveforms, head=True).square().sum().backward()
+    without = [k for k, p in encoder.named_parameters() if p.grad is None or not p.grad.any()]
+    assert [k for k in without if not k.endswith("key.bias")] == []
+
+
+def test_no_head(encoder):
+    with pytest.raises(ValueError, match=r"^this encoder \(cnn\) has no head: it was trained to embed only$"):
+        encoder.embed(sounds(SECOND), head=True)
+
+
+@pytest.mark.parametrize("name", ["cnn", "ast-tiny"])
+@pytest.mark.parametrize("labels", [[], [f"instrument {k}" for k in range(12)][::-1]], ids=["no names", "names"])
+def test_checkpoint_of_a_classifier(tmp_path, name, labels):
+    """Gives back names in their order, outputs and embeddings; an output needs no name."""
+    torch.manual_seed(0)
+    encoder, clips = AudioEncoder.create(name, seconds=1.0, outputs=12).eval(), sounds(SECOND, 3 * SECOND // 2)
+    encoder.labels = labels
+    loaded = AudioEncoder.load(encoder.save(tmp_path / "classifier.pt"))
+    assert (loaded.labels, loaded.config, loaded.training) == (labels, encoder.config, False)
+    np.testing.assert_array_equal(loaded.embed(clips, head=True), encoder.embed(clips, head=True))
+    np.testing.assert_array_equal(loaded.embed(clips), encoder.embed(clips))
+
+
+def test_our_classifier_has_the_published_form(tmp_path):
+    """Every name of ASTForAudioClassification, and the names of its outputs in custom_config."""
+    encoder = AudioEncoder.create("ast-tiny", seconds=1.0, outputs=2)
+    encoder.labels = ["Bass", "Organ"]
+    content = torch.load(encoder.save(tmp_path / "encoder.pt"), weights_only=True)
+    model = ASTForAudioClassification(ASTConfig(**encoder.config.ast, num_labels=2))
+    weights = published_weights(tmp_path / "model", model)
+    assert {k: v.shape for k, v in content["model_state_dict"].items()} == {k: v.shape for k, v in weights.items()}
+    assert content["custom_config"]["dataset"]["id2label"] == {0: "Bass", 1: "Organ"}
+
+
+@pytest.mark.parametrize("key", [int, str])
+def test_published_classifier(tmp_path, key):
+    """Its outputs are those of ASTForAudioClassification, named in the order of their numbers, not of their text or their place."""
+    model, clips = ast(160, num_labels=12, hidden_size=64, num_attention_heads=1, intermediate_size=100), sounds(10 * SECOND, SECOND)
+    names = {key(k): f"name {k}" for k in [11, 3, 10, 2, 0, 1, 4, 9, 5, 6, 7, 8]}
+    torch.save(published(tmp_path / "model", model, 160, names), tmp_path / "published.pt")
+    features = ASTFeatureExtractor(max_length=160)([np.pad(c, (0, 10 * SECOND - len(c))) for c in clips], SECOND, return_tensors="pt")
+    with torch.inference_mode():
+        expected = model(features.input_values).logits.numpy()
+    encoder = AudioEncoder.load(tmp_path / "published.pt")
+    assert encoder.labels == [f"name {k}" for k in range(12)]
+    np.testing.assert_allclose(encoder.embed(clips, head=True), expected, atol=1e-4)
+    assert np.abs(expected[0] - expected[1]).max() > 0.01
+    again = AudioEncoder.load(encoder.save(tmp_path / "again.pt"))
+    assert again.labels == encoder.labels
+    np.testing.assert_allclose(again.embed(clips, head=True), expected, atol=1e-4)
+
+
+def test_configuration_from_elsewhere_does_no_harm(tmp_path):
+    """Places of another machine and plain data of any depth are neither looked up nor kept."""
+    content = published(
+        tmp_path / "model", ast(160, hidden_size=64, num_attention_heads=1, intermediate_size=100), 160, {0: "a", 1: "b", 2: "c"}
+    )
+    torch.save(content, tmp_path / "plain.pt")
+    content["custom_config"]["dataset"] |= {"train_csv": "/home/someone/data/train.csv", "splits": {"a": [1, (2.5, None), {"b": b"c"}]}}
+    content["custom_config"]["run"] |= {"local_logs_dir": "C:\\\\Users\\someone\\logs", "tags": {"x", "y"}, "seed": 1 << 80}
+    content["custom_config"]["training"] |= {
+        "scheduler": {"steps": [torch.arange(3), {1: {2: {3: True}}}]},
+        "resume": "/scratch/someone/last.pt",
+    }
+    content["custom_config"] |= {"paths": ["/home/someone"], "someone": None, 7: {}}
+    torch.save(content, tmp_path / "foreign.pt")
+    plain, foreign = (AudioEncoder.load(tmp_path / f"{name}.pt") for name in ("plain", "foreign"))
+    assert (plain.config, plain.labels) == (foreign.config, foreign.labels)
+    np.testing.assert_array_equal(foreign.embed(sounds(SECOND), head=True), plain.embed(sounds(SECOND), head=True))
+    kept = torch.load(foreign.save(tmp_path / "ours.pt"), weights_only=True)["custom_config"]
+    assert "someone" not in str(kept)
+
+
+HEADS = {  # what does not fit a head of 3 outputs
+    "no head": lambda c: [c["model_state_dict"].pop(k) for k in list(c["model_state_dict"]) if k.startswith("classifier.")],
+    "another size": lambda c: c["model_state_dict"].update({"classifier.dense.bias": torch.zeros(4)}),
+    "names without numbers": lambda c: c["custom_config"].update(dataset={"id2label": {"Bass": 0}}),
+}
+
+
+@pytest.mark.parametrize("change", HEADS.values(), ids=HEADS)
+def test_head_that_does_not_fit(tmp_path, change):
+    content = torch.load(small(outputs=3).save(tmp_path / "encoder.pt"), weights_only=True)
+    change(content)
+    torch.save(content, tmp_path / "foreign.pt")
+    with pytest.raises(ValueError, match=r"foreign\.pt does not fit an encoder") as caught:
+        AudioEncoder.load(tmp_path / "foreign.pt")
+    assert "\n" not in str(caught.value)
+
+
+# Training goes on from a checkpoint
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """A classifier of 3 outputs with names, in runs/best.pt of the project's home."""
+    monkeypatch.setattr(paths, "HOME", tmp_path)
+    (tmp_path / "runs").mkdir()
+    encoder = small(outputs=3)
+    encoder.labels = ["a", "b", "c"]
+    encoder.save(tmp_path / "runs" / "best.pt")
+    return encoder
+
+
+@pytest.mark.parametrize("place", ["{home}/runs/best.pt", "runs/best.pt", "~/runs/best.pt"])
+def test_create_from_a_checkpoint(trained, tmp_path, monkeypatch, place):
+    """By its whole path, from the project's home, or from the user's; its head is a new one."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    encoder, clips = AudioEncoder.create(place.format(home=tmp_path), seconds=1.0, outputs=3), sounds(SECOND)
+    assert encoder.labels == [], "another task gives other names to as many outputs"
+    assert np.abs(encoder.embed(clips, head=True) - trained.embed(clips, head=True)).max() > 1e-3
+    np.testing.assert_array_equal(encoder.embed(clips), trained.embed(clips))
+
+
+@pytest.mark.parametrize("outputs", [0, 2, 7])
+def test_other_outputs_get_a_fresh_head_or_none(trained, tmp_path, outputs):
+    """The backbone stays, the names go, and what is saved is what it is now."""
+    encoder, clips = AudioEncoder.create("runs/best.pt", seconds=1.0, outputs=outputs), sounds(SECOND)
+    for now in (encoder, AudioEncoder.load(encoder.save(tmp_path / "next.pt"))):
+        assert (now.labels, now.config.outputs) == ([], outputs)
+        np.testing.assert_array_equal(now.embed(clips), trained.embed(clips))
+        if outputs:
+            assert now.embed(clips, head=True).shape == (1, outputs)
+        else:
+            assert now.classifier is None
+
+
+def test_checkpoint_without_a_head_gets_one(tmp_path):
+    path = small().save(tmp_path / "encoder.pt")
+    encoder = AudioEncoder.create(str(path), seconds=1.0, outputs=4)
+    assert encoder.embed(sounds(SECOND), head=True).shape == (1, 4)
+    np.testing.assert_array_equal(encoder.embed(sounds(SECOND)), small().embed(sounds(SECOND)))
+
+
+def test_pretrained_folder_gets_a_head(hub_folder):
+    folder, clips, expected = hub_folder
+    encoder = AudioEncoder.create(str(folder), seconds=1.0, outputs=4)
+    assert encoder.embed(clips, head=True).shape == (2, 4)
+    np.testing.assert_allclose(encoder.embed(clips), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.5])
+def test_other_clip_length_than_the_checkpoint(trained, seconds):
+    with pytest.raises(ValueError, match=rf"^runs/best\.pt was trained on clips of 1 s: set seconds to that, not to {seconds}$"):
+        AudioEncoder.create("runs/best.pt", seconds=seconds)
+
+
+def test_create_from_no_checkpoint(trained):
+    with pytest.raises(FileNotFoundError, match=r"^no checkpoint .*none\.pt: train one"):
+        AudioEncoder.create("runs/none.pt", seconds=1.0)
+
+
+def test_create_from_an_artifact(trained, monkeypatch, tmp_path):
+    """Fetched into the data folder by its name, then as any checkpoint."""
+    asked = []
+    monkeypatch.setattr(tracking, "download", lambda *args: asked.append(args) or tmp_path / "runs" / "best.pt")
+    encoder = AudioEncoder.create("wandb:team/cirlib/demo-family-seed0:best", seconds=1.0, outputs=3)
+    assert asked == [("team/cirlib/demo-family-seed0:best", paths.DATA / "checkpoints")]
+    assert encoder.labels == [] and encoder.embed(sounds(SECOND), head=True).shape == (1, 3)
+    np.testing.assert_array_equal(encoder.embed(sounds(SECOND)), trained.embed(sounds(SECOND)))
+    with pytest.raises(ValueError, match=r"^wandb:team/cirlib/x:best was trained on clips of 1 s"):
+        AudioEncoder.create("wandb:team/cirlib/x:best")

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from cirlib.losses import MIXTURE_LOSSES, PAIR_LOSSES, mixture_loss, pair_loss
+from cirlib.experiment import TrainConfig
+from cirlib.losses import CLASS_LOSSES, LOSSES, MIXTURE_LOSSES, PAIR_LOSSES, class_loss, cosine_loss, mixture_loss, pair_loss
 
 SHAPES = [(2, 1, 3), (4, 1, 6), (1, 3, 4), (2, 2, 5), (3, 4, 2), (6, 3, 8)]  # M, S, D
 MARGIN, EPS = 1.0, 1e-6
@@ -246,3 +247,65 @@ def test_wrong_mixture_shapes(mixtures):
 def test_wrong_stem_shape():
     with pytest.raises(ValueError, match=r"stems must be \(M, S, D\)"):
         mixture_loss("triplet", torch.ones(3, 4), torch.ones(3, 4))
+
+
+# Classifiers and predicted embeddings
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (4, 3), (9, 13)], ids=str)
+@pytest.mark.parametrize("name", ["instrument", "family"])
+def test_class_loss_is_cross_entropy(name, shape):
+    """Mean over sounds; the last class never occurs."""
+    logits, targets = embeddings(*shape), torch.arange(shape[0]) % (shape[1] - 1)
+    loop = mean([cross_entropy(list(row), t) for row, t in zip(logits, targets, strict=True)])
+    assert_same(class_loss(name, logits, targets), loop, (logits,))
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 1])
+def test_tag_loss_is_binary_cross_entropy(share):
+    """-log of the probability of each bit as it is, mean over sounds and tags; targets are integers."""
+    logits = embeddings(5, 7)
+    targets = (torch.rand(5, 7, generator=torch.Generator().manual_seed(0)) < share).long()
+    p = 1 / (1 + torch.exp(-logits))
+    loop = mean([-torch.log(p[i, j] if targets[i, j] else 1 - p[i, j]) for i in range(5) for j in range(7)])
+    assert_same(class_loss("tags", logits, targets), loop, (logits,))
+
+
+@pytest.mark.parametrize("name", CLASS_LOSSES)
+def test_class_loss_of_large_outputs_is_finite(name):
+    """A sure and wrong classifier costs as much as it is sure, no infinity."""
+    logits = torch.tensor([[1000.0, -1000.0]], requires_grad=True)
+    loss = class_loss(name, logits, torch.tensor([[0, 1]]) if name == "tags" else torch.tensor([1]))
+    assert loss.item() == (1000 if name == "tags" else 2000)
+    assert torch.autograd.grad(loss, logits)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (6, 4), (3, 2, 5)], ids=str)
+def test_cosine_loss_equals_its_loop(shape):
+    """1 - cosine of each vector with its own target, mean over all."""
+    predicted, targets = embeddings(*shape), embeddings(*shape, seed=1)
+    rows = zip(predicted.reshape(-1, shape[-1]), targets.reshape(-1, shape[-1]), strict=True)
+    assert_same(cosine_loss(predicted, targets), mean([1 - c(p, t, 1.0) for p, t in rows]), (predicted, targets))
+
+
+def test_cosine_loss_from_0_to_2():
+    """Length does not matter, direction does; no vector at all is as far as a right angle."""
+    x = torch.tensor([[3.0, 4.0]])
+    for other, loss in ((2 * x, 0), (torch.tensor([[4.0, -3.0]]), 1), (-x / 7, 2), (0 * x, 1)):
+        assert cosine_loss(x, other).item() == pytest.approx(loss, abs=1e-6)
+
+
+def test_unknown_class_loss_names_the_valid_ones():
+    with pytest.raises(ValueError, match=r"'famly' \(did you mean 'family'\?\); valid: instrument, family, tags$"):
+        class_loss("famly", torch.ones(2, 2), torch.zeros(2, dtype=int))
+
+
+def test_losses_of_each_task():
+    """Those that are computed are those that a configuration takes, and no task takes another's."""
+    assert LOSSES["mixture"] == tuple(MIXTURE_LOSSES)
+    assert LOSSES["single"] == tuple(PAIR_LOSSES)
+    assert LOSSES["classify"] == CLASS_LOSSES
+    for task, names in LOSSES.items():
+        assert [TrainConfig(task=task, loss=name).loss for name in names] == list(names) != []
+        with pytest.raises(ValueError, match=f"unknown {task} loss .*valid: {', '.join(names)}$"):
+            TrainConfig(task=task, loss="family" if task != "classify" else "cosine")

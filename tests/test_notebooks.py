@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cirlib.experiment import row_config
 from cirlib.paths import ROOT
 from cirlib.sources import source_config, source_options
+from cirlib.sweep import expand
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 PARAMS = sorted((ROOT / "params").glob("*/*.yaml"))
@@ -48,12 +50,14 @@ def test_notebook_tells_question_inputs_time_and_command(path):
 @pytest.mark.parametrize("path", PARAMS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_params_file_sets_only_names_that_its_notebook_declares(path):
     """papermill itself only warns about an unknown name, and the value would be lost."""
-    notebook = "01_data" if path.stem.startswith("data") else "02_train"
     values = yaml.safe_load(path.read_text())
+    row = "05_baselines" if "method" in values else "02_train"
+    notebook = "01_data" if path.stem.startswith("data") else row
     assert set(values) <= set(declared(ROOT / "notebooks" / f"{notebook}.ipynb"))
     assert values["preset"] == path.parent.name
-    if notebook == "02_train":
+    if notebook != "01_data":
         assert values["experiment"] == path.stem
+        assert [row_config({**r.values, "bank": []}).experiment for r in expand(values)]
 
 
 @pytest.mark.parametrize("path", [p for p in PARAMS if p.stem.startswith("data")], ids=lambda p: f"{p.parent.name}/{p.stem}")
@@ -80,6 +84,8 @@ def test_defaults_of_02_train_are_those_of_the_configuration():
     from cirlib.training import TrainConfig
 
     cell = declared(ROOT / "notebooks" / "02_train.ipynb")
+    baselines = declared(ROOT / "notebooks" / "05_baselines.ipynb")
+    assert {k: v for k, v in baselines.items() if k != "method"} == {k: cell[k] for k in baselines if k != "method"}
     fields = {f.name: f.default for f in dataclasses.fields(TrainConfig) if f.name != "bank"}
     assert {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()} == cell
     assert to_dict(TrainConfig())["bank"] == ["data/quick"]
@@ -102,8 +108,9 @@ def smoke(tmp_path_factory):
         return ["-f", str(ROOT / "params" / "smoke" / f"{name}.yaml")]
 
     steps = [("01_data", *params("data"))]
-    for row in ("untrained", "multi-infonce"):
-        steps += [("02_train", *params(row)), ("03_retrieve", "-p", "preset", "smoke", "-p", "experiment", row, "-p", "queries", "20")]
+    for row in ("untrained", "multi-infonce", "single-infonce", "single-tags"):
+        steps += [("02_train", *params(row)), ("03_retrieve", "-p", "preset", "smoke", "-p", "experiment", row)]
+    steps += [("05_baselines", *params(row)) for row in ("mfcc", "multi-encoder", "separation")]
     steps += [("04_embedding_space", "-p", "preset", "smoke", "-p", "neighbours", "5"), ("06_paper", "-p", "preset", "smoke")]
     for name, *args in steps:
         done = run(name, *args)
@@ -121,14 +128,21 @@ def test_smoke_chain_writes_tables_and_figures(smoke):
         "note_statistics",
         "accuracy",
         "families_mixture",
+        "distance_single",
         "ranks_mixture",
+        "ranks_single",
+        "confusion_single",
         "training",
         "space_map_multi-infonce",
         "space_notes_multi-infonce",
     ):
         assert {f"{figure}.svg", f"{figure}.png"} <= names
     rows = json.loads((folder / "table_mixture.json").read_text())
-    assert [r["experiment"] for r in rows] == ["untrained", "multi-infonce"]
+    assert [r["experiment"] for r in rows] == ["untrained", "mfcc", "separation", "multi-encoder", "multi-infonce"]
+    singles = json.loads((folder / "table_single.json").read_text())
+    assert [r["experiment"] for r in singles] == ["untrained", "mfcc", "single-tags", "single-infonce", "multi-infonce"]
+    assert "classifier of 27 tags" in (folder / "classification.md").read_text()
+    assert (home / "runs" / "smoke" / "examples.html").read_text().count("<audio") == 6 * 13
     assert all(0 <= r["top1_low"] <= r["top1"] <= r["top1_high"] <= 100 for r in rows)
     run = home / "runs" / "smoke" / "multi-infonce" / "seed0"
     assert {"config.yaml", "history.csv", "best.pt", "last.pt", "provenance.json", "metrics.json"} <= {p.name for p in run.iterdir()}

@@ -324,7 +324,8 @@ def test_nothing_usable(tmp_path):
 
 
 def test_no_release(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no nsynth-train/examples\.json and no nsynth-train\.jsonwav\.tar\.gz in .*: set path"):
+    wanted = r"no nsynth-train/examples\.json or nsynth-train\.jsonwav\.tar\.gz and no nsynth-valid/.* in .*: set path"
+    with pytest.raises(FileNotFoundError, match=wanted):
         build(tmp_path / "bank", tmp_path)
 
 

@@ -3,22 +3,38 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.spatial.distance import cdist
 
-from cirlib.retrieval import METRICS, TOP_K, chance, distances, ranks, summary, top_k
+from cirlib.retrieval import METRICS, TOP_K, chance, distances, nearest, ranks, summary, top_k, whiten
 
 
-def brute_distance(a, b, metric):
-    a, b = a.astype(float), b.astype(float)
-    return np.sqrt(((a - b) ** 2).sum()) if metric == "l2" else 1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+def shrunk_covariance(x):
+    """Covariance (D, D) of rows (N, D), shrunk towards a multiple of the identity (Ledoit and Wolf 2004, section 3.3)."""
+    x = x - x.mean(axis=0)
+    n, d = x.shape
+    sample, eye = x.T @ x / n, np.eye(d)
+    mean = np.trace(sample) / d
+    spread = ((sample - mean * eye) ** 2).sum() / d
+    error = sum(((np.outer(row, row) - sample) ** 2).sum() for row in x) / d / n**2
+    weight = min(error, spread) / spread
+    return weight * mean * eye + (1 - weight) * sample
+
+
+def brute_distances(queries, gallery, metric):
+    """(Q, G), pair by pair."""
+    queries, gallery = queries.astype(float), gallery.astype(float)
+    inverse = np.linalg.inv(shrunk_covariance(gallery)) if metric == "mahalanobis" else np.eye(gallery.shape[1])
+    if metric == "cosine":
+        return np.array([[1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in gallery] for a in queries])
+    return np.array([[np.sqrt((a - b) @ inverse @ (a - b)) for b in gallery] for a in queries])
 
 
 def brute_ranks(queries, gallery, truth, groups, metric):
     """Items of the truth's group that are nearer than the truth, and half of those at its distance."""
     out = []
-    for q, t in zip(queries, truth, strict=True):
-        own = brute_distance(q, gallery[t], metric)
-        others = [brute_distance(q, g, metric) for j, g in enumerate(gallery) if j != t and groups[j] == groups[t]]
-        out.append(sum(x < own - 1e-9 for x in others) + 0.5 * sum(abs(x - own) <= 1e-9 for x in others))
+    for row, t in zip(brute_distances(queries, gallery, metric), truth, strict=True):
+        others = [x for j, x in enumerate(row) if j != t and groups[j] == groups[t]]
+        out.append(sum(x < row[t] - 1e-9 for x in others) + 0.5 * sum(abs(x - row[t]) <= 1e-9 for x in others))
     return out
 
 
@@ -35,7 +51,7 @@ def task():
 @pytest.mark.parametrize("metric", METRICS)
 def test_distances(task, metric):
     queries, gallery, *_ = task
-    expected = [[brute_distance(q, g, metric) for g in gallery] for q in queries]
+    expected = brute_distances(queries, gallery, metric)
     np.testing.assert_allclose(distances(queries, gallery, metric), expected, rtol=1e-4, atol=1e-6)
 
 
@@ -69,6 +85,28 @@ def test_items_at_the_same_distance_count_half(metric, block):
     assert set(got) == {1.0}  # itself and two copies: (0 + 1 + 2) / 3
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_nearest(task, metric):
+    """The k nearest, nearest first; k is at most the size of the gallery; the block size changes nothing."""
+    queries, gallery, *_ = task
+    order = np.argsort(brute_distances(queries, gallery, metric), axis=1)
+    for k, block in ((1, 1024), (5, 7), (37, 1024), (99, 1024)):
+        np.testing.assert_array_equal(nearest(queries, gallery, k, metric, block), order[:, :k])
+    assert nearest(queries[:0], gallery, 5, metric).shape == (0, 5)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("block", [1, 3, 1024])
+def test_nearest_of_equal_items_is_the_earlier_one(metric, block):
+    """Copies of an item come in the order in which they stand in the gallery."""
+    rng = np.random.default_rng(0)
+    number = rng.permutation(np.repeat(np.arange(37), 3))
+    gallery = rng.normal(size=(37, 256)).astype(np.float32)[number]
+    queries = gallery + 0.01 * rng.normal(size=gallery.shape).astype(np.float32)
+    expected = [np.flatnonzero(number == n) for n in number]
+    np.testing.assert_array_equal(nearest(queries, gallery, 3, metric, block), expected)
+
+
 def test_small_distances_far_from_the_origin():
     """Embeddings that all but coincide are told apart by l2 as far as float32 holds them apart."""
     rng = np.random.default_rng(0)
@@ -77,6 +115,64 @@ def test_small_distances_far_from_the_origin():
     queries = (gallery + 0.01 * rng.normal(size=gallery.shape)).astype(np.float32)
     expected = brute_ranks(queries, gallery, truth, np.zeros(40), "l2")
     np.testing.assert_array_equal(ranks(queries, gallery, truth, metric="l2"), expected)
+
+
+def correlated(seed, count, dim):
+    """(count, dim) with deviations of 1 to 4 along turned axes, not centred."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(count, dim)) * np.linspace(1, 4, dim) @ np.linalg.qr(rng.normal(size=(dim, dim)))[0] + 3
+
+
+def test_mahalanobis_is_that_of_the_covariance_of_the_gallery():
+    """Many items for few dimensions: shrinkage does next to nothing. Queries from elsewhere change nothing."""
+    gallery = correlated(0, 5000, 6)
+    queries = 4 * correlated(1, 40, 6) - 20
+    expected = cdist(queries, gallery, "mahalanobis", VI=np.linalg.inv(np.cov(gallery.T)))
+    np.testing.assert_allclose(distances(queries, gallery, "mahalanobis"), expected, rtol=0.02)
+    assert np.abs(distances(queries, gallery, "l2") / expected - 1).max() > 0.5
+
+
+@pytest.mark.parametrize("count", [12, 4000])
+def test_mahalanobis_after_a_turn_a_shift_and_a_scale(count):
+    """The shrunk covariance turns and scales with the data: distances stay, however few the items."""
+    gallery, queries = correlated(0, count, 8), correlated(1, 20, 8)
+    turn = 0.02 * np.linalg.qr(np.random.default_rng(2).normal(size=(8, 8)))[0]
+    moved = distances(queries @ turn + 7, gallery @ turn + 7, "mahalanobis")
+    np.testing.assert_allclose(moved, distances(queries, gallery, "mahalanobis"), rtol=1e-6)
+
+
+def test_mahalanobis_after_any_linear_map():
+    """In a large gallery shrinkage fades and all linear maps look alike; l2 depends on them."""
+    gallery, queries = correlated(0, 20_000, 4), correlated(1, 30, 4)
+    skew = np.array([[1, 2, 0, 0], [0, 1, -1, 0], [0, 0, 3, 0.5], [0.2, 0, 0, 0.4]])
+    before = distances(queries, gallery, "mahalanobis")
+    np.testing.assert_allclose(distances(queries @ skew, gallery @ skew, "mahalanobis"), before, rtol=0.03)
+    assert np.abs(distances(queries @ skew, gallery @ skew, "l2") / distances(queries, gallery, "l2") - 1).max() > 0.3
+
+
+def test_whitened_gallery_has_no_mean_and_unit_covariance():
+    gallery = correlated(0, 20_000, 5)
+    moved, white = whiten(gallery[:3], gallery)
+    np.testing.assert_allclose(white.mean(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose(np.cov(white.T), np.eye(5), atol=0.02)
+    np.testing.assert_allclose(moved, white[:3])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "gallery",
+    [np.full((1, 6), 2.5), np.full((9, 6), 0.1), np.zeros((4, 6)), correlated(0, 3, 6), correlated(0, 20, 6) * [1, 1, 1, 1, 1, 0]],
+    ids=["one item", "constant", "zeros", "fewer items than dimensions", "a constant dimension"],
+)
+def test_mahalanobis_of_galleries_without_a_full_covariance(gallery):
+    """Finite and without warnings, also for queries from elsewhere."""
+    queries = np.concatenate([gallery, gallery + 1])
+    assert all(np.isfinite(x).all() for x in whiten(queries, gallery))
+    d = distances(queries, gallery, "mahalanobis")
+    assert np.isfinite(d).all()
+    np.testing.assert_allclose(np.diag(d), 0, atol=1e-5 * max(1, d.max()))
+    assert np.isfinite(ranks(gallery, gallery, np.arange(len(gallery)), metric="mahalanobis")).all()
+    assert nearest(queries, gallery, 9, "mahalanobis").shape == (len(queries), min(9, len(gallery)))
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -106,7 +202,7 @@ def test_groups_must_label_every_gallery_item():
 
 
 def test_unknown_metric():
-    with pytest.raises(ValueError, match=r"unknown metric 'cosin' .*valid: cosine, l2"):
+    with pytest.raises(ValueError, match=r"unknown metric 'cosin' .*valid: cosine, l2, mahalanobis"):
         ranks(np.ones((2, 4)), np.ones((3, 4)), [0, 1], metric="cosin")
 
 

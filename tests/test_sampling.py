@@ -8,7 +8,7 @@ from conftest import SPLIT_SIZES, TWINS, build_bank, instrument_tones, sound, to
 
 from cirlib.families import MIXTURE_FAMILIES
 from cirlib.mixing import MixtureDataset
-from cirlib.sampling import MixtureSteps, PairSampler, PairSteps, mixture_batches
+from cirlib.sampling import MixtureSteps, NoteSteps, PairSampler, PairSteps, mixture_batches
 
 ORIGINALS = SPLIT_SIZES["train"]  # training instruments of each family, twins not counted
 
@@ -139,6 +139,24 @@ def test_processes_take_parts_of_the_same_mixture_step(tone_bank):
         assert sorted(parts[0] + parts[1]) == sorted(mixtures_of(steps(tone_bank).batch(k)))
 
 
+@pytest.mark.parametrize("augmented", [True, False])
+def test_twins_play_in_mixtures_on_demand(tone_bank, augmented):
+    """Every training instrument plays, and twins only if they are asked for."""
+    source = MixtureSteps(tone_bank, clips=12, size=40, augmented=augmented)
+    seen = {uid for k in range(20) for dataset, indices in [source.batch(k)] for i in indices for _, uid in dataset.plan(i)}
+    table = tone_bank.instruments.query("split == 'train'")
+    assert seen == set(table.index[augmented | table.augments.isna()])
+
+
+def test_no_instrument_twice_in_a_step_of_mixtures(tone_bank, original):
+    """All processes together, whatever the number of instruments per mixture."""
+    parts = [steps(tone_bank, rank=r, world=2) for r in range(2)]
+    for k in range(20):
+        mixtures = [(dataset, i) for source in parts for dataset, indices in [source.batch(k)] for i in indices]
+        names = [original[uid] for dataset, i in mixtures for _, uid in dataset.plan(i)]
+        assert len(names) == len(set(names)) == len(mixtures) * parts[0].voices(k)
+
+
 @pytest.mark.parametrize("curriculum", [(0.5, 0.6), (-0.1,), (0.1, 0.1, 0.1)], ids=str)
 def test_bad_curriculum(tone_bank, curriculum):
     with pytest.raises(ValueError, match=r"^curriculum must be at most 2 shares of the steps that sum to at most 1"):
@@ -185,6 +203,22 @@ def test_every_instrument_is_seen_about_as_often(tone_bank):
     assert set(tone_bank.notes.instrument[rows]) == set(tone_bank.instruments.query("split == 'train'").index)
     assert (counts > 0).mean() > 0.75  # 0.63 if they were drawn regardless
     assert counts.max() <= 4
+
+
+@pytest.mark.parametrize("augmented", [True, False])
+def test_twins_are_paired_on_demand(tone_bank, augmented):
+    """With them every training instrument is seen, without them every original one, and never a twin."""
+    rows = np.concatenate(list(PairSampler(tone_bank, pairs=6, augmented=augmented).epoch(0))).ravel()
+    table = tone_bank.instruments.query("split == 'train'")
+    assert set(tone_bank.notes.instrument[rows]) == set(table.index[augmented | table.augments.isna()])
+
+
+def test_a_twin_replaces_its_original_in_a_batch(tone_bank, original):
+    """Batches of all instruments hold each original or its twin, by turns."""
+    batches = [columns(tone_bank, b)[0][:, 0] for b in PairSampler(tone_bank, pairs=3 * ORIGINALS).epoch(0)]
+    for names in batches:
+        assert len({original[n] for n in names}) == len(names) == 3 * ORIGINALS
+    assert len({sum(n.endswith("_no_fx") for n in names) for names in batches}) > 1
 
 
 def test_an_epoch_draws_as_many_sounds_as_there_are(tone_bank):
@@ -241,3 +275,64 @@ def test_pair_step_does_not_depend_on_the_steps_before(tone_bank):
         np.testing.assert_array_equal(other.batch(k), sequence[k])
     for epoch in range(2):
         assert_equal_batches(sequence[12 * epoch : 12 * (epoch + 1)], source.sampler.epoch(epoch))
+
+
+def test_processes_take_parts_of_the_same_step_of_pairs(tone_bank):
+    """Disjoint, and together the batch of one process, in every epoch."""
+    sampler = PairSampler(tone_bank, pairs=12)
+    whole, *parts = PairSteps(sampler), *(PairSteps(sampler, rank=r, world=2) for r in range(2))
+    for k in (0, 11, 12):
+        split = [part.batch(k) for part in parts]
+        assert [len(part) for part in split] == [6, 6]
+        assert sorted(map(tuple, np.concatenate(split))) == sorted(map(tuple, whole.batch(k)))
+
+
+# Single sounds
+
+ROWS = np.arange(100, 160)[::-1]  # of a bank, whatever they hold
+
+
+@pytest.mark.parametrize("clips", [1, 12, 60])
+def test_every_sound_once_in_an_epoch(clips):
+    """In another order in every epoch."""
+    source, per_epoch = NoteSteps(ROWS, clips), len(ROWS) // clips
+    epochs = [np.concatenate([source.batch(k) for k in range(e * per_epoch, (e + 1) * per_epoch)]) for e in range(3)]
+    for order in epochs:
+        assert sorted(order) == sorted(ROWS)
+    assert len({tuple(order) for order in epochs}) == 3
+
+
+def test_sounds_that_fill_no_batch_change_with_the_epoch():
+    """60 sounds in batches of 25: none twice in an epoch, and those left over are heard in another."""
+    source = NoteSteps(ROWS, 25)
+    epochs = [np.concatenate([source.batch(2 * e), source.batch(2 * e + 1)]) for e in range(6)]
+    assert {len(set(heard)) for heard in epochs} == {len(heard) for heard in epochs} == {50}
+    assert set(np.concatenate(epochs)) == set(ROWS)
+
+
+def test_note_step_does_not_depend_on_the_steps_before():
+    sequence = [batch.tolist() for batch in map(NoteSteps(ROWS, 12).batch, range(12))]
+    other = NoteSteps(list(ROWS), 12)
+    for k in [11, 3, 4, 5, 0, 0]:
+        assert other.batch(k).tolist() == sequence[k]
+
+
+def test_note_steps_depend_on_their_seed():
+    first, again, other = (NoteSteps(ROWS, 12, seed=s).batch(0).tolist() for s in (0, 0, 1))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_processes_take_parts_of_the_same_batch_of_sounds(world):
+    """Disjoint, of the same size, and together what one process takes."""
+    whole, parts = NoteSteps(ROWS, 12), [NoteSteps(ROWS, 12, rank=r, world=world) for r in range(world)]
+    for k in (0, 4, 7):
+        split = [part.batch(k) for part in parts]
+        assert {len(part) for part in split} == {12 // world}
+        assert sorted(np.concatenate(split)) == sorted(whole.batch(k))
+
+
+@pytest.mark.parametrize("clips", [0, 61, -1])
+def test_batch_of_no_sound_or_more_than_there_are(clips):
+    with pytest.raises(ValueError, match=rf"^a batch needs 1 to 60 sounds \(those that train\), got {clips}$"):
+        NoteSteps(ROWS, clips)

@@ -1,7 +1,10 @@
 """What all origins share: options by name, paths, splits, banks made elsewhere, several banks in one experiment."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 from conftest import build_bank, hz, tone_sounds
@@ -11,8 +14,11 @@ from cirlib import sources
 from cirlib.bank import NoteBank
 from cirlib.experiment import TrainConfig
 from cirlib.jobs import Missing, require
+from cirlib.midi import NoteStatistics
+from cirlib.paths import ROOT
+from cirlib.sources import __main__ as command
 from cirlib.sources import build_bank as make_bank
-from cirlib.sources import ensure_banks, source_config, source_options
+from cirlib.sources import ensure_banks, missing, source_config, source_options
 from cirlib.sources.splits import assign_splits
 from cirlib.training import fit
 
@@ -84,6 +90,128 @@ def test_a_place_that_cannot_take_a_bank(home, place):
     with pytest.raises((ValueError, OSError), match=r"is no note bank: choose another|cannot be written .*: choose another place"):
         make_bank("folder", place, {"path": "sounds", "estimate": False}, n_jobs=1)
     assert sorted(home.rglob("*")) == before
+
+
+# What is missing
+
+
+def put(home, name: str, **values) -> None:
+    """A file of the preset `p`."""
+    file = home / "params" / "p" / f"{name}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"preset": "p", **values}))
+
+
+@pytest.fixture
+def preset(home, monkeypatch):
+    """A home folder whose preset `p` has a bank of the folder of basses."""
+    monkeypatch.setattr(sources, "PARAMS", home / "params")
+    put(home, "data", source="folder", path="sounds", bank="data/p", options={"estimate": False})
+    return home
+
+
+def test_nothing_is_missing(preset):
+    put(preset, "row", experiment="row", statistics="")
+    assert missing("p") == []
+
+
+def test_every_split_of_nsynth_that_is_missing_is_named(preset):
+    """Folders and tarballs are there; what is to be downloaded is not missing."""
+    put(preset, "data-nsynth", source="nsynth", path="release", bank="data/nsynth")
+    (found,) = missing("p")
+    for word in ("params/p/data-nsynth.yaml: ", "nsynth-train/", "nsynth-valid/", "nsynth-test/", str(preset / "release"), "download"):
+        assert word in found
+    (preset / "release").mkdir()
+    (preset / "release" / "nsynth-valid.jsonwav.tar.gz").write_text("")
+    (found,) = missing("p")
+    assert "nsynth-train" in found and "nsynth-test" in found and "nsynth-valid" not in found
+    (preset / "release" / "nsynth-train").mkdir()
+    (preset / "release" / "nsynth-train" / "examples.json").write_text("{}")
+    (found,) = missing("p")
+    assert "nsynth-train" not in found and "nsynth-test" in found
+    put(preset, "data-nsynth", source="nsynth", path="release", bank="data/nsynth", options={"download": True})
+    assert missing("p") == []
+
+
+def test_the_sets_of_the_authors_that_are_missing_are_named(preset):
+    put(preset, "data-sets", source="cir", path="sets", bank="data/sets", options={"sets": ["surge"], "small": True})
+    (found,) = missing("p")
+    assert found.startswith("params/p/data-sets.yaml: none of surge_v<version>_small/audio.csv in ") and str(preset / "sets") in found
+    folder = preset / "sets" / "surge_v2_small"
+    folder.mkdir(parents=True)
+    (folder / "audio.csv").write_text("")
+    assert missing("p") == []
+
+
+def test_a_synthesizer_that_is_missing_is_named(preset, monkeypatch):
+    put(preset, "data-surge", source="surge", bank="data/surge", options={"midi": "scores"})
+    monkeypatch.setattr("cirlib.sources.surge.find_spec", lambda name: None)
+    (found,) = missing("p")
+    assert found.startswith("params/p/data-surge.yaml: ") and "surgepy" in found
+    monkeypatch.setattr("cirlib.sources.surge.find_spec", lambda name: name)
+    (found,) = missing("p")
+    assert f"no folder {preset / 'scores'}" in found
+
+
+def test_statistics_that_are_missing_are_named_once(preset):
+    """A file or the authors' folder, relative to the project's home; of data and of rows."""
+    put(preset, "data-surge", source="folder", path="sounds", bank="data/q", statistics="data/notes.json")
+    for name in ("a", "b"):
+        put(preset, name, experiment=name, statistics="data/slakh/notes.json")
+    put(preset, "c", experiment="c", statistics="sounds")
+    found = missing("p")
+    assert len(found) == 3
+    for name in ("data/notes.json", "data/slakh/notes.json"):
+        assert sum(str(preset / name) in line for line in found) == 1
+    assert "no slakh2100_no_audio/notes_distributions.json in" in found[2]
+    NoteStatistics({"pitch": {}}).save(preset / "data" / "notes.json")
+    NoteStatistics({"pitch": {}}).save(preset / "data" / "slakh" / "notes.json")
+    NoteStatistics({"pitch": {}}).save(preset / "sounds" / "slakh2100_no_audio" / "notes_distributions.json")
+    assert missing("p") == []
+
+
+def test_what_a_bank_that_is_there_was_made_from_is_not_missing(preset):
+    """Nothing renders it again."""
+    for name, values in (("nsynth", {}), ("cir", {}), ("surge", {"statistics": "notes.json"})):
+        put(preset, f"data-{name}", source=name, path="gone", bank=f"data/{name}", **values)
+    assert len(missing("p")) >= 3
+    for name in ("nsynth", "cir", "surge"):
+        (preset / "data" / name).mkdir(parents=True)
+        (preset / "data" / name / "bank.json").write_text("{}")
+    assert missing("p") == []
+
+
+def test_command_tells_all_that_is_missing(preset, monkeypatch):
+    """One line each; nothing at all if all is there; one line for a wrong preset or option."""
+
+    def run(*args: str) -> str | None:
+        monkeypatch.setattr("sys.argv", ["sources", *args])
+        try:
+            command.main()
+        except SystemExit as left:
+            return left.code
+        return None
+
+    assert run("p") is None
+    put(preset, "data-nsynth", source="nsynth", path="release", bank="data/nsynth")
+    put(preset, "row", experiment="row", statistics="notes.json")
+    lines = run("p").splitlines()
+    assert lines[0] == "preset p needs what is not here:"
+    assert [line.split()[:2] for line in lines[1:]] == [["-", "params/p/data-nsynth.yaml:"], ["-", "no"]]
+    assert run("q").startswith("error: unknown preset 'q'") and "\n" not in run("q")
+    assert run() == run("p", "q") == "python -m cirlib.sources PRESET"
+    put(preset, "data-nsynth", source="nsynth", options={"protocl": "paper"})
+    assert run("p").startswith("error: unknown NSynthConfig parameter 'protocl'") and "\n" not in run("p")
+
+
+@pytest.mark.parametrize(("name", "status"), [("demo", 0), ("nsynth", 1)])
+def test_exit_status_of_the_command(tmp_path, name, status):
+    """The demo renders its own sounds, NSynth is not in an empty home."""
+    environment = {**os.environ, "CIRLIB_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-m", "cirlib.sources", name], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.count("\n") == 2 * status and ("- params/nsynth/data.yaml: " in done.stderr) == bool(status)
+    assert list(tmp_path.iterdir()) == [], "looking changes nothing"
 
 
 # Splits

@@ -1,15 +1,17 @@
 """fit(): schedule, exact resume, clean stop, non-finite loss, changed settings, tracking."""
 
 import dataclasses
+from itertools import count
 
 import numpy as np
 import pytest
 import torch
 
-from cirlib import losses, tracking, training
+from cirlib import classification, losses, tracking, training
 from cirlib.config import from_dict
 from cirlib.encoder import AudioEncoder
 from cirlib.experiment import read_config
+from cirlib.tasks import MixtureTask
 from cirlib.training import TrainConfig, TrainingError, fit, learning_rate
 
 
@@ -24,7 +26,7 @@ def config(tone_bank, tmp_path, monkeypatch) -> TrainConfig:
 
 
 def weights(run) -> dict[str, torch.Tensor]:
-    return torch.load(run.folder / "last.pt", weights_only=True)["encoder"]
+    return torch.load(run.folder / "last.pt", weights_only=True)["model"]
 
 
 def test_learning_rate_warms_up_then_decays_exponentially():
@@ -48,11 +50,22 @@ def test_every_pair_loss_trains(config, loss):
     assert np.isfinite(run.history.loss).all() and 0 <= run.metrics["valid"]["top1"] <= 1
 
 
-@pytest.mark.parametrize("task", ["mixture", "single"])
+@pytest.mark.parametrize("loss", losses.CLASS_LOSSES)
+def test_every_classifier_trains_and_keeps_its_labels(config, tone_bank, loss):
+    run = fit(dataclasses.replace(config, task="classify", loss=loss, experiment=loss, steps=2, curriculum=()), progress=False)
+    encoder = AudioEncoder.load(run.checkpoint)
+    assert encoder.labels == classification.labels(tone_bank, loss) and encoder.config.outputs == len(encoder.labels)
+    assert np.isfinite(run.history.loss).all() and 0 <= run.metrics["valid"]["top1"] <= 1
+
+
 @pytest.mark.parametrize("stop", [1, 3, 5])
+@pytest.mark.parametrize("task", ["mixture", "single", "classify", "multi-encoder", "separate"])
 def test_interrupted_run_continues_to_the_same_weights_bit_for_bit(config, monkeypatch, task, stop):
-    if task == "single":
-        config = dataclasses.replace(config, task="single", loss="infonce", experiment="single", curriculum=())
+    single = dataclasses.replace(config, task="single", loss="infonce", experiment="single-infonce", curriculum=())
+    if task in ("multi-encoder", "separate"):
+        fit(dataclasses.replace(single, steps=2), progress=False)
+    if task != "mixture":
+        config = dataclasses.replace(single, task=task, loss=losses.LOSSES[task][-1], experiment=task)
     config = dataclasses.replace(config, log_every=4)  # logged between validations: what is not logged yet survives too
     whole = fit(dataclasses.replace(config, experiment="whole"), progress=False)
     update = training._Trainer._update
@@ -89,7 +102,7 @@ def test_changed_settings_move_the_earlier_run_aside(config, capsys):
     second = fit(dataclasses.replace(config, steps=4), progress=False)
     aside = [p for p in config.folder.parent.iterdir() if p != config.folder]
     assert len(aside) == 1 and "moved" in capsys.readouterr().out
-    old = torch.load(aside[0] / "last.pt", weights_only=True)["encoder"]
+    old = torch.load(aside[0] / "last.pt", weights_only=True)["model"]
     assert all(torch.equal(kept[k], old[k]) for k in kept)
     assert read_config(second.folder)[0].steps == 4
 
@@ -102,17 +115,19 @@ def test_other_sounds_are_another_run(tone_bank):
 
 
 def test_non_finite_loss_stops_with_a_clear_error_and_keeps_the_last_good_state(config, monkeypatch):
-    loss = training._Trainer._loss
-    monkeypatch.setattr(training._Trainer, "_loss", lambda self, b: loss(self, b) * (float("nan") if self.step == 3 else 1))
+    loss, calls = MixtureTask.loss, count()
+    monkeypatch.setattr(MixtureTask, "loss", lambda *args: loss(*args) * (float("nan") if next(calls) == 3 else 1))
     with pytest.raises(TrainingError, match="not finite at step 3"):
         fit(config, progress=False)
     state = torch.load(config.folder / "last.pt", weights_only=True)
-    assert state["step"] == 2 and all(torch.isfinite(v).all() for v in state["encoder"].values())
+    assert state["step"] == 2 and all(torch.isfinite(v).all() for v in state["model"].values())
 
 
 def test_offline_tracking_writes_a_run_that_can_be_synced(config):
     run = fit(dataclasses.replace(config, wandb="offline", steps=2, curriculum=()), progress=False)
     assert list(run.folder.glob("wandb/offline-run-*/*.wandb"))
+    (staged,) = run.folder.glob("wandb/offline-run-*/checkpoints/*.pt")
+    assert staged.read_bytes() == run.checkpoint.read_bytes()
 
 
 def test_online_tracking_without_secrets_says_what_is_missing(monkeypatch, tmp_path):

@@ -1,4 +1,7 @@
-"""Origins of sound. Each module turns one origin into a NoteBank; `build_bank` makes one, `ensure_banks` those of a preset."""
+"""Origins of sound. Each module turns one origin into a NoteBank; `build_bank` makes one, `ensure_banks` those of a preset.
+
+`python -m cirlib.sources PRESET` tells which inputs of a preset are missing.
+"""
 
 import dataclasses
 from importlib import import_module
@@ -8,6 +11,7 @@ from ..bank import NoteBank
 from ..builder import made_elsewhere
 from ..config import choose, from_dict, read_params
 from ..jobs import Missing
+from ..midi import load_statistics
 from ..paths import PARAMS, at_home
 
 # module -> its configuration
@@ -67,6 +71,30 @@ def build_bank(source: str, path: str | Path, options: dict, n_jobs: int = -1) -
             raise
         print(f"{path.name} is taken as it is: {missing}")
         return bank
+
+
+def missing(preset: str) -> list[str]:
+    """One sentence for each input of a preset's banks and rows that is not here: what, where, and how to get it."""
+    found = []
+    for file in data_files(preset):
+        values = {**DEFAULTS, **read_params(file)}
+        if (at_home(values["bank"]) / "bank.json").is_file():
+            continue
+        try:
+            options = source_options(values["source"], values["options"] or {}, values["path"], values["statistics"])
+            module = import_module(f".{values['source']}", __package__)
+            if hasattr(module, "check"):
+                module.check(source_config(values["source"])(**options))
+            load_statistics(at_home(values["statistics"]) if values["statistics"] else "")
+        except (Missing, FileNotFoundError) as error:
+            found.append(f"params/{preset}/{file.name}: {error}")
+    rows = set((PARAMS / preset).glob("*.yaml")) - set(data_files(preset))
+    for name in sorted({str(v) for f in rows if (v := read_params(f).get("statistics"))}):
+        try:
+            load_statistics(at_home(name))
+        except FileNotFoundError as error:
+            found.append(str(error))
+    return found
 
 
 def data_files(preset: str) -> list[Path]:

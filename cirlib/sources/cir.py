@@ -48,13 +48,7 @@ def build(path: Path, config: CirConfig, n_jobs: int = -1) -> NoteBank:
     check_above_zero(config, "seconds")
     choose("protocol", config.protocol, ("strict", "paper"))
     require("sets of 48 kHz", "joblib", "soxr")
-    folders = {kind: found for kind in config.sets if (found := latest(Path(config.path), choose("set", kind, KINDS), config.small))}
-    if not folders:
-        small = "_small" if config.small else ""
-        wanted = ", ".join(f"{kind}_v<version>{small}/{KINDS[kind]}" for kind in config.sets)
-        raise FileNotFoundError(
-            f"none of {wanted} in {config.path}: set path to the folder that holds them (small sets: options: {{small: true}})"
-        )
+    folders = check(config)
     jobs, remarks, digests = {}, [], {}
     for kind, folder in folders.items():
         table = _read_table(folder / KINDS[kind], kind)
@@ -69,6 +63,18 @@ def build(path: Path, config: CirConfig, n_jobs: int = -1) -> NoteBank:
         "citation": "Le Vaillant and Molle, ICASSP 2026 (arXiv 2509.13285); NSynth: Engel et al., ICML 2017",
     }  # fmt: skip
     return build_once(path, spec, jobs, read_instrument, meta, n_jobs=n_jobs, remarks=remarks)
+
+
+def check(config: CirConfig) -> dict[str, Path]:
+    """Folder of each set that is there; FileNotFoundError if there is none."""
+    folders = {kind: found for kind in config.sets if (found := latest(Path(config.path), choose("set", kind, KINDS), config.small))}
+    if not folders:
+        small = "_small" if config.small else ""
+        wanted = ", ".join(f"{kind}_v<version>{small}/{KINDS[kind]}" for kind in config.sets)
+        raise FileNotFoundError(
+            f"none of {wanted} in {config.path}: set path to the folder that holds them (small sets: options: {{small: true}})"
+        )
+    return folders
 
 
 def latest(root: Path, kind: str, small: bool = False) -> Path | None:

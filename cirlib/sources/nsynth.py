@@ -56,6 +56,7 @@ def build(path: Path, config: NSynthConfig, n_jobs: int = -1) -> NoteBank:
     if any(not (folder / "examples.json").is_file() for folder in folders.values()):
         if bank := made_elsewhere(path, "nsynth", {"protocol": config.protocol}):
             return bank  # the release may be gone
+        check(config)
         if config.download:
             root.mkdir(parents=True, exist_ok=True)
         with locked(root / "nsynth") if root.is_dir() else nullcontext():
@@ -70,6 +71,19 @@ def build(path: Path, config: NSynthConfig, n_jobs: int = -1) -> NoteBank:
     return build_once(path, spec, jobs, read_instrument, meta, n_jobs=n_jobs, remarks=remarks)
 
 
+def check(config: NSynthConfig) -> None:
+    """FileNotFoundError that names every split of the release that is neither there nor to be downloaded."""
+    root = Path(config.path)
+    lacking = [
+        f"nsynth-{p}" for p in PARTS if not any((root / f"nsynth-{p}{end}").exists() for end in ("/examples.json", ".jsonwav.tar.gz"))
+    ]
+    if lacking and not config.download:
+        raise FileNotFoundError(
+            f"no {' and no '.join(f'{name}/examples.json or {name}.jsonwav.tar.gz' for name in lacking)} in {root}: set path to the folder "
+            f"that holds the NSynth release ({URL}), or options: {{download: true}} (24 GB)"
+        )
+
+
 def _get(root: Path, part: str, config: NSynthConfig) -> None:
     """See to the extracted folder of a split: there, unpacked or downloaded; FileNotFoundError that says how to get it."""
     name = f"nsynth-{part}"
@@ -79,11 +93,6 @@ def _get(root: Path, part: str, config: NSynthConfig) -> None:
         raise FileNotFoundError(f"{root / name} has no examples.json: delete it, or put the whole folder of the release there")
     archive = root / f"{name}.jsonwav.tar.gz"
     fetched = not archive.exists() and config.download
-    if not archive.exists() and not fetched:
-        raise FileNotFoundError(
-            f"no {name}/examples.json and no {archive.name} in {root}: set path to the folder that holds the NSynth release "
-            f"({URL}), or options: {{download: true}} (24 GB)"
-        )
     if fetched:
         require("downloads", "requests")
         download(f"{config.url.rstrip('/')}/{archive.name}", archive)

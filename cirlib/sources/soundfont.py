@@ -60,12 +60,17 @@ def fluidsynth():
     return package
 
 
+def check(config: SoundFontConfig) -> list[Path]:
+    """SoundFonts to read; Missing or FileNotFoundError if there is none, or nothing to play them."""
+    fluidsynth()
+    return _files([Path(p) for p in config.path] or [_default_font()])
+
+
 def build(path: Path, config: SoundFontConfig, n_jobs: int = -1) -> NoteBank:
     """Render the presets of SoundFonts into a NoteBank at `path`; nothing is done if that very bank is there already."""
     check_above_zero(config, "notes", "hold_s", "tail_s", "limit_s")
     require("SoundFonts", "joblib", "soxr")
-    fluidsynth()
-    files = _files([Path(p) for p in config.path] or [_default_font()])
+    files = check(config)
     presets, inputs, told, remarks = {}, {}, [], []
     for file in files:
         try:

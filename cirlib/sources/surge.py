@@ -62,8 +62,7 @@ class SurgeConfig:
 def build(path: Path, config: SurgeConfig, n_jobs: int = -1) -> NoteBank:
     """Render presets into a NoteBank at `path`; nothing is done if that very bank is there already."""
     check_above_zero(config, "notes", "longest_s", "tail_s", "stem_s", "limit_s")
-    if find_spec("surgepy") is None:
-        raise Missing(MISSING)
+    check(config)
     require("Surge presets", "joblib", "soxr", *(["pretty_midi"] if config.midi else []))
     import surgepy
 
@@ -91,6 +90,17 @@ def build(path: Path, config: SurgeConfig, n_jobs: int = -1) -> NoteBank:
     return build_once(
         path, spec, jobs, render_preset, meta, n_jobs=n_jobs, title="presets", limit_s=config.limit_s, remarks=remarks + unread
     )
+
+
+def check(config: SurgeConfig) -> None:
+    """Missing if surgepy is not installed; FileNotFoundError if the folder of scores is not there."""
+    if find_spec("surgepy") is None:
+        raise Missing(MISSING)
+    if config.midi:
+        try:
+            midi.midi_files(config.midi)
+        except ValueError as error:
+            raise FileNotFoundError(error) from None
 
 
 def _jobs(presets: dict[str, tuple], statistics: midi.NoteStatistics, config: SurgeConfig, n_jobs: int) -> tuple[dict, list[Remark]]:

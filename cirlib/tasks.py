@@ -1,0 +1,210 @@
+"""What is trained: each task makes its model, the batches of its steps, its loss, and the retriever that is validated and tested.
+
+mixture        one vector for every sound, mixtures near their instruments (the paper's method)
+single         pairs of sounds of one instrument (paper, single-instrument experiment)
+classify       instrument, family or tags of single sounds; retrieval by the embedding under the head
+multi-encoder  one vector per family, predicted from the mixture (Kim et al., arXiv 2211.07951)
+separate       a small separator; its stems are embedded by an encoder for single sounds (the demo's stand-in for Demucs)
+"""
+
+import numpy as np
+import torch
+
+from . import classification, losses
+from .bank import NoteBank
+from .encoder import AudioEncoder
+from .evaluate import Retriever, Validation
+from .experiment import ON_MIXTURES, TrainConfig
+from .mixing import PEAK, clip
+from .sampling import MixtureSteps, NoteSteps, PairSampler, PairSteps
+from .separation import MaskSeparator, SeparatorConfig
+
+Batch = dict[str, torch.Tensor]
+
+
+class Task:
+    """Shared by all tasks. `rank` and `world`: which process of how many makes batches."""
+
+    def __init__(self, config: TrainConfig, bank: NoteBank, rank: int = 0, world: int = 1):
+        self.config, self.bank, self.rank, self.world = config, bank, rank, world
+        self.samples = round(config.seconds * bank.sample_rate)
+
+    def model(self) -> torch.nn.Module:
+        """A new model; it has save(path, **extra)."""
+        return self._encoder()
+
+    def _encoder(self, **options) -> AudioEncoder:
+        encoder = AudioEncoder.create(self.config.encoder, self.config.seconds, **options)
+        return encoder.to(memory_format=torch.channels_last) if self.config.encoder == "cnn" else encoder
+
+    def load(self, path) -> torch.nn.Module:
+        """The model of a checkpoint."""
+        return AudioEncoder.load(path)
+
+    def batch(self, step: int) -> Batch:
+        """Tensors of a step."""
+        raise NotImplementedError
+
+    def loss(self, model, batch: Batch) -> torch.Tensor:
+        """Scalar with gradients."""
+        raise NotImplementedError
+
+    def retriever(self, model) -> Retriever:
+        """How the model is validated and tested."""
+        return Retriever(model)
+
+    def validation(self) -> Validation:
+        """Scores retrievers of this task on validation instruments."""
+        return Validation(self.bank, self.config, self.config.task in ON_MIXTURES)
+
+    def _clips(self, rows: np.ndarray) -> np.ndarray:
+        return np.stack([clip(self.bank, row, self.samples, self.config.protocol) for row in rows])
+
+
+class MixtureTask(Task):
+    """mixtures (M, T), references (M, S, T) of their instruments, families (M, S)."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        c = self.config
+        self.steps = MixtureSteps(
+            self.bank, c.families, c.clips, c.steps, c.curriculum, c.epoch_size, c.seed, c.protocol, c.seconds,
+            self.rank, self.world, c.note_statistics(), c.augmented,
+        )  # fmt: skip
+
+    tracks = "references"  # of a mixture: one note per instrument, or "stems", as they sound in it
+
+    def batch(self, step: int) -> Batch:
+        dataset, indices = self.steps.batch(step)
+        items = [dataset[i] for i in indices]
+        return {
+            "mixtures": torch.from_numpy(np.stack([m.mixture for m in items])),
+            self.tracks: torch.from_numpy(np.stack([getattr(m, self.tracks) for m in items])),
+            "families": torch.tensor([[dataset.families.index(f) for f in m.families] for m in items]),
+        }
+
+    def loss(self, model, batch: Batch) -> torch.Tensor:
+        """Every sound of the batch in one forward pass."""
+        m, s, samples = batch["references"].shape
+        vectors = model(torch.cat([batch["references"].reshape(m * s, samples), batch["mixtures"]])).float()
+        stems = vectors[: m * s].reshape(m, s, -1)
+        return losses.mixture_loss(self.config.loss, stems, vectors[m * s :], batch["families"], self.config.temperature)
+
+
+class SingleTask(Task):
+    """sounds (2, N, T): pairs of one instrument."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        c = self.config
+        sampler = PairSampler(self.bank, c.clips // 2, c.hard_ratio, c.seed, augmented=c.augmented)
+        self.steps = PairSteps(sampler, self.rank, self.world)
+
+    def batch(self, step: int) -> Batch:
+        return {"sounds": torch.from_numpy(np.stack([self._clips(side) for side in self.steps.batch(step).T]))}
+
+    def loss(self, model, batch: Batch) -> torch.Tensor:
+        vectors = model(batch["sounds"].flatten(0, 1)).float()  # (2N, D)
+        return losses.pair_loss(self.config.loss, *vectors.chunk(2), temperature=self.config.temperature)
+
+
+class ClassifyTask(Task):
+    """sounds (B, T), targets (B,) or (B, C)."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        c = self.config
+        self.labels = classification.labels(self.bank, c.loss, c.augmented)
+        self.targets = classification.targets(self.bank, c.loss, self.labels)
+        rows, self.scored = classification.split_rows(self.bank, c.loss, self.labels, c.augmented)
+        self.steps = NoteSteps(rows, c.clips, c.seed, self.rank, self.world)
+
+    def model(self) -> AudioEncoder:
+        encoder = self._encoder(outputs=len(self.labels))
+        encoder.labels = list(self.labels)
+        return encoder
+
+    def batch(self, step: int) -> Batch:
+        rows = self.steps.batch(step)
+        return {"sounds": torch.from_numpy(self._clips(rows)), "targets": torch.from_numpy(self.targets[rows])}
+
+    def loss(self, model, batch: Batch) -> torch.Tensor:
+        return losses.class_loss(self.config.loss, model(batch["sounds"], head=True).float(), batch["targets"])
+
+
+class SingleEncoderTask(MixtureTask):
+    """Mixtures of all families, in their order, and a frozen encoder for single sounds."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        if self.config.curriculum:
+            raise ValueError(f"{self.config.task} hears all families in every mixture: leave curriculum empty")
+        self.single = AudioEncoder.load(self.config.single_run()[1]).requires_grad_(False)
+
+    def _split(self, vectors: np.ndarray) -> np.ndarray:
+        """(B, S * D) or (B * S, D) -> (B, S, D)"""
+        return vectors.reshape(-1, len(self.config.families), self.single.dim)
+
+
+class MultiEncoderTask(SingleEncoderTask):
+    """The head of the encoder predicts the embeddings of the references, one per family."""
+
+    def model(self) -> AudioEncoder:
+        return self._encoder(outputs=len(self.config.families) * self.single.dim)
+
+    def loss(self, model, batch: Batch) -> torch.Tensor:
+        predicted = self._split(model(batch["mixtures"], head=True).float())  # (M, S, D)
+        with torch.no_grad():
+            targets = self._split(self.single.to(predicted.device)(batch["references"].flatten(0, 1)).float())
+        return losses.cosine_loss(predicted, targets)
+
+    def retriever(self, model) -> Retriever:
+        return Retriever(self.single.to(model.device), lambda waveforms: self._split(model.embed(waveforms, head=True)))
+
+
+class SeparateTask(SingleEncoderTask):
+    """The separator learns the stems as they sound in the mixture; its stems are embedded as single sounds are."""
+
+    tracks = "stems"
+
+    def model(self) -> MaskSeparator:
+        return MaskSeparator(SeparatorConfig(families=self.config.families))
+
+    def load(self, path) -> MaskSeparator:
+        return MaskSeparator.load(path)
+
+    def loss(self, model, batch: Batch) -> torch.Tensor:
+        return model.loss(batch["mixtures"], batch["stems"])
+
+    def retriever(self, model) -> Retriever:
+        return separated(self.single.to(next(model.parameters()).device), model.separate)
+
+
+def separated(single: AudioEncoder, separate) -> Retriever:
+    """Retriever of a separator, (B, T) -> (B, S, T), and an encoder for single sounds: stems are peak-normalised, as notes are."""
+
+    def vectors(waveforms: np.ndarray) -> np.ndarray:
+        stems = separate(waveforms)  # (B, S, T)
+        peaks = np.abs(stems).max(axis=2, keepdims=True)
+        stems = stems * np.where(peaks > 1e-9, PEAK / np.maximum(peaks, 1e-9), 0)
+        return single.embed(stems.reshape(-1, stems.shape[2])).reshape(*stems.shape[:2], -1)
+
+    retriever = Retriever(single, vectors)
+    retriever.separate = separate
+    return retriever
+
+
+TRAINED = {
+    "mixture": MixtureTask,
+    "single": SingleTask,
+    "classify": ClassifyTask,
+    "multi-encoder": MultiEncoderTask,
+    "separate": SeparateTask,
+}
+
+
+def make_task(config: TrainConfig, bank: NoteBank, rank: int = 0, world: int = 1) -> Task:
+    """The task of a configuration; ValueError for one that is not trained."""
+    if config.task not in TRAINED:
+        raise ValueError(f"{config.task} is not trained: run notebooks/05_baselines.ipynb with method={config.task}")
+    return TRAINED[config.task](config, bank, rank, world)

@@ -1,0 +1,139 @@
+"""Tasks: what a batch holds, what the loss compares, and how each is validated; baselines that stand on an encoder for single sounds."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from test_training import config  # noqa: F401 (a fixture)
+
+from cirlib import losses
+from cirlib.encoder import AudioEncoder
+from cirlib.evaluate import Retriever
+from cirlib.mixing import PEAK, clip
+from cirlib.tasks import make_task, separated
+from cirlib.training import fit
+
+
+@pytest.fixture
+def single(config):  # noqa: F811
+    """A trained encoder for single sounds, and the settings that stand on it."""
+    row = dataclasses.replace(config, task="single", loss="infonce", experiment="single-infonce", steps=2, curriculum=())
+    return fit(row, progress=False), row
+
+
+def task_of(row, bank, name, **changes):
+    return make_task(dataclasses.replace(row, task=name, loss=losses.LOSSES[name][-1], experiment=name, **changes), bank)
+
+
+def test_batch_of_mixtures_sums_up_and_names_its_families(config, tone_bank):  # noqa: F811
+    task = make_task(dataclasses.replace(config, curriculum=()), tone_bank)
+    batch = task.batch(0)
+    dataset, indices = task.steps.batch(0)
+    for k, i in enumerate(indices):
+        torch.testing.assert_close(batch["mixtures"][k], torch.from_numpy(dataset[i].mixture))
+        torch.testing.assert_close(batch["references"][k], torch.from_numpy(dataset[i].references))
+        assert [dataset.families[f] for f in batch["families"][k]] == dataset[i].families
+    assert batch["mixtures"].shape == (3, 8000) and batch["references"].shape == (3, 3, 8000)
+
+
+def test_mixture_loss_is_that_of_the_embeddings(config, tone_bank):  # noqa: F811
+    task = make_task(dataclasses.replace(config, curriculum=()), tone_bank)
+    encoder, batch = task.model().eval(), task.batch(0)
+    stems = torch.stack([encoder(group) for group in batch["references"]])
+    expected = losses.mixture_loss("multi-infonce", stems, encoder(batch["mixtures"]), batch["families"], task.config.temperature)
+    torch.testing.assert_close(task.loss(encoder, batch), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_pairs_are_two_sounds_of_one_instrument(single, tone_bank):
+    _, row = single
+    task = make_task(row, tone_bank)
+    rows, sounds = task.steps.batch(0), task.batch(0)["sounds"]
+    assert sounds.shape == (2, 6, 8000)
+    for k, (a, b) in enumerate(rows):
+        np.testing.assert_array_equal(sounds[0, k], clip(tone_bank, a, 8000))
+        np.testing.assert_array_equal(sounds[1, k], clip(tone_bank, b, 8000))
+    encoder = task.model().eval()
+    expected = losses.pair_loss("infonce", encoder(sounds[0]), encoder(sounds[1]), task.config.temperature)
+    torch.testing.assert_close(task.loss(encoder, {"sounds": sounds}), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_classifier_hears_the_sound_that_its_target_names(single, tone_bank):
+    _, row = single
+    task = make_task(dataclasses.replace(row, task="classify", loss="instrument"), tone_bank)
+    rows, batch = task.steps.batch(0), task.batch(0)
+    for k, i in enumerate(rows):
+        np.testing.assert_array_equal(batch["sounds"][k], clip(tone_bank, i, 8000))
+        assert task.labels[batch["targets"][k]] == tone_bank.notes.instrument[i]
+
+
+def test_without_twins_none_is_heard(single, tone_bank):
+    _, row = single
+    twins = set(tone_bank.notes.index[tone_bank.notes.augments.notna()])
+    for name in ("single", "classify"):
+        heard = {heard: set() for heard in (True, False)}
+        for augmented, rows in heard.items():
+            task = task_of(row, tone_bank, name, augmented=augmented, clips=12)
+            for step in range(60):
+                rows |= set(np.ravel(task.steps.batch(step)))
+        assert heard[True] & twins and not heard[False] & twins
+
+
+def test_multi_encoder_predicts_the_embeddings_of_its_frozen_single_encoder(single, tone_bank):
+    run, row = single
+    task = task_of(row, tone_bank, "multi-encoder")
+    model, batch = task.model().eval(), task.batch(0)
+    teacher = AudioEncoder.load(run.checkpoint)
+    targets = teacher(batch["references"].flatten(0, 1)).reshape(3, 3, -1)
+    predicted = model(batch["mixtures"], head=True).reshape(3, 3, -1)
+    expected = (1 - torch.nn.functional.cosine_similarity(predicted, targets, dim=2)).mean()
+    torch.testing.assert_close(task.loss(model, batch), expected, rtol=1e-4, atol=1e-5)
+    task.loss(model, batch).backward()
+    assert all(p.grad is None for p in task.single.parameters()) and model.classifier.dense.weight.grad.abs().max() > 0
+    vectors = task.retriever(model).mixtures(batch["mixtures"].numpy())
+    np.testing.assert_allclose(vectors, predicted.detach(), atol=1e-4)
+    np.testing.assert_allclose(task.retriever(model).notes(tone_bank, [0, 5]), Retriever(teacher).notes(tone_bank, [0, 5]), atol=1e-5)
+
+
+def test_separator_learns_the_stems_and_its_stems_are_embedded_as_notes_are(single, tone_bank):
+    run, row = single
+    task = task_of(row, tone_bank, "separate")
+    batch = task.batch(0)
+    torch.testing.assert_close(batch["stems"].sum(dim=1), batch["mixtures"], rtol=0, atol=1e-5)
+    teacher = AudioEncoder.load(run.checkpoint)
+    stems = np.stack([0.01 * batch["stems"][:, 0].numpy(), np.zeros((3, 8000), np.float32), batch["stems"][:, 2].numpy()], axis=1)
+    vectors = separated(teacher, lambda mixtures: stems).mixtures(batch["mixtures"].numpy())
+    silent = teacher.embed(np.zeros((1, 8000), np.float32))[0]
+    for k in range(3):
+        loud = PEAK * stems[k, 0] / np.abs(stems[k, 0]).max()
+        np.testing.assert_allclose(vectors[k, 0], teacher.embed(loud[None])[0], atol=1e-4)
+        np.testing.assert_allclose(vectors[k, 1], silent, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mfcc", "timbre-toolbox", "demucs"])
+def test_baselines_without_training_say_where_they_are_made(single, tone_bank, name):
+    _, row = single
+    with pytest.raises(ValueError, match=rf"{name} is not trained: run notebooks/05_baselines.ipynb with method={name}"):
+        task_of(row, tone_bank, name)
+
+
+def test_baselines_on_a_single_encoder_name_the_row_that_is_missing(config, tone_bank, single):  # noqa: F811
+    _, row = single
+    with pytest.raises(FileNotFoundError, match=r"no run in .*/nowhere/seed0: run notebooks/02_train\.ipynb"):
+        task_of(row, tone_bank, "multi-encoder", single="nowhere")
+    with pytest.raises(ValueError, match=r"single-infonce hears clips of 0.5 s, multi-encoder of 1 s: make them equal"):
+        task_of(row, tone_bank, "multi-encoder", seconds=1.0)
+    with pytest.raises(ValueError, match="leave curriculum empty"):
+        task_of(row, tone_bank, "separate", curriculum=(0.5,))
+
+
+def test_another_single_encoder_is_another_run(single, tone_bank):
+    run, row = single
+    multi = dataclasses.replace(row, task="multi-encoder", loss="cosine", experiment="multi")
+    before = multi.key([])
+    assert dataclasses.replace(row, single="another").key([]) == row.key([]), "only what stands on it depends on it"
+    encoder = AudioEncoder.load(run.checkpoint)
+    with torch.no_grad():
+        encoder.backbone.head.bias += 1
+    encoder.save(run.checkpoint)
+    assert multi.key([]) != before
