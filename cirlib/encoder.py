@@ -3,7 +3,7 @@
 Backbones: `ast-base` (the paper's shape), `ast-small`, `ast-tiny`, `cnn` (learns fast on a CPU), or pretrained AST
 weights by hub id or local folder, e.g. MIT/ast-finetuned-audioset-12-12-0.447 (paper section 3).
 An encoder may carry a head (layer norm and linear layer) for classification or for several embeddings per mixture.
-A checkpoint is a plain dictionary of tensors and simple values, read with `weights_only`: no code is ever executed.
+Checkpoints: checkpoints.py.
 """
 
 import dataclasses
@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from .checkpoints import one_line, read_checkpoint, write_checkpoint
 from .cnn import ConvNet
 from .config import choose, from_dict
-from .files import write_atomic
 from .frontend import BANDS, MEAN, RATE, STD, LogMel, frames_for
 from .paths import DATA, at_home
 
@@ -99,7 +99,7 @@ class AudioEncoder(nn.Module):
                 raise ValueError(f"it is a {kind}")
             backbone = ASTModel.from_pretrained(name)
         except (OSError, ValueError) as error:
-            raise OSError(f"no AST could be loaded from {name!r}, as hub id or local folder ({_one_line(error)})") from None
+            raise OSError(f"no AST could be loaded from {name!r}, as hub id or local folder ({one_line(error)})") from None
         try:
             extractor = ASTFeatureExtractor.from_pretrained(name)
         except OSError:  # weights without a preprocessor_config.json: AudioSet's defaults
@@ -164,9 +164,9 @@ class AudioEncoder(nn.Module):
     def save(self, path: Path, **extra) -> Path:
         """Write a checkpoint atomically, in the form of the published ones; `extra` is plain data kept in custom_config."""
         prefix = "" if self.config.name == "cnn" else AST_PREFIX
-        state = {prefix + _published_name(k): v.detach().cpu() for k, v in self.backbone.state_dict().items()}
+        state = {prefix + _published_name(k): v for k, v in self.backbone.state_dict().items()}
         if self.classifier is not None:
-            state |= {f"classifier.{k}": v.detach().cpu() for k, v in self.classifier.state_dict().items()}
+            state |= {f"classifier.{k}": v for k, v in self.classifier.state_dict().items()}
         model = {
             "base": "CNN" if self.config.name == "cnn" else "AST",
             "sr": RATE,
@@ -175,33 +175,25 @@ class AudioEncoder(nn.Module):
         }
         dataset = {"id2label": dict(enumerate(self.labels))}
         custom = {"model": model, "dataset": dataset, "cirlib": dataclasses.asdict(self.config), **extra}
-        return write_atomic(path, lambda part: torch.save({"model_state_dict": state, "custom_config": custom}, part))
+        return write_checkpoint(path, state, custom)
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "AudioEncoder":
         """Encoder of a checkpoint, ours or the paper's, in eval mode. Raises FileNotFoundError or ValueError that says what it is."""
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"no checkpoint {path}: train one with notebooks/02_train.ipynb")
+        weights, custom = read_checkpoint(path, "an encoder")
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise ValueError(f"{path} is damaged or no checkpoint of an encoder ({_one_line(error)})") from None
-        if not isinstance(content, dict) or not {"model_state_dict", "custom_config"} <= content.keys():
-            raise ValueError(f"{path} is no checkpoint of an encoder: it lacks model_state_dict or custom_config")
-        try:
-            stored = {k.removeprefix(AST_PREFIX): v for k, v in content["model_state_dict"].items()}
+            stored = {k.removeprefix(AST_PREFIX): v for k, v in weights.items()}
             state = {_published_name(k): v for k, v in stored.items() if not k.startswith("classifier.")}
             head = {k.removeprefix("classifier."): v for k, v in stored.items() if k.startswith("classifier.")}
-            encoder = cls(_stored_config(content["custom_config"], state, head))
+            encoder = cls(_stored_config(custom, state, head))
             names = {_published_name(k): k for k in encoder.backbone.state_dict()}
             encoder.backbone.load_state_dict({names.get(k, k): v for k, v in state.items()})
             if encoder.classifier is not None:
                 encoder.classifier.load_state_dict(head)
-                labels = content["custom_config"].get("dataset", {}).get("id2label", {})
+                labels = custom.get("dataset", {}).get("id2label", {})
                 encoder.labels = [str(labels[i]) for i in sorted(labels, key=int)]
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{path} does not fit an encoder that this version knows ({_one_line(error)})") from None
+            raise ValueError(f"{path} does not fit an encoder that this version knows ({one_line(error)})") from None
         return encoder.eval().to(device)
 
 
@@ -224,10 +216,6 @@ def _published_name(name: str) -> str:
     for ours, theirs in AST_NAMES.items():
         name = name.replace(ours, theirs)
     return name
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 
 def _checked(sound, i: int, sample_rate: int) -> torch.Tensor:

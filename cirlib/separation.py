@@ -15,16 +15,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .checkpoints import one_line, read_checkpoint, write_checkpoint
 from .config import choose, from_dict
-from .encoder import _one_line
 from .families import GROUPS
-from .files import write_atomic
 from .frontend import RATE
 from .jobs import require
 
 DEMUCS_SOURCES = {"Chromatic Percussion": "drums", "Percussion": "drums", "Drum Kit": "drums", "Bass": "bass"}  # all else: other
 FFT, HOP = 1024, 256
-POWER = 0.3  # compression of magnitudes
 STEM = (4, 2)  # bins and frames that the first convolution of the network makes one
 DEPTH = 4  # halvings of frequency and time after it
 
@@ -81,7 +79,7 @@ def _demucs(name: str, repo: str | Path | None) -> nn.Module:
         if repo is None:
             where = f"demucs takes them from the cache of the Hugging Face hub, from {torch.hub.get_dir()}/checkpoints or "
             where += f"from the network; else give `repo`, a local folder {needs}"
-        raise OSError(f"the weights of Demucs {name!r} cannot be loaded ({_one_line(error)}): {where}") from None
+        raise OSError(f"the weights of Demucs {name!r} cannot be loaded ({one_line(error)}): {where}") from None
     return net.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -106,8 +104,8 @@ class SeparatorConfig:
 class MaskSeparator(nn.Module):
     """Waveforms (B, T) at 16 kHz -> stems (B, S, T), one per family; the stems of a mixture sum to it.
 
-    A U-Net sees the compressed magnitude spectrogram and gives one mask per family; masks sum to one (softmax) and weigh the
-    spectrogram, whose phase all stems share. Any level is heard alike.
+    A U-Net sees the square root of the magnitude spectrogram and gives one mask per family; masks sum to one (softmax) and
+    weigh the spectrogram, whose phase all stems share. Any level is heard alike.
     """
 
     def __init__(self, config: SeparatorConfig):
@@ -119,22 +117,26 @@ class MaskSeparator(nn.Module):
         self.register_buffer("window", torch.hann_window(FFT), persistent=False)
 
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """Stems with gradients."""
+        """Stems, with gradients of the weights."""
         spectrum = self._stft(waveforms)
         stems = self._masks(spectrum.abs()) * spectrum[:, None]
         waves = torch.istft(stems.flatten(0, 1), FFT, HOP, window=self.window, length=waveforms.shape[1])
         return waves.view(*stems.shape[:2], -1)
 
     def loss(self, mixtures: torch.Tensor, stems: torch.Tensor) -> torch.Tensor:
-        """Mean L1 distance of the compressed magnitudes of masked mixtures (B, T) and true stems (B, S, T): a scalar."""
+        """L1 distance of the magnitudes of masked mixtures (B, T) and true stems (B, S, T): a scalar, the mean over bins.
+
+        Divided by the level of each mixture, so that quiet ones count the same. Raises ValueError for stems of another shape.
+        """
         if stems.shape != (len(mixtures), len(self.config.families), mixtures.shape[1]):
             raise ValueError(
                 f"stems must be (B, {len(self.config.families)}, T), one per family of mixtures (B, T), "
                 f"got {tuple(stems.shape)} for mixtures {tuple(mixtures.shape)}"
             )
         mixed, true = self._stft(mixtures).abs(), self._stft(stems.flatten(0, 1)).abs()  # (B, F, N), (B * S, F, N)
-        masked, level = self._masks(mixed) * mixed[:, None], _level(mixed)[:, None]
-        return F.l1_loss(_compressed(masked / level), _compressed(true.view_as(masked) / level))
+        masked = self._masks(mixed) * mixed[:, None]  # (B, S, F, N)
+        distance = (masked - true.view_as(masked)).abs().mean(dim=(1, 2, 3))
+        return (distance / _level(mixed).flatten()).mean()
 
     @torch.inference_mode()
     def separate(self, waveforms: np.ndarray, batch: int = 32) -> np.ndarray:
@@ -151,27 +153,18 @@ class MaskSeparator(nn.Module):
 
     def save(self, path: Path, **extra) -> Path:
         """Write a checkpoint atomically; `extra` is plain data kept in custom_config."""
-        state = {k: v.detach().cpu() for k, v in self.net.state_dict().items()}
         custom = {"model": {"base": "U-Net", "sr": RATE}, "cirlib": dataclasses.asdict(self.config), **extra}
-        return write_atomic(path, lambda part: torch.save({"model_state_dict": state, "custom_config": custom}, part))
+        return write_checkpoint(path, self.net.state_dict(), custom)
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "MaskSeparator":
         """Separator of a checkpoint, in eval mode. Raises FileNotFoundError or ValueError that says what it is."""
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"no checkpoint {path}: train one with notebooks/02_train.ipynb")
+        weights, custom = read_checkpoint(path, "a separator")
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise ValueError(f"{path} is damaged or no checkpoint of a separator ({_one_line(error)})") from None
-        if not isinstance(content, dict) or not {"model_state_dict", "custom_config"} <= content.keys():
-            raise ValueError(f"{path} is no checkpoint of a separator: it lacks model_state_dict or custom_config")
-        try:
-            separator = cls(from_dict(SeparatorConfig, content["custom_config"]["cirlib"]))
-            separator.net.load_state_dict(content["model_state_dict"])
+            separator = cls(from_dict(SeparatorConfig, custom["cirlib"]))
+            separator.net.load_state_dict(weights)
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{path} does not fit a separator that this version knows ({_one_line(error)})") from None
+            raise ValueError(f"{path} does not fit a separator that this version knows ({one_line(error)})") from None
         return separator.eval().to(device)
 
     def _stft(self, waveforms: torch.Tensor) -> torch.Tensor:
@@ -180,16 +173,12 @@ class MaskSeparator(nn.Module):
 
     def _masks(self, magnitude: torch.Tensor) -> torch.Tensor:
         """(B, F, N) -> (B, S, F, N)"""
-        return self.net(_compressed(magnitude / _level(magnitude))).float().softmax(dim=1)
+        return self.net((magnitude / _level(magnitude)).sqrt()).float().softmax(dim=1)
 
 
 def _level(magnitude: torch.Tensor) -> torch.Tensor:
     """Root mean square of spectrograms (B, F, N), at least 1e-8: (B, 1, 1)."""
     return magnitude.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-8)
-
-
-def _compressed(magnitude: torch.Tensor) -> torch.Tensor:
-    return (magnitude + 1e-6) ** POWER  # a power of 0 has no finite gradient
 
 
 class UNet(nn.Module):
@@ -208,7 +197,7 @@ class UNet(nn.Module):
     def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
         bins, frames = spectrogram.shape[1] - 1, spectrogram.shape[2]
         x = F.pad(spectrogram[:, None, :-1], (0, -frames % (STEM[1] << DEPTH), 0, -bins % (STEM[0] << DEPTH)))
-        height = torch.linspace(-1, 1, x.shape[2], device=x.device)[:, None].expand_as(x)  # convolutions alone know no pitch
+        height = torch.linspace(-1, 1, x.shape[2], device=x.device)[:, None].expand_as(x)  # convolutions alone hardly know the pitch
         x = self.stem(torch.cat([x, height], dim=1).contiguous(memory_format=torch.channels_last))  # half the time on a CPU
         skips = []
         for down in self.down:

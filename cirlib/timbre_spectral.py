@@ -23,7 +23,7 @@ TROUGH = 0.1  # YIN: a trough this much above the deepest one is as good
 PITCHED = 0.5  # YIN: aperiodicity (0 periodic, 1 noise) above which a frame has no pitch
 QUIET = 1e-6  # power over that of the loudest frame under which a frame does not sound
 WEAK = 2e-3  # amplitude over the strongest one under which a peak is no partial
-EMPTY = 1e-4  # amplitude over that of the highest bin up to which a bin is as good as empty
+EMPTY = 1e-5  # amplitude over that of the highest bin up to which a bin is as good as empty
 FLOOR = 1e-4  # share of the energy under which a part of it (noise, odd, even partials) cannot be told from 0
 
 

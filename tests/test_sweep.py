@@ -256,7 +256,7 @@ def test_row_that_stands_on_one_that_is_not_there(home, single):
     (home / "params" / "p" / "database.yaml").unlink()
     if single:
         put(home, "database", single.replace("{", "{preset: p, experiment: database, "))
-    with pytest.raises(ValueError, match="^base stands on database: params/p must have that row, with the same seeds$"):
+    with pytest.raises(ValueError, match=r"^base stands on database: params/p must have that row, with the same seeds$"):
         rows("p")
 
 

@@ -1,0 +1,34 @@
+"""Checkpoints: plain dictionaries of tensors and simple values, in the form of the published ones, read without running any code."""
+
+from pathlib import Path
+
+import torch
+
+from .files import write_atomic
+
+PARTS = ("model_state_dict", "custom_config")
+
+
+def write_checkpoint(path: Path, state: dict[str, torch.Tensor], custom: dict) -> Path:
+    """Write weights and plain data atomically."""
+    content = dict(zip(PARTS, ({k: v.detach().cpu() for k, v in state.items()}, custom), strict=True))
+    return write_atomic(path, lambda part: torch.save(content, part))
+
+
+def read_checkpoint(path: str | Path, of: str) -> tuple[dict[str, torch.Tensor], dict]:
+    """Weights and plain data of a checkpoint; FileNotFoundError or ValueError that says what the file is not (`of`: "an encoder")."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint {path}: train one with notebooks/02_train.ipynb")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} is damaged or no checkpoint of {of} ({one_line(error)})") from None
+    if not isinstance(content, dict) or not set(PARTS) <= content.keys():
+        raise ValueError(f"{path} is no checkpoint of {of}: it lacks {' or '.join(PARTS)}")
+    return content[PARTS[0]], content[PARTS[1]]
+
+
+def one_line(error: Exception) -> str:
+    """An error on one line, cut to 300 characters."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
