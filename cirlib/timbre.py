@@ -4,10 +4,11 @@ G. Peeters, B. Giordano, P. Susini, N. Misdariis and S. McAdams, "The Timbre Too
 musical signals", JASA 130(5), 2011, doi 10.1121/1.3642604. Written from its formulas, for its energy envelope
 (`timbre_temporal`), its STFT magnitude and its harmonic representation (`timbre_spectral`); no ERB model, no STFT power.
 
-Where this differs from the paper, so that each number is defined for every note and free of the level:
-energies and RMS are in dB of full scale and the odd-even ratio is in dB, so that an interquartile range tells no level;
-the attack slope is that of the envelope over its maximum; the harmonic deviation is absolute and over the mean amplitude;
-frames 60 dB under the loudest one do not count, so that silence around a note changes no median.
+Choices of ours, so that each number is defined for as many notes as can be and free of the level: energies, RMS and the
+odd-even ratio are in dB, so that an interquartile range tells no level; slopes are those of the envelope over its maximum, and
+the amplitude of a modulation is over its trend; the harmonic deviation is absolute and over the mean amplitude; frames 60 dB
+under the loudest one do not count, so that silence around a note changes no median; attack, decay and release are lengths;
+F0 is by YIN and the partials; and a frame without pitch is all noise, and has no other descriptor of partials.
 """
 
 import numpy as np
@@ -75,7 +76,7 @@ def _at_rate(audio: np.ndarray, sample_rate: float) -> np.ndarray:
 
 
 def _statistics(values: np.ndarray) -> tuple[float, float]:
-    """Median and interquartile range of the finite values (paper, II.D), NaN without any."""
+    """Median and interquartile range of the finite values, NaN without any."""
     values = values[np.isfinite(values)]
     if not len(values):
         return np.nan, np.nan

@@ -1,4 +1,4 @@
-"""Time-varying descriptors of the Timbre Toolbox: STFT magnitude and harmonic partials (paper, II.A.2 and 3, II.B).
+"""Time-varying descriptors of the Timbre Toolbox: STFT magnitude and harmonic partials (section II of the paper).
 
 A frame is a row: M frames, K bins or partials of frequency f (K,) or (M, K) and amplitude a (M, K).
 """
@@ -28,7 +28,7 @@ FLOOR = 1e-4  # share of the energy under which a part of it (noise, odd, even p
 
 
 def shape(f: np.ndarray, a: np.ndarray, count: np.ndarray | int) -> np.ndarray:
-    """Centroid to roll-off of SHAPE of frames with some energy (II.B), (M, 7); skewness and kurtosis NaN where there is no spread.
+    """Centroid to roll-off of SHAPE of frames with some energy, (M, 7); skewness and kurtosis NaN where there is no spread.
 
     Moments are those of f weighted by the amplitude a over its sum; roll-off is the f under which 95 % of the energy lies;
     the slope (1/Hz) is that of the regression of a / sum(a) on f; decrease weighs the differences to the first amplitude by
@@ -58,7 +58,7 @@ def shape(f: np.ndarray, a: np.ndarray, count: np.ndarray | int) -> np.ndarray:
 
 
 def variation(a: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """1 - normalised correlation of the amplitudes (M, K) of consecutive frames (II.B.8), (M - 1,); `rows` (M,) are the frame numbers."""
+    """1 - normalised correlation of the amplitudes (M, K) of consecutive frames, (M - 1,); `rows` (M,) are the frame numbers."""
     norm = np.linalg.norm(a, axis=1)
     correlation = (a[1:] * a[:-1]).sum(axis=1) / (norm[1:] * norm[:-1])
     return np.where(np.diff(rows) == 1, 1 - correlation, np.nan)

@@ -1,4 +1,4 @@
-"""Temporal descriptors of the Timbre Toolbox, from the energy envelope (paper, II.A.1 and II.C)."""
+"""Temporal descriptors of the Timbre Toolbox, from the energy envelope (section II of the paper)."""
 
 import numpy as np
 
@@ -65,7 +65,7 @@ def temporal(sound: np.ndarray) -> dict[str, float]:
 
 
 def attack(e: np.ndarray) -> tuple[int, int, float]:
-    """First and last step of the attack of an envelope of maximum 1, and its slope (1/s), by the weakest effort (II.C.1 and 2).
+    """First and last step of the attack of an envelope of maximum 1, and its slope (1/s), by the weakest effort.
 
     An effort is the time from one threshold (0.1, 0.2 .. 1) to the next. The attack goes from the lowest point of the first effort
     that is no longer than 3 mean ones to the highest point of the last such effort. Its slope is the mean of the slopes of the
@@ -84,7 +84,7 @@ def attack(e: np.ndarray) -> tuple[int, int, float]:
 
 
 def modulation(t: np.ndarray, e: np.ndarray, first: int, last: int) -> tuple[float, float]:
-    """Frequency (Hz) and amplitude (1 = full) of the modulation of an envelope between two steps (II.C.6), NaN for 0.2 s or less.
+    """Frequency (Hz) and amplitude (1 = full) of the modulation of an envelope between two steps, NaN for 0.2 s or less.
 
     The envelope over its exponential trend is analysed by a Fourier transform; the highest peak between 1 and 10 Hz that leaves room
     for two periods is the modulation. What the filter takes off it is given back, up to 1. Without a peak the amplitude is 0; under

@@ -162,6 +162,12 @@ def test_a_click_has_no_period_wherever_it_is(place):
     assert yin(frame - frame.mean())[1][0] > 0.5
 
 
+def test_a_short_sound_stands_in_the_middle_of_the_window():
+    """The power of the sample over that of the window, which has a mean of 0.42 and a mean square of 0.3046."""
+    expected = 10 * np.log10((1 - 1 / (0.42 * 4410)) ** 2 / (0.3046 * 4410))
+    assert describe(np.ones(1), RATE)["harmonic frame energy median"] == pytest.approx(expected, abs=0.01)
+
+
 # STFT
 
 
