@@ -64,7 +64,6 @@ LABELS = {  # in the order of the tables
     "single-sweep": "InfoNCE, single sounds",
     "triplet": "triplet",
     "triplet-24": "triplet, batch 24",
-    "triplet-48": "triplet, batch 48",
     "triplet-full": "full triplet",
     "triplet-full-24": "full triplet, batch 24",
     "triplet-full-48": "full triplet, batch 48",
