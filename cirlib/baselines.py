@@ -6,6 +6,7 @@ demucs: a pretrained separator, whose stems the encoder for single sounds embeds
 
 import zlib
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -31,13 +32,11 @@ def mfcc(audio: np.ndarray, sample_rate: int = RATE) -> np.ndarray:
     return torch.cat([coefficients.mean(dim=1), coefficients.std(dim=1, correction=0)]).numpy()
 
 
+@cache
 def _mfcc():
     from torchaudio.transforms import MFCC
 
-    if not hasattr(_mfcc, "transform"):
-        mel = {"n_fft": FRAME, "hop_length": HOP, "n_mels": BANDS}
-        _mfcc.transform = MFCC(RATE, COEFFICIENTS, log_mels=True, melkwargs=mel)
-    return _mfcc.transform
+    return MFCC(RATE, COEFFICIENTS, log_mels=True, melkwargs={"n_fft": FRAME, "hop_length": HOP, "n_mels": BANDS})
 
 
 FEATURES = {"mfcc": mfcc, "timbre-toolbox": timbre.vector}

@@ -37,11 +37,11 @@ PUBLISHED = {
         "single-infonce": (80.4, 93.1),
     },
 }
-_ABBREVIATED = {
+SOURCE_FAMILIES = {
     "surge": ("Chromatic Percussion", "Bass", "Synth Lead"),
     "nsynth": ("Chromatic Percussion", "Bass"),
 }
-# mixtures by source and family (companion page of the paper), in the order of _ABBREVIATED
+# mixtures by source and family (companion page of the paper), in the order of SOURCE_FAMILIES
 PUBLISHED_BY_SOURCE = {
     "triplet-full-24": ((91.7, 99.5), (79.3, 93.1), (82.5, 94.2), (80.2, 100.0), (57.6, 94.8)),
     "triplet-full-48": ((92.1, 99.8), (83.3, 94.6), (85.8, 94.7), (47.4, 99.7), (71.8, 94.7)),
@@ -171,7 +171,7 @@ def by_source(slices_: pd.DataFrame) -> pd.DataFrame:
     published = {
         (name, f"{source}, {family}"): numbers[i]
         for name, numbers in PUBLISHED_BY_SOURCE.items()
-        for i, (source, family) in enumerate((s, f) for s, families in _ABBREVIATED.items() for f in families)
+        for i, (source, family) in enumerate((s, f) for s, families in SOURCE_FAMILIES.items() for f in families)
     }
     found = [published.get((r.experiment, r.value), (None, None)) for r in out.itertuples()]
     out["top1_paper"], out["top5_paper"] = [f[0] for f in found], [f[1] for f in found]
