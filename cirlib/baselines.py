@@ -43,7 +43,8 @@ FEATURES = {"mfcc": mfcc, "timbre-toolbox": timbre.vector}
 
 
 class Features:
-    """Retriever by features, standardised with the mean and deviation of the training instruments' reference notes.
+    """Retriever by features, standardised with the mean and deviation of the training instruments' reference notes (the paper: of
+    all training notes), and heard at the 16 kHz of a bank, with nothing above 8 kHz (the paper's Surge sounds: 48 kHz).
 
     A feature that is not defined for a sound (NaN) takes the mean; a sound of which no feature is defined gets a random vector, so
     that it ranks at random, always the same one.

@@ -1,6 +1,7 @@
 """Classifiers of single sounds: what their labels are and how well they tell them (paper section 4, classification baselines).
 
-`instrument`: one label per training instrument, heard again on sounds that are held out of training (test instruments have no label).
+`instrument`: one label per training instrument (a twin has that of its original), heard again on sounds that are held out of
+training (test instruments have no label).
 `family`: the 13 families. `tags`: any of the 27 tags. The last two are scored on sounds of test instruments.
 """
 
@@ -21,7 +22,8 @@ def labels(bank: NoteBank, loss: str, augmented: bool = True) -> list[str]:
     choose("classification loss", loss, CLASS_LOSSES)
     if loss == "instrument":
         table = bank.instruments
-        return sorted(table.index[(table.split == "train") & (augmented | table.augments.isna())])
+        trains = table[(table.split == "train") & (augmented | table.augments.isna())]
+        return sorted(trains.augments.fillna(trains.index.to_series()).unique())
     return list(FAMILIES if loss == "family" else TAGS)
 
 
@@ -34,7 +36,7 @@ def targets(bank: NoteBank, loss: str, names: list[str]) -> np.ndarray:
         for row, tags in enumerate(notes.tags):
             out[row, [place[tag] for tag in tags if tag in place]] = 1
         return out
-    return pd.Index(names).get_indexer(notes.instrument if loss == "instrument" else notes.family)
+    return pd.Index(names).get_indexer(notes.augments.fillna(notes.instrument) if loss == "instrument" else notes.family)
 
 
 def split_rows(bank: NoteBank, loss: str, names: list[str], augmented: bool = True) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from .processes import BatchNorm
+
 
 class ConvNet(nn.Module):
     """(B, frames, 128) log-mel -> (B, dim): four strided convolutions, mean and maximum over time, a linear layer."""
@@ -15,7 +17,7 @@ class ConvNet(nn.Module):
         widths = [width, 2 * width, 4 * width, 8 * width]
         self.stages = nn.Sequential(
             *(
-                nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
+                nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False), BatchNorm(b), nn.ReLU(inplace=True))
                 for a, b in pairwise(widths)
             )
         )

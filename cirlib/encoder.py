@@ -104,6 +104,10 @@ class AudioEncoder(nn.Module):
             extractor = ASTFeatureExtractor.from_pretrained(name)
         except OSError:  # weights without a preprocessor_config.json: AudioSet's defaults
             extractor = ASTFeatureExtractor()
+        if frames_for(seconds) > backbone.config.max_length:
+            raise ValueError(
+                f"{name} hears {backbone.config.max_length} frames of 10 ms, clips of {seconds:g} s are longer: set seconds to less"
+            )
         kept = {*_ast_shape("ast-tiny", 16), "hidden_act", "layer_norm_eps", "qkv_bias"}
         shape = {k: v for k, v in backbone.config.to_dict().items() if k in kept}
         label = name if "/" in name and not Path(name).exists() else Path(name).name

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import retrieval
+from . import processes, retrieval
 from .bank import NoteBank
 from .encoder import AudioEncoder
 from .files import write_atomic, write_json
@@ -59,20 +59,23 @@ def embed_rows(encoder: AudioEncoder, bank: NoteBank, rows: Sequence[int], proto
     if not len(rows):
         return np.empty((0, encoder.config.outputs if head else encoder.dim), np.float32)
     samples = round(encoder.config.seconds * bank.sample_rate)
-    blocks = [rows[i : i + BLOCK] for i in range(0, len(rows), BLOCK)]
-    return np.concatenate([encoder.embed(np.stack([clip(bank, r, samples, protocol) for r in b]), head=head) for b in blocks])
+    return _in_blocks(len(rows), lambda i: encoder.embed(np.stack([clip(bank, rows[k], samples, protocol) for k in i]), head=head))
 
 
 def embed_mixtures(retriever, dataset: MixtureDataset) -> tuple[np.ndarray, pd.DataFrame]:
     """Vectors (N, D) or (N, S, D) of the mixtures of a dataset, and one row per stem: query, place (of its family), family, instrument."""
-    vectors, rows = [], []
-    for start in range(0, len(dataset), BLOCK):
-        items = [dataset[i] for i in range(start, min(start + BLOCK, len(dataset)))]
-        vectors.append(retriever.mixtures(np.stack([m.mixture for m in items])))
-        for i, m in enumerate(items, start):
-            for f, uid in zip(m.families, m.instruments, strict=True):
-                rows.append({"query": i, "place": dataset.families.index(f), "family": f, "instrument": uid})
-    return np.concatenate(vectors), pd.DataFrame(rows)
+    vectors = _in_blocks(len(dataset), lambda i: retriever.mixtures(np.stack([dataset[k].mixture for k in i])))
+    rows = [
+        {"query": i, "place": dataset.families.index(f), "family": f, "instrument": uid}
+        for i in range(len(dataset))
+        for f, uid in dataset.plan(i)
+    ]
+    return vectors, pd.DataFrame(rows)
+
+
+def _in_blocks(count: int, vectors: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """vectors(indices) of range(count), BLOCK at a time; processes that train together share the work and must all call this."""
+    return processes.share(count, lambda own: np.concatenate([vectors(own[i : i + BLOCK]) for i in range(0, len(own), BLOCK)]))
 
 
 def mixture_ranks(vectors, truth: pd.DataFrame, gallery, items: pd.DataFrame, metric: str) -> pd.DataFrame:

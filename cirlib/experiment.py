@@ -21,7 +21,19 @@ METHODS = ("mfcc", "timbre-toolbox", "demucs", "separate", "multi-encoder")  # o
 ON_MIXTURES = ("mixture", "multi-encoder", "separate")  # tasks that hear mixtures of all families in training
 WITH_SINGLE = ("multi-encoder", "separate", "demucs")  # tasks that stand on a trained encoder for single sounds
 TESTS = ("mixture", "single")
-ASIDE = ("preset", "experiment", "bank", "single", "queries", "tests", "wandb", "log_every")  # what does not change the weights
+ASIDE = (
+    "preset",
+    "experiment",
+    "bank",
+    "single",
+    "queries",
+    "tests",
+    "wandb",
+    "log_every",
+    "chunk",
+    "workers",
+    "compile",
+)  # what does not change the weights
 
 
 @dataclass
@@ -56,6 +68,9 @@ class TrainConfig:
     tests: tuple[str, ...] = TESTS  # what 03_retrieve tests
     queries: int = 2000  # test mixtures; the paper has 5000
     wandb: str = "off"  # online (needs secrets.yaml) or offline
+    chunk: int = 0  # clips that the encoder hears at once (gradient caching: less memory, the same gradient); 0: all
+    workers: int = -1  # processes that make batches ahead of the steps; -1: one beside a GPU, none on a CPU
+    compile: bool = False  # torch.compile the backbone
 
     def __post_init__(self):
         self.experiment = self.experiment or self.loss

@@ -47,6 +47,13 @@ def _check_size(dataset: MixtureDataset, whole: int) -> None:
         raise ValueError(f"a batch needs 1 to {len(dataset)} mixtures (the size of an epoch), got {whole}")
 
 
+def part(count: int, world: int, what: str) -> int:
+    """What each of `world` processes makes of `count`; ValueError if it cannot be shared evenly."""
+    if count % world:
+        raise ValueError(f"{count} {what} in a batch cannot be shared evenly by {world} processes: set clips to a multiple that can")
+    return count // world
+
+
 class PairSampler:
     """Pairs of different sounds of one instrument, for the single-instrument task (paper section 3).
 
@@ -125,7 +132,7 @@ class MixtureSteps:
         self.rank, self.world = rank, world
         self.options = {"protocol": protocol, "seconds": seconds, "statistics": statistics, "augmented": augmented}
         self.ends = [round(steps * sum(curriculum[: v + 1])) for v in range(len(curriculum))]
-        self._stream = (None, None, None)  # (voices, next step, iterator)
+        self._stream = (None, 0, None)  # (voices, next step, iterator)
 
     def voices(self, step: int) -> int:
         """Instruments per mixture at a step."""
@@ -136,10 +143,10 @@ class MixtureSteps:
         voices = self.voices(step)
         start = ([0, *self.ends])[voices - 1] if voices <= len(self.ends) else (self.ends[-1] if self.ends else 0)
         at, upcoming, stream = self._stream
-        if at != voices or upcoming != step:
-            stream = self._batches(voices)
-            for _ in range(step - start):
-                next(stream)
+        if at != voices or upcoming > step:
+            upcoming, stream = start, self._batches(voices)
+        for _ in range(step - upcoming):  # of other workers, or of an earlier run
+            next(stream)
         out = next(stream)
         self._stream = (voices, step + 1, stream)
         return out
@@ -149,15 +156,14 @@ class MixtureSteps:
         while True:
             seed = int(np.random.default_rng([self.seed, epoch, voices]).integers(2**31))
             dataset = MixtureDataset(self.bank, self.families, "train", self.size, seed, voices=voices, **self.options)
-            size = self.clips // ((1 + voices) * self.world)
-            count = 0
+            mixtures, count = self.clips // (1 + voices), 0
+            size = part(mixtures, self.world, f"mixtures of {voices} ({self.clips} clips)")
             for indices in mixture_batches(dataset, size, self.rank, self.world):
                 count += 1
                 yield dataset, indices
             if not count:
                 raise ValueError(
-                    f"{self.size} mixtures give no batch of {size * self.world} without a repeated instrument: "
-                    "use fewer clips or a longer epoch"
+                    f"{self.size} mixtures give no batch of {mixtures} without a repeated instrument: use fewer clips or a longer epoch"
                 )
             epoch += 1
 
@@ -166,17 +172,18 @@ class PairSteps:
     """Batch of training step k of the single-instrument task: bank rows (pairs, 2)."""
 
     def __init__(self, sampler: PairSampler, rank: int = 0, world: int = 1):
+        part(sampler.pairs, world, "pairs")
         self.sampler, self.rank, self.world = sampler, rank, world
         self._stream = (None, None)
 
     def batch(self, step: int) -> np.ndarray:
         """Bank rows of a step."""
         upcoming, stream = self._stream
-        if upcoming != step:
-            epoch, skip = divmod(step, self.sampler.batches_per_epoch)
-            stream = self._batches(epoch)
-            for _ in range(skip):
-                next(stream)
+        epoch, k = divmod(step, self.sampler.batches_per_epoch)
+        if upcoming is None or not step - k <= upcoming <= step:  # another epoch, or back
+            upcoming, stream = step - k, self._batches(epoch)
+        for _ in range(step - upcoming):
+            next(stream)
         out = next(stream)
         self._stream = (step + 1, stream)
         return out
@@ -193,6 +200,7 @@ class NoteSteps:
     def __init__(self, rows: np.ndarray, clips: int, seed: int = 0, rank: int = 0, world: int = 1):
         if not 1 <= clips <= len(rows):
             raise ValueError(f"a batch needs 1 to {len(rows)} sounds (those that train), got {clips}")
+        part(clips, world, "sounds")
         self.rows, self.clips, self.seed, self.rank, self.world = np.asarray(rows), clips, seed, rank, world
 
     def batch(self, step: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from .encoder import AudioEncoder
 from .evaluate import Retriever, Validation
 from .experiment import ON_MIXTURES, TrainConfig
 from .mixing import PEAK, clip
+from .processes import gather
 from .sampling import MixtureSteps, NoteSteps, PairSampler, PairSteps
 from .separation import MaskSeparator, SeparatorConfig
 
@@ -45,9 +46,19 @@ class Task:
         """Tensors of a step."""
         raise NotImplementedError
 
-    def loss(self, model, batch: Batch) -> torch.Tensor:
-        """Scalar with gradients."""
+    head = False  # the loss asks for the outputs of the encoder's head
+
+    def sounds(self, batch: Batch) -> torch.Tensor:
+        """Waveforms (N, T) of a batch that the model hears."""
         raise NotImplementedError
+
+    def objective(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Scalar loss of what the model makes of the sounds, (N, ...)."""
+        raise NotImplementedError
+
+    def loss(self, model, batch: Batch) -> torch.Tensor:
+        """Scalar with gradients, every sound of the batch in one forward pass."""
+        return self.objective(model(self.sounds(batch), head=self.head).float(), batch)
 
     def retriever(self, model) -> Retriever:
         """How the model is validated and tested."""
@@ -83,12 +94,13 @@ class MixtureTask(Task):
             "families": torch.tensor([[dataset.families.index(f) for f in m.families] for m in items]),
         }
 
-    def loss(self, model, batch: Batch) -> torch.Tensor:
-        """Every sound of the batch in one forward pass."""
-        m, s, samples = batch["references"].shape
-        vectors = model(torch.cat([batch["references"].reshape(m * s, samples), batch["mixtures"]])).float()
-        stems = vectors[: m * s].reshape(m, s, -1)
-        return losses.mixture_loss(self.config.loss, stems, vectors[m * s :], batch["families"], self.config.temperature)
+    def sounds(self, batch: Batch) -> torch.Tensor:
+        return torch.cat([batch["references"].flatten(0, 1), batch["mixtures"]])
+
+    def objective(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
+        m, s = batch["families"].shape
+        stems, mixtures, families = map(gather, (vectors[: m * s].reshape(m, s, -1), vectors[m * s :], batch["families"]))
+        return losses.mixture_loss(self.config.loss, stems, mixtures, families, self.config.temperature)
 
 
 class SingleTask(Task):
@@ -103,9 +115,11 @@ class SingleTask(Task):
     def batch(self, step: int) -> Batch:
         return {"sounds": torch.from_numpy(np.stack([self._clips(side) for side in self.steps.batch(step).T]))}
 
-    def loss(self, model, batch: Batch) -> torch.Tensor:
-        vectors = model(batch["sounds"].flatten(0, 1)).float()  # (2N, D)
-        return losses.pair_loss(self.config.loss, *vectors.chunk(2), temperature=self.config.temperature)
+    def sounds(self, batch: Batch) -> torch.Tensor:
+        return batch["sounds"].flatten(0, 1)
+
+    def objective(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return losses.pair_loss(self.config.loss, *map(gather, vectors.chunk(2)), temperature=self.config.temperature)
 
 
 class ClassifyTask(Task):
@@ -128,8 +142,13 @@ class ClassifyTask(Task):
         rows = self.steps.batch(step)
         return {"sounds": torch.from_numpy(self._clips(rows)), "targets": torch.from_numpy(self.targets[rows])}
 
-    def loss(self, model, batch: Batch) -> torch.Tensor:
-        return losses.class_loss(self.config.loss, model(batch["sounds"], head=True).float(), batch["targets"])
+    head = True
+
+    def sounds(self, batch: Batch) -> torch.Tensor:
+        return batch["sounds"]
+
+    def objective(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return losses.class_loss(self.config.loss, vectors, batch["targets"])
 
 
 class SingleEncoderTask(MixtureTask):
@@ -152,11 +171,15 @@ class MultiEncoderTask(SingleEncoderTask):
     def model(self) -> AudioEncoder:
         return self._encoder(outputs=len(self.config.families) * self.single.dim)
 
-    def loss(self, model, batch: Batch) -> torch.Tensor:
-        predicted = self._split(model(batch["mixtures"], head=True).float())  # (M, S, D)
+    head = True
+
+    def sounds(self, batch: Batch) -> torch.Tensor:
+        return batch["mixtures"]
+
+    def objective(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
         with torch.no_grad():
-            targets = self._split(self.single.to(predicted.device)(batch["references"].flatten(0, 1)).float())
-        return losses.cosine_loss(predicted, targets)
+            targets = self._split(self.single.to(vectors.device)(batch["references"].flatten(0, 1)).float())
+        return losses.cosine_loss(self._split(vectors), targets)
 
     def retriever(self, model) -> Retriever:
         return Retriever(self.single.to(model.device), lambda waveforms: self._split(model.embed(waveforms, head=True)))

@@ -8,24 +8,25 @@ import math
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 import yaml
+from torch.utils.data import DataLoader
 
-from . import evaluate, paths, provenance, tracking
+from . import evaluate, paths, processes, provenance, tracking
 from .bank import NoteBank
 from .config import from_dict, read_params, to_dict
 from .experiment import TrainConfig, learning_rate, write_config
 from .files import write_atomic, write_json
+from .gradients import backward, check_chunks
 from .sources import ensure_banks
-from .tasks import make_task
+from .tasks import Task, make_task
 
 
 @dataclass
@@ -56,15 +57,27 @@ def fit(config: TrainConfig, progress: bool = True) -> Run:
     A folder of a run with other settings is moved aside (`seed0.<key>`), never mixed or deleted. Raises TrainingError on a
     non-finite loss and KeyboardInterrupt on Ctrl-C; in both cases the state on disk is good and fit() continues from it.
     """
-    if not torch.cuda.is_available():
-        _keep_memory()
+    accelerator = _accelerator()
     bank = evaluate.open_banks(config.bank)
-    folder = claim(config, bank)
-    finished = folder / "train.json"
+    if accelerator.is_main_process:
+        claim(config, bank)
+    accelerator.wait_for_everyone()
+    finished = config.folder / "train.json"
     if finished.exists():
-        return Run(folder, json.loads(finished.read_text()))
-    _Trainer(config, bank, folder, progress).run()
-    return Run(folder, json.loads(finished.read_text()))
+        return Run(config.folder, json.loads(finished.read_text()))
+    _Trainer(config, bank, accelerator, progress and accelerator.is_main_process).run()
+    accelerator.wait_for_everyone()
+    return Run(config.folder, json.loads(finished.read_text()))
+
+
+def _accelerator():
+    """This process among those that train together: bf16 on GPUs, gloo between CPU processes."""
+    from accelerate import Accelerator
+
+    if torch.cuda.is_available():
+        return Accelerator(mixed_precision="bf16")
+    _keep_memory()
+    return Accelerator(cpu=True)
 
 
 def _keep_memory() -> None:
@@ -92,21 +105,33 @@ def claim(config: TrainConfig, bank: NoteBank) -> Path:
     return folder
 
 
+class _Steps:
+    """The batches of a task as a data set: item k is the batch of step k."""
+
+    def __init__(self, task: Task):
+        self.task = task
+
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        return self.task.batch(step)
+
+
 class _Trainer:
     """State of one run: model, optimiser, step, history."""
 
-    def __init__(self, config: TrainConfig, bank: NoteBank, folder: Path, progress: bool):
-        from accelerate import Accelerator
-
-        self.config, self.bank, self.folder, self.progress = config, bank, folder, progress
-        gpu = torch.cuda.is_available()
-        self.accelerator = Accelerator(mixed_precision="bf16" if gpu else "no", cpu=not gpu)
+    def __init__(self, config: TrainConfig, bank: NoteBank, accelerator, progress: bool):
+        self.config, self.bank, self.folder, self.progress = config, bank, config.folder, progress
+        self.accelerator, self.main = accelerator, accelerator.is_main_process
         torch.manual_seed(config.seed)
-        self.task = make_task(config, bank, self.accelerator.process_index, self.accelerator.num_processes)
+        self.task = make_task(config, bank, accelerator.process_index, accelerator.num_processes)
         model = self.task.model()
+        if config.chunk:
+            check_chunks(model)
+        if config.compile:
+            model.backbone.compile()
         optimiser = torch.optim.Adam(model.parameters(), lr=config.end_lr)
-        self.model, self.optimiser = self.accelerator.prepare(model, optimiser)
-        self.step, self.best, self.history, self.losses = 0, -1.0, [], []
+        self.model, self.optimiser = accelerator.prepare(model, optimiser)
+        self.step, self.best, self.history = 0, -1.0, []
+        self.losses, self.waited = [], 0.0  # since the last logged step: loss of each, seconds without a batch
         self.validation = self.task.validation()
         self._restore()
 
@@ -117,11 +142,10 @@ class _Trainer:
     def run(self) -> None:
         """All steps that are left."""
         config = self.config
-        if self.accelerator.num_processes > 1:
-            raise TrainingError("training with several processes is not supported yet: start one")
-        if self.accelerator.is_main_process:
+        if self.main:
             write_json(self.folder / "provenance.json", provenance.collect(config.seed, self.bank))
-        tracker = tracking.start(config.wandb, f"{config.preset}/{config.experiment}/seed{config.seed}", to_dict(config), self.folder)
+        mode = config.wandb if self.main else "off"
+        tracker = tracking.start(mode, f"{config.preset}/{config.experiment}/seed{config.seed}", to_dict(config), self.folder)
         bar = evaluate.progress(range(self.step, config.steps), config.experiment, self.progress)
         try:
             started = time.perf_counter()
@@ -134,7 +158,8 @@ class _Trainer:
                     started = time.perf_counter()
             if not config.steps:
                 self._validate(tracker)
-            tracker.checkpoint(self.folder / "best.pt", "best")
+            if self.main:
+                tracker.checkpoint(self.folder / "best.pt", "best")
         except KeyboardInterrupt:
             kept = "the last validation" if (self.folder / "last.pt").exists() else "the start"
             print(f"stopped after step {self.step} of {config.steps}; run it again to go on from {kept}")
@@ -144,28 +169,26 @@ class _Trainer:
         self._finish()
 
     def _batches(self) -> Iterator[dict[str, torch.Tensor]]:
-        """Batches of the steps that are left. A GPU computes while a thread makes the next two; a CPU has no core to spare."""
+        """Batches of the steps that are left, made ahead by worker processes, or in line: a CPU has no core to spare."""
         steps = range(self.step, self.config.steps)
-        if self.accelerator.device.type == "cpu":
-            yield from map(self.task.batch, steps)
-            return
-        with ThreadPoolExecutor(1) as pool:
-            ahead = deque(pool.submit(self.task.batch, k) for k in steps[:2])
-            for k in steps:
-                batch = ahead.popleft().result()
-                if k + 2 in steps:
-                    ahead.append(pool.submit(self.task.batch, k + 2))
-                yield batch
+        gpu = self.accelerator.device.type != "cpu"
+        workers = int(gpu) if self.config.workers < 0 else self.config.workers
+        ahead = {"num_workers": workers, "multiprocessing_context": "fork", "prefetch_factor": 2} if workers else {}
+        batches = iter(DataLoader(_Steps(self.task), batch_size=None, sampler=steps, pin_memory=gpu, **ahead))
+        for _ in steps:
+            started = time.perf_counter()
+            batch = next(batches)
+            self.waited += time.perf_counter() - started
+            yield batch
 
     def _update(self, step: int, batch: dict[str, torch.Tensor]) -> None:
         self.model.train()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(step, self.config)
-        batch = {k: v.to(self.accelerator.device) for k, v in batch.items()}
-        loss = self.task.loss(self.model, batch)
+        batch = {k: v.to(self.accelerator.device, non_blocking=True) for k, v in batch.items()}
         self.optimiser.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        self.losses.append(loss.detach())
+        loss = backward(self.task, self.model, batch, self.config.chunk, partial(self.accelerator.no_sync, self.model))
+        self.losses.append(self.accelerator.reduce(loss, "mean"))
         if not math.isfinite(self.losses[-1].item()):
             kept = "the last validated state is kept in last.pt" if (self.folder / "last.pt").exists() else "nothing was saved yet"
             raise TrainingError(
@@ -181,8 +204,9 @@ class _Trainer:
             "loss": float(torch.stack(self.losses).mean()),
             "lr": learning_rate(self.step - 1, self.config),
             "clips_per_s": round(self.config.clips * steps / (now - started), 1),
+            "data_wait": round(self.waited / (now - started), 3),  # share of the time
         }
-        self.losses = []
+        self.losses, self.waited = [], 0.0
         self.history.append(row)
         tracker.log(row, self.step)
         bar.set_postfix(refresh=False, loss=f"{row['loss']:.3f}", clips_per_s=row["clips_per_s"])
@@ -190,12 +214,12 @@ class _Trainer:
 
     def _validate(self, tracker) -> None:
         """Retrieval among validation instruments, then best and last state to disk."""
-        scores = self.validation(self.task.retriever(self.module))
+        scores = self.validation(self.task.retriever(self.module))  # shared by all processes
         if not self.history or self.history[-1]["step"] != self.step:
             self.history.append({"step": self.step})
         self.history[-1] |= {f"valid_{k}": v for k, v in scores.items()}
         tracker.log(self.history[-1], self.step)
-        if not self.accelerator.is_main_process:
+        if not self.main:
             return
         if scores["mrr"] > self.best:
             self.best = scores["mrr"]
@@ -212,6 +236,9 @@ class _Trainer:
 
     def _restore(self) -> None:
         path = self.folder / "last.pt"
+        seen = processes.gather(torch.tensor([path.exists() and path.stat().st_size], device=self.accelerator.device))
+        if (seen != seen[0]).any():
+            raise TrainingError(f"the processes do not all see the same {path}: put runs/ on a disk that all machines share")
         if not path.exists():
             return
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -223,7 +250,7 @@ class _Trainer:
         print(f"continuing {self.config.experiment} from step {self.step}")
 
     def _finish(self) -> None:
-        if not self.accelerator.is_main_process:
+        if not self.main:
             return
         validated = [h for h in self.history if "valid_mrr" in h]
         best = max(validated, key=lambda h: h["valid_mrr"])
@@ -253,7 +280,10 @@ def write_history(path: Path, history: list[dict]) -> None:
 
 
 def main() -> None:
-    """python -m cirlib.training params/demo/triplet-24.yaml [name=value ...]"""
+    """python -m cirlib.training params/demo/triplet-24.yaml [name=value ...]
+
+    On several GPUs or machines: accelerate launch -m cirlib.training ... or torchrun --nproc-per-node 8 -m cirlib.training ...
+    """
     if len(sys.argv) < 2:
         raise SystemExit(main.__doc__)
     try:
@@ -265,7 +295,9 @@ def main() -> None:
         raise SystemExit(f"error: {error}") from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    print(json.dumps({"run": paths.short(run.folder), **run.metrics}, indent=1))
+    if processes.rank() == 0:
+        print(json.dumps({"run": paths.short(run.folder), **run.metrics}, indent=1))
+    processes.end()
 
 
 if __name__ == "__main__":

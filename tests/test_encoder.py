@@ -175,8 +175,8 @@ def hidden_mean(model, features):
 def hub_folder(tmp_path_factory):
     """A model in the format of the hub, with statistics of its own, and the embeddings that it should give."""
     folder = tmp_path_factory.mktemp("hub") / "model"
-    model = ast(96, hidden_size=32, num_attention_heads=2, intermediate_size=48)
-    extractor = ASTFeatureExtractor(max_length=96, mean=-5.0, std=3.5)
+    model = ast(112, hidden_size=32, num_attention_heads=2, intermediate_size=48)
+    extractor = ASTFeatureExtractor(max_length=112, mean=-5.0, std=3.5)
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)
     clips = sounds(SECOND, 5000)
@@ -195,9 +195,14 @@ def test_local_folder_in_hub_format(hub_folder, tmp_path):
     np.testing.assert_allclose(loaded.embed(clips), expected, atol=1e-4)
 
 
+def test_clips_longer_than_a_pretrained_model_hears(hub_folder):
+    with pytest.raises(ValueError, match=r"model hears 112 frames of 10 ms, clips of 2 s are longer: set seconds to less$"):
+        AudioEncoder.create(str(hub_folder[0]), seconds=2.0)
+
+
 def test_local_folder_is_named_without_its_place(hub_folder):
     """A checkpoint tells nobody where its author keeps files."""
-    assert AudioEncoder.create(str(hub_folder[0])).config.name == "model"
+    assert AudioEncoder.create(str(hub_folder[0]), seconds=1.0).config.name == "model"
 
 
 def test_hub_model_that_cannot_be_had():

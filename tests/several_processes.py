@@ -1,0 +1,115 @@
+"""What each of several processes runs in test_processes.py.
+
+`gradients BANK FOLDER`: one step of every case -> gradients.pt; `train BANK ENCODER`: fit() in CIRLIB_HOME, left at step STOP.
+"""
+
+import os
+import sys
+from contextlib import nullcontext
+
+import torch
+from torch import nn
+
+from cirlib import training
+from cirlib.bank import NoteBank
+from cirlib.experiment import TrainConfig
+from cirlib.gradients import backward
+from cirlib.processes import BatchNorm, rank, share, world
+from cirlib.tasks import make_task
+
+CASES = [
+    ("mixture", "triplet"),
+    ("mixture", "triplet-full"),
+    ("mixture", "infonce"),
+    ("mixture", "infonce-full"),
+    ("mixture", "infonce-full-asymmetric"),
+    ("mixture", "infonce-full-mended"),
+    ("mixture", "multi-infonce"),
+    ("single", "triplet"),
+    ("single", "infonce"),
+    ("classify", "family"),
+]
+
+
+def config(bank: str, task: str, loss: str, **values) -> TrainConfig:
+    """Two mixtures or four pairs for each of two processes."""
+    return TrainConfig(preset="test", bank=(bank,), task=task, loss=loss, seconds=0.5, clips=16, epoch_size=20, **values)
+
+
+class Small(nn.Module):
+    """(N, T) waveforms -> (N, 13), in double precision, with a normalisation over the batch."""
+
+    def __init__(self, norm: bool):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Conv2d(1, 6, 16, stride=16).double(), nn.Linear(6 * 5 * 6, 13).double()
+        self.norm = BatchNorm(6).double() if norm else nn.Identity()
+
+    def forward(self, waveforms, head=False):
+        x = waveforms.double()[:, :7680].reshape(len(waveforms), 1, 80, 96)
+        return self.last(torch.tanh(self.norm(self.first(x))).flatten(1))
+
+
+def gradients(bank, task: str, loss: str, norm: bool, chunk: int) -> dict[str, torch.Tensor]:
+    """Loss, gradients and buffers after one step, the same in every process."""
+    model = wrapped = Small(norm)
+    if world() > 1:
+        wrapped = nn.parallel.DistributedDataParallel(model)
+    steps = make_task(config(str(bank.paths[0]), task, loss), bank, rank(), world())
+    out = {"loss": backward(steps, wrapped, steps.batch(1), chunk, getattr(wrapped, "no_sync", nullcontext))}
+    if world() > 1:
+        torch.distributed.all_reduce(out["loss"])
+        out["loss"] /= world()
+    return out | {k: p.grad for k, p in model.named_parameters()} | dict(model.named_buffers())
+
+
+def all_gradients(bank) -> dict:
+    """Every case with a normalised batch, and in chunks of 3 sounds."""
+    return {
+        (*case, norm, chunk): gradients(bank, *case, norm, chunk) for case in CASES for norm, chunk in ((True, 0), (False, 0), (False, 3))
+    }
+
+
+def scores(bank) -> dict[str, float]:
+    """Validation of untrained encoders, on mixtures and on single sounds."""
+    found = {}
+    for task in ("mixture", "single"):
+        torch.manual_seed(0)
+        steps = make_task(config(str(bank.paths[0]), task, "infonce", valid_size=7), bank)
+        found |= {f"{task}-{k}": v for k, v in steps.validation()(steps.retriever(steps.model().eval())).items()}
+    return found
+
+
+def run_config(bank: str, encoder: str) -> TrainConfig:
+    """A run of six steps."""
+    return config(bank, "mixture", "multi-infonce", encoder=encoder, steps=6, valid_every=2, valid_size=5, log_every=1)
+
+
+def train(bank: str, encoder: str) -> None:
+    update = training._Trainer._update
+
+    def interrupted(self, step, batch):
+        if step == int(os.environ["STOP"]):
+            os._exit(0)
+        update(self, step, batch)
+
+    training._Trainer._update = interrupted
+    training.fit(run_config(bank, encoder), progress=False)
+
+
+def main() -> None:
+    what, bank, argument = sys.argv[1:]
+    if what == "train":
+        train(bank, argument)
+        return
+    torch.distributed.init_process_group("gloo")
+    opened = NoteBank.open(bank)
+    found = {"gradients": all_gradients(opened), "scores": scores(opened)}
+    found["shared"] = [share(n, lambda own: own[:, None] * 10).tolist() for n in (5, 1)]
+    if rank() == 0:
+        torch.save(found, os.path.join(argument, "gradients.pt"))
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
