@@ -22,8 +22,9 @@ def rank() -> int:
 
 
 def end() -> None:
-    """Leave the group of processes, after all work is done."""
+    """Leave the group of processes together, after all work is done: one that leaves early would abort the others."""
     if world() > 1:
+        distributed.barrier()
         distributed.destroy_process_group()
 
 

@@ -14,7 +14,7 @@ from cirlib import training
 from cirlib.bank import NoteBank
 from cirlib.experiment import TrainConfig
 from cirlib.gradients import backward
-from cirlib.processes import BatchNorm, rank, share, world
+from cirlib.processes import BatchNorm, end, rank, share, world
 from cirlib.tasks import make_task
 
 CASES = [
@@ -108,7 +108,7 @@ def main() -> None:
     found["shared"] = [share(n, lambda own: own[:, None] * 10).tolist() for n in (5, 1)]
     if rank() == 0:
         torch.save(found, os.path.join(argument, "gradients.pt"))
-    torch.distributed.destroy_process_group()
+    end()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,91 @@
+"""An encoder as one ONNX file that runs without torch: waveforms (B, T) at 16 kHz, of its clip length -> embeddings (B, D).
+
+python -m cirlib.export CHECKPOINT FILE.onnx
+"""
+
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .encoder import AudioEncoder
+from .files import write_atomic
+from .frontend import EPSILON, FFT, HOP, RATE, WINDOW, LogMel
+from .jobs import require
+from .paths import at_home
+
+OPSET = 18
+
+
+class _Exportable(nn.Module):
+    """The encoder with a front end that ONNX has operations for: its linear part, Fourier transform included, is one convolution."""
+
+    def __init__(self, encoder: AudioEncoder):
+        super().__init__()
+        self.frontend, self.backbone = encoder.frontend, encoder.backbone
+        self.register_buffer("kernel", _kernel(encoder.frontend))
+
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+        front = self.frontend
+        x = F.conv1d(waveforms[:, None], self.kernel, stride=HOP)[:, :, : front.frames]  # (B, 2 * 257, n)
+        real, imaginary = x.chunk(2, dim=1)
+        power = (real.square() + imaginary.square()).transpose(1, 2)  # (B, n, 257)
+        logmel = F.pad((power @ front.mel).clamp_min(EPSILON).log(), (0, 0, 0, front.frames - power.shape[1]))
+        out = self.backbone((logmel - front.mean) / (2 * front.std))
+        return out if isinstance(out, torch.Tensor) else out.pooler_output
+
+
+def _kernel(frontend: LogMel) -> torch.Tensor:
+    """Mean removal, pre-emphasis, window and Fourier transform of a frame as filters (2 * 257, 1, 400): real, then imaginary parts."""
+    frames = torch.eye(WINDOW, dtype=torch.float64)  # what becomes of each sample of a frame
+    frames = frames - frames.mean(dim=1, keepdim=True)
+    frames = frames - 0.97 * torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
+    spectrum = torch.fft.rfft(frames * frontend.window.double().cpu(), FFT)  # (400, 257)
+    return torch.cat([spectrum.real, spectrum.imag], dim=1).T[:, None].float().contiguous()
+
+
+def export_onnx(encoder: AudioEncoder, path: str | Path) -> Path:
+    """Write `path`; inputs "waveforms" (B, T), outputs "embeddings" (B, D), any B. Its metadata tells sample_rate and seconds.
+
+    The embedding of `AudioEncoder.embed` for clips of T samples (zero-padded by the caller). ValueError where onnx is not installed.
+    """
+    require("ONNX files", "onnx", "onnxscript")
+    import onnx
+
+    module = _Exportable(encoder).eval().cpu()
+    example = torch.zeros(2, round(encoder.config.seconds * RATE))
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)  # misses torchvision, which nobody needs
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module, (example,), dynamo=True, opset_version=OPSET, verbose=False,
+            input_names=["waveforms"], output_names=["embeddings"], dynamic_shapes=({0: "batch"},),
+        )  # fmt: skip
+    model = program.model_proto
+    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, *model.functions):
+        part.ClearField("metadata_props")  # they tell paths of this machine
+    onnx.helper.set_model_props(
+        model, {"sample_rate": str(RATE), "seconds": json.dumps(encoder.config.seconds), "encoder": encoder.config.name}
+    )
+    write_atomic(Path(path), lambda part: onnx.save(model, part))
+    return Path(path)
+
+
+def main() -> None:
+    """python -m cirlib.export CHECKPOINT FILE.onnx"""
+    if len(sys.argv) != 3:
+        raise SystemExit(main.__doc__)
+    try:
+        path = export_onnx(AudioEncoder.load(at_home(sys.argv[1])), sys.argv[2])
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from None
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
