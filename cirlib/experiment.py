@@ -15,6 +15,7 @@ from .families import MIXTURE_FAMILIES
 from .files import sha256, write_atomic
 from .midi import NoteStatistics, load_statistics, statistics_file
 from .mixing import PROTOCOLS, MixtureDataset
+from .sources.virtual import VERSION
 
 TASKS = tuple(losses.LOSSES)  # tasks.py, and baselines.py for those without a loss
 METHODS = ("mfcc", "timbre-toolbox", "demucs", "separate", "multi-encoder")  # of 05_baselines
@@ -56,6 +57,8 @@ class TrainConfig:
     steps: int = 150
     clips: int = 64  # sounds per batch; a mixture of three instruments counts four
     curriculum: tuple[float, ...] = ()  # shares of the steps with 1, 2, ... instruments per mixture
+    endless: int = 0  # mixture: new virtual instruments of each mixture family in a training set; 0: those of the bank train
+    renew: int = 120  # endless: steps that a set of instruments trains
     hard_ratio: float = 0.5  # single: share of the pairs that come from one family
     augmented: bool = True  # effects-off twins train too
     epoch_size: int = 40000  # mixtures drawn before every instrument must come again
@@ -82,11 +85,17 @@ class TrainConfig:
         choose(f"{self.task} loss", self.loss, losses.LOSSES[self.task])
         for test in self.tests:
             choose("test", test, TESTS)
-        positive = "steps clips seconds epoch_size start_lr end_lr temperature valid_every valid_size log_every queries"
+        positive = "steps clips seconds epoch_size start_lr end_lr temperature valid_every valid_size log_every queries renew"
         for name in positive.split():
             value = getattr(self, name)
             if not (0 < value < math.inf or (name == "steps" and value == 0)):
                 raise ValueError(f"{name} must be positive, got {value}")
+        if min(self.endless, self.chunk) < 0:
+            raise ValueError(f"endless and chunk must be 0 or more, got {self.endless} and {self.chunk}")
+        if self.endless and (self.task != "mixture" or self.curriculum):
+            raise ValueError(
+                "endless instruments train the mixture task, without a curriculum: set endless to 0 or task and curriculum to these"
+            )
 
     @property
     def folder(self) -> Path:
@@ -98,6 +107,8 @@ class TrainConfig:
         values = {k: v for k, v in to_dict(self).items() if k not in ASIDE}
         if self.encoder.endswith(".pt") and (file := paths.at_home(self.encoder)).is_file():
             values["encoder"] = sha256(file)
+        if self.endless:
+            values["virtual"] = VERSION
         if self.task in WITH_SINGLE:
             values["single"] = sha256(self.single_run()[1])
         if self.statistics:

@@ -13,6 +13,7 @@ import torch
 from . import classification, losses
 from .bank import NoteBank
 from .encoder import AudioEncoder
+from .endless import EndlessSteps
 from .evaluate import Retriever, Validation
 from .experiment import ON_MIXTURES, TrainConfig
 from .mixing import PEAK, clip
@@ -78,8 +79,16 @@ class MixtureTask(Task):
     def __init__(self, *args):
         super().__init__(*args)
         c = self.config
-        self.steps = MixtureSteps(
-            self.bank, c.families, c.clips, c.steps, c.curriculum, c.epoch_size, c.seed, c.protocol, c.seconds,
+        if c.endless:
+            make = lambda bank, k: self._steps(bank, c.seed + k)  # noqa: E731
+            self.steps = EndlessSteps(c.folder / "endless", c.endless, c.seed, c.renew, c.steps, make)
+        else:
+            self.steps = self._steps(self.bank, c.seed)
+
+    def _steps(self, bank: NoteBank, seed: int) -> MixtureSteps:
+        c = self.config
+        return MixtureSteps(
+            bank, c.families, c.clips, c.steps, c.curriculum, c.epoch_size, seed, c.protocol, c.seconds,
             self.rank, self.world, c.note_statistics(), c.augmented,
         )  # fmt: skip
 

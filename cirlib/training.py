@@ -6,6 +6,7 @@ import ctypes
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -264,6 +265,7 @@ class _Trainer:
                 "clips_per_s": float(np.median(rates)) if rates else None,
             },
         )
+        shutil.rmtree(self.folder / "endless", ignore_errors=True)
 
 
 def write_history(path: Path, history: list[dict]) -> None:

@@ -1,0 +1,81 @@
+"""Training sets without end: virtual instruments are rendered while earlier ones train, and forgotten afterwards.
+
+Set k of a run is a pure function of (seed, k). Another process renders it: `python -m cirlib.endless FOLDER SEED SIZE`.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from .bank import NoteBank
+from .sources.virtual import VirtualConfig, build
+
+FIRST_SEED = 1_000_000  # of the instruments; stored banks have small seeds
+MOST_SETS = 10_000  # of one seed
+
+
+class EndlessSteps:
+    """Batch of training step k, for any k: a set of new instruments trains for `renew` steps.
+
+    Args:
+        folder: where the sets are rendered; the ones before the last are deleted. size: instruments of each mixture family in a
+            set. steps: of the run. make: (bank, seed) -> what has batch(step), the batches from one set.
+    While a set trains, the next one is rendered. Processes that share a folder render each set once.
+    """
+
+    def __init__(self, folder: Path, size: int, seed: int, renew: int, steps: int, make: Callable):
+        self.folder, self.size, self.seed, self.renew, self.make = folder, size, seed, renew, make
+        self.last = max(0, steps - 1) // renew
+        if self.last >= MOST_SETS:
+            raise ValueError(f"{steps} steps with new instruments every {renew} are more than {MOST_SETS} sets: renew less often")
+        self._set, self._batches, self._renderers = None, None, {}
+
+    def batch(self, step: int):
+        """What `make` gives for a step of the set that trains then. Raises ValueError if its instruments could not be rendered."""
+        k, i = divmod(step, self.renew)
+        if k != self._set:
+            self._set, self._batches = k, self.make(self._bank(k), k)
+        return self._batches.batch(i)
+
+    def _bank(self, k: int) -> NoteBank:
+        renderer = self._renderer(k)
+        told = renderer.communicate()[1].strip()
+        del self._renderers[k]
+        if renderer.returncode:
+            raise ValueError(f"new instruments could not be rendered: {(told or 'the process was killed').splitlines()[-1]}")
+        bank = NoteBank.open(self._path(k))
+        for old in self.folder.glob("set*"):
+            if old.name < self._path(max(0, k - 1)).name:  # another worker may still be at k - 1
+                shutil.rmtree(old, ignore_errors=True)
+        if k < self.last:
+            self._renderer(k + 1)
+        return bank
+
+    def _path(self, k: int) -> Path:
+        return self.folder / f"set{k:05d}"
+
+    def _renderer(self, k: int) -> subprocess.Popen:
+        """The process that renders set k, started if it was not."""
+        if k not in self._renderers:
+            arguments = [self._path(k), FIRST_SEED + MOST_SETS * self.seed + k, self.size]
+            command = [sys.executable, "-m", "cirlib.endless", *map(str, arguments)]
+            self._renderers[k] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        return self._renderers[k]
+
+
+def render(path: Path, seed: int, size: int) -> None:
+    """The bank of one set, made unless it is there."""
+    build(path, VirtualConfig(seed=seed, train=size, valid=0, test=0, others=0), n_jobs=max(1, (os.cpu_count() or 2) // 2))
+
+
+if __name__ == "__main__":
+    os.nice(5)  # training comes first
+    try:
+        with contextlib.redirect_stderr(open(os.devnull, "w")):  # no progress bar
+            render(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    except Exception as error:
+        raise SystemExit(f"{type(error).__name__}: {error}") from None
