@@ -23,6 +23,7 @@ from .paths import at_home
 EVAL_SEED = 12345  # of the mixtures that are ranked; the same for every row
 BLOCK = 64  # clips embedded at once
 KEPT_MIXTURES = 500  # whose embeddings are kept for the notebooks that look at the space
+Waves = Callable[[np.ndarray], np.ndarray]  # what is made of waveforms (B, T)
 
 
 def open_banks(names: Iterable[str]) -> NoteBank:
@@ -44,10 +45,11 @@ class Retriever:
     """How a method hears: one vector per single sound, one vector (or one per family) per mixture.
 
     `mixtures`: (B, T) waveforms -> (B, D) or, with one vector per family, (B, S, D); by default the encoder's embedding.
+    `separate`: (B, T) waveforms -> stems (B, S, T), of a method that separates; else None.
     """
 
-    def __init__(self, encoder: AudioEncoder, mixtures: Callable[[np.ndarray], np.ndarray] | None = None):
-        self.encoder, self.mixtures = encoder, mixtures or encoder.embed
+    def __init__(self, encoder: AudioEncoder, mixtures: Waves | None = None, separate: Waves | None = None):
+        self.encoder, self.mixtures, self.separate = encoder, mixtures or encoder.embed, separate
 
     def notes(self, bank: NoteBank, rows: Sequence[int], protocol: str = "strict") -> np.ndarray:
         """Vectors (N, D) of single sounds of a bank, cut or padded to the encoder's clip length."""

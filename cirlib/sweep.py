@@ -23,6 +23,7 @@ from .paths import PARAMS, RUNS
 
 TUPLES = {name for name, hint in typing.get_type_hints(TrainConfig).items() if typing.get_origin(hint) is tuple}
 NAMES = sorted({f.name for f in dataclasses.fields(TrainConfig)} - {"bank"} | {"method"})
+NOT_OF_TRAINING = ("single",)  # 02_train has none
 NOT_OF_METHODS = ("task", "loss", "temperature", "curriculum", "hard_ratio", "augmented", "epoch_size", "warmup")  # 05_baselines has none
 
 
@@ -86,7 +87,8 @@ def rows(preset: str, overrides: dict | None = None) -> list[Row]:
     files = sorted(p for p in (PARAMS / preset).glob("*.yaml") if not re.fullmatch(r"data(-.*)?", p.stem))
     out = []
     for values in map(read_params, files):
-        fits = {k: v for k, v in (overrides or {}).items() if "method" not in values or k not in NOT_OF_METHODS}
+        others = NOT_OF_METHODS if "method" in values else NOT_OF_TRAINING
+        fits = {k: v for k, v in (overrides or {}).items() if k not in others}
         out += expand({**values, **fits})
     names = [row.name for row in out]
     if twice := sorted({name for name in names if names.count(name) > 1}):

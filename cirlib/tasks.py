@@ -116,7 +116,7 @@ class ClassifyTask(Task):
         c = self.config
         self.labels = classification.labels(self.bank, c.loss, c.augmented)
         self.targets = classification.targets(self.bank, c.loss, self.labels)
-        rows, self.scored = classification.split_rows(self.bank, c.loss, self.labels, c.augmented)
+        rows, _ = classification.split_rows(self.bank, c.loss, self.labels, c.augmented)
         self.steps = NoteSteps(rows, c.clips, c.seed, self.rank, self.world)
 
     def model(self) -> AudioEncoder:
@@ -189,9 +189,7 @@ def separated(single: AudioEncoder, separate) -> Retriever:
         stems = stems * np.where(peaks > 1e-9, PEAK / np.maximum(peaks, 1e-9), 0)
         return single.embed(stems.reshape(-1, stems.shape[2])).reshape(*stems.shape[:2], -1)
 
-    retriever = Retriever(single, vectors)
-    retriever.separate = separate
-    return retriever
+    return Retriever(single, vectors, separate)
 
 
 TRAINED = {

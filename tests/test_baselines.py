@@ -59,7 +59,7 @@ def test_features_are_standardised_with_training_instruments_and_missing_ones_ta
     deviation = np.std([1, 3, 5])
     np.testing.assert_allclose(vectors[:, 0], (np.array([1, 3, 5, 9, 3]) - 3) / deviation)
     np.testing.assert_allclose(vectors[:, 1], [-1, 0, 1, 0, 1])
-    np.testing.assert_array_equal(vectors[:, 2], 0), "what never varies in training tells nothing"
+    np.testing.assert_array_equal(vectors[:, 2], 0, "what never varies in training tells nothing")
     assert features.failed == 0
 
 

@@ -176,6 +176,7 @@ def test_overrides_hold_for_all_rows_and_may_sweep(home):
     assert [row.name for row in made] == [f"{name}-steps-{k}" for name in ("base", "database", "swept") for k in (1, 2)]
     assert all(row.seeds == (9,) for row in made)
     assert [row.values.get("hard_ratio") for row in made] == [None, None, 0.5, 0.5, 0.5, 0.5], "05_baselines has no such parameter"
+    assert [row.values.get("single") for row in rows("p", {"single": "x"})] == ["x", None, None, None], "02_train has none"
     with pytest.raises(ValueError, match="unknown parameter 'stepps'"):
         rows("p", {"stepps": 3})
 
@@ -260,12 +261,13 @@ def test_row_that_stands_on_one_that_is_not_there(home, single):
         rows("p")
 
 
-def test_parameters_that_baselines_do_not_have():
-    """What overrides leave out for them is what their notebook does not declare."""
+def test_parameters_that_one_of_the_notebooks_does_not_have():
+    """What overrides leave out for a row is what its notebook does not declare."""
     from test_notebooks import NOTEBOOKS, declared
 
     cells = {path.stem: set(declared(path)) for path in NOTEBOOKS}
     assert set(sweep.NOT_OF_METHODS) == cells["02_train"] - cells["05_baselines"]
+    assert set(sweep.NOT_OF_TRAINING) == cells["05_baselines"] - cells["02_train"] - {"method"}
 
 
 def test_params_files_of_rows_that_are_gone_are_removed(home, monkeypatch):

@@ -102,7 +102,9 @@ def test_separator_learns_the_stems_and_its_stems_are_embedded_as_notes_are(sing
     torch.testing.assert_close(batch["stems"].sum(dim=1), batch["mixtures"], rtol=0, atol=1e-5)
     teacher = AudioEncoder.load(run.checkpoint)
     stems = np.stack([0.01 * batch["stems"][:, 0].numpy(), np.zeros((3, 8000), np.float32), batch["stems"][:, 2].numpy()], axis=1)
-    vectors = separated(teacher, lambda mixtures: stems).mixtures(batch["mixtures"].numpy())
+    retriever = separated(teacher, lambda mixtures: stems)
+    assert retriever.separate(None) is stems and Retriever(teacher).separate is None
+    vectors = retriever.mixtures(batch["mixtures"].numpy())
     silent = teacher.embed(np.zeros((1, 8000), np.float32))[0]
     for k in range(3):
         loud = PEAK * stems[k, 0] / np.abs(stems[k, 0]).max()
