@@ -12,6 +12,7 @@ import torch
 
 from . import classification, losses
 from .bank import NoteBank
+from .checkpoints import best_device
 from .encoder import AudioEncoder
 from .evaluate import Retriever, Validation
 from .experiment import ON_MIXTURES, TrainConfig
@@ -38,8 +39,8 @@ class Task:
         return encoder.to(memory_format=torch.channels_last) if self.config.encoder == "cnn" else encoder
 
     def load(self, path) -> torch.nn.Module:
-        """The model of a checkpoint."""
-        return AudioEncoder.load(path)
+        """The model of a checkpoint, where it is tested."""
+        return AudioEncoder.load(path, best_device())
 
     def batch(self, step: int) -> Batch:
         """Tensors of a step."""
@@ -171,7 +172,7 @@ class SeparateTask(SingleEncoderTask):
         return MaskSeparator(SeparatorConfig(families=self.config.families))
 
     def load(self, path) -> MaskSeparator:
-        return MaskSeparator.load(path)
+        return MaskSeparator.load(path, best_device())
 
     def loss(self, model, batch: Batch) -> torch.Tensor:
         return model.loss(batch["mixtures"], batch["stems"])

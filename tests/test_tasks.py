@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_training import config  # noqa: F401 (a fixture)
 
-from cirlib import losses
+from cirlib import losses, tasks
 from cirlib.encoder import AudioEncoder
 from cirlib.evaluate import Retriever
 from cirlib.mixing import PEAK, clip
@@ -127,6 +127,17 @@ def test_baselines_on_a_single_encoder_name_the_row_that_is_missing(config, tone
         task_of(row, tone_bank, "multi-encoder", seconds=1.0)
     with pytest.raises(ValueError, match="leave curriculum empty"):
         task_of(row, tone_bank, "separate", curriculum=(0.5,))
+
+
+@pytest.mark.parametrize("name", ["multi-encoder", "separate"])
+def test_what_is_loaded_to_be_tested_lies_on_the_best_device(single, tone_bank, monkeypatch, name):
+    """All of it: the model and the encoder for single sounds. `meta` stands for a GPU."""
+    _, row = single
+    task = task_of(row, tone_bank, name)
+    path = task.model().save(row.folder / "model.pt")
+    monkeypatch.setattr(tasks, "best_device", lambda: "meta")
+    model = task.load(path)
+    assert {p.device.type for p in model.parameters()} == {task.retriever(model).encoder.device.type} == {"meta"}
 
 
 def test_another_single_encoder_is_another_run(single, tone_bank):
