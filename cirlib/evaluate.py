@@ -15,6 +15,7 @@ import pandas as pd
 from . import retrieval
 from .bank import NoteBank
 from .encoder import AudioEncoder
+from .experiment import TESTS
 from .files import write_atomic, write_json
 from .frontend import RATE
 from .mixing import MixtureDataset, clip
@@ -196,7 +197,10 @@ def score(found: Embedded, bank: NoteBank, config) -> tuple[dict[str, pd.DataFra
 
 
 def write_results(folder: Path, found: Embedded, ranks: dict[str, pd.DataFrame], result: dict) -> dict:
-    """Write embeddings.npz, <test>_ranks.parquet and, last, metrics.json; returns what metrics.json holds."""
+    """Write embeddings.npz, <test>_ranks.parquet and, last, metrics.json; returns what metrics.json holds.
+
+    Ranks of tests that were asked for earlier and are no longer go.
+    """
     arrays = {"gallery": found.gallery, "items": found.items.index.to_numpy(str)}
     if found.mixtures is not None:
         arrays["mixtures"] = found.mixtures[:KEPT_MIXTURES]
@@ -208,6 +212,8 @@ def write_results(folder: Path, found: Embedded, ranks: dict[str, pd.DataFrame],
             np.savez(file, **arrays)
 
     write_atomic(folder / "embeddings.npz", save)
+    for test in set(TESTS) - ranks.keys():
+        (folder / f"{test}_ranks.parquet").unlink(missing_ok=True)
     for test, table in ranks.items():
         write_atomic(folder / f"{test}_ranks.parquet", table.to_parquet)
     write_json(folder / "metrics.json", result)

@@ -403,6 +403,7 @@ def test_results_are_written_and_metrics_last(tone_bank, embedded, tmp_path, mon
 
 def test_files_of_one_test_only(tone_bank, tmp_path):
     found = Embedded(tone_bank.gallery(), np.ones((39, 2)), singles=np.ones((3, 2)), rows=np.arange(3))
+    (tmp_path / "mixture_ranks.parquet").write_text("of a test that is no longer asked for")
     write_results(tmp_path, found, {"single": pd.DataFrame({"rank": [1.0]})}, {})
     assert {p.name for p in tmp_path.iterdir()} == {"embeddings.npz", "single_ranks.parquet", "metrics.json"}
     with np.load(tmp_path / "embeddings.npz", allow_pickle=False) as file:

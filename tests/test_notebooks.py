@@ -5,10 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import yaml
 
+from cirlib import report
 from cirlib.experiment import row_config
 from cirlib.paths import ROOT
 from cirlib.sources import source_config, source_options
@@ -90,6 +93,31 @@ def test_defaults_of_02_train_are_those_of_the_configuration():
     assert {k: v for k, v in baselines.items() if k != "method"} == {k: fields[k] for k in baselines if k != "method"}
     assert {k: v for k, v in fields.items() if k != "single"} == cell, "only baselines stand on an encoder for single sounds"
     assert to_dict(TrainConfig())["bank"] == ["data/quick"]
+
+
+# Single cells
+
+
+def run_cell(notebook: str, number: int, **names) -> dict:
+    """Names after a cell of a notebook ran with these names."""
+    (path,) = (p for p in NOTEBOOKS if p.stem == notebook)
+    exec("".join(cells(path)[number]["source"]), names)
+    return names
+
+
+def test_06_paper_draws_ranks_of_tests_that_metrics_hold(tmp_path):
+    """A file of ranks alone tells nothing: it may be left from earlier settings."""
+    drawn, plots = {}, SimpleNamespace(rank_boxes=lambda ranks, title: ranks, save=lambda ranks, _, name: drawn.update({name: ranks}))
+    for task in ("mixture", "single"):
+        pd.DataFrame({"rank": [1.0]}).to_parquet(tmp_path / f"{task}_ranks.parquet")
+    runs = [{"experiment": "mfcc", "single": {}}]
+    run_cell(
+        "06_paper", 17, tables=report.TITLES, report=report, runs=runs, pd=pd, plots=plots, folder=None, first_seeds={"mfcc": tmp_path}
+    )
+    assert drawn.keys() == {"ranks_single"} and drawn["ranks_single"].keys() == {"MFCC"}
+
+
+# The chain
 
 
 @pytest.fixture(scope="module")
