@@ -117,6 +117,13 @@ def test_06_paper_draws_ranks_of_tests_that_metrics_hold(tmp_path):
     assert drawn.keys() == {"ranks_single"} and drawn["ranks_single"].keys() == {"MFCC"}
 
 
+def test_06_paper_names_the_best_row_on_mixtures_without_examples(capsys):
+    """Where no example was drawn, `name` is still that of the best row on single sounds."""
+    row = {"experiment": "triplet", "mixture": {"top1": 0.5, "top5": 0.6, "chance": {"top1": 0.1, "top5": 0.2}}}
+    run_cell("06_paper", 26, best={"mixture": row}, report=report, name="mfcc")
+    assert capsys.readouterr().out == "best row on mixtures: triplet, 5.0 times chance at top-1, 3.0 times at top-5\n"
+
+
 # The chain
 
 
