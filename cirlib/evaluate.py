@@ -24,6 +24,7 @@ from .paths import at_home
 EVAL_SEED = 12345  # of the mixtures that are ranked; the same for every row
 BLOCK = 64  # clips embedded at once
 KEPT_MIXTURES = 500  # whose embeddings are kept for the notebooks that look at the space
+SELF_MATCH = 0.95  # share of reference notes that find themselves first, under which something is wrong
 Waves = Callable[[np.ndarray], np.ndarray]  # what is made of waveforms (B, T)
 
 
@@ -194,6 +195,16 @@ def score(found: Embedded, bank: NoteBank, config) -> tuple[dict[str, pd.DataFra
         others = {metric: ranks[metric][test]["rank"] for metric in retrieval.METRICS}
         result[test]["distances"] = {m: {f"top{k}": retrieval.top_k(r, k) for k in (1, 5)} for m, r in others.items()}
     return own, result
+
+
+def self_match(found: Embedded, metric: str) -> float:
+    """Share of the reference notes that find themselves first in the gallery; a low one is told, it is for the reader to judge."""
+    itself = retrieval.ranks(found.gallery, found.gallery, np.arange(len(found.items)), None, metric)
+    share = retrieval.top_k(itself, 1)
+    print(f"reference notes that find themselves first: {100 * share:.1f} %")
+    if share < SELF_MATCH:
+        print("WARNING: that should be nearly all of them: either vectors collapsed, or the bank holds several copies of a sound")
+    return share
 
 
 def write_results(folder: Path, found: Embedded, ranks: dict[str, pd.DataFrame], result: dict) -> dict:

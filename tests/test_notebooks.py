@@ -124,6 +124,15 @@ def test_06_paper_names_the_best_row_on_mixtures_without_examples(capsys):
     assert capsys.readouterr().out == "best row on mixtures: triplet, 5.0 times chance at top-1, 3.0 times at top-5\n"
 
 
+def test_03_retrieve_refuses_a_run_that_would_be_another_now(tmp_path):
+    (tmp_path / "train.json").touch()
+    config = SimpleNamespace(bank=(), key=lambda data: "now")
+    names = {"In": [], "check_parameters": list, "preset": "p", "experiment": "x", "seed": 0, "run_folder": lambda *_: tmp_path}
+    names |= {"read_config": lambda _: (config, "then"), "evaluate": SimpleNamespace(open_banks=lambda _: SimpleNamespace(infos=[]))}
+    with pytest.raises(ValueError, match=r"^p/x/seed0 is not what would be trained now: sounds, a file .*; run 02_train.ipynb again$"):
+        run_cell("03_retrieve", 3, **names)
+
+
 # The chain
 
 
@@ -179,6 +188,8 @@ def test_smoke_chain_writes_tables_and_figures(smoke):
     assert [r["experiment"] for r in singles] == ["untrained", "mfcc", "single-tags", "single-infonce", "multi-infonce"]
     assert "classifier of 27 tags" in (folder / "classification.md").read_text()
     assert (home / "runs" / "smoke" / "examples.html").read_text().count("<audio") == 6 * 13
+    for row in ("multi-infonce", "mfcc"):
+        assert 0 <= json.loads((home / "runs" / "smoke" / row / "seed0" / "metrics.json").read_text())["self_match"] <= 1
     assert all(0 <= r["top1_low"] <= r["top1"] <= r["top1_high"] <= 100 for r in rows)
     run = home / "runs" / "smoke" / "multi-infonce" / "seed0"
     assert {"config.yaml", "history.csv", "best.pt", "last.pt", "provenance.json", "metrics.json"} <= {p.name for p in run.iterdir()}
