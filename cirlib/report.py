@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 from .config import to_dict
 from .experiment import read_config, row_config
@@ -127,7 +128,7 @@ def table(runs: list[dict], task: str) -> pd.DataFrame:
     """One row per experiment: top-k in percent, mean over seeds, with an interval; the published numbers beside.
 
     The interval is the mean over seeds of the bootstrap intervals over instruments; with several seeds it is widened
-    by 1.96 standard errors of the seeds' mean (both as variances).
+    by the 95% t interval of the seeds' mean (both as variances): few seeds tell little of their spread.
     """
     rows = []
     for name in dict.fromkeys(r["experiment"] for r in runs if task in r):
@@ -144,8 +145,8 @@ def table(runs: list[dict], task: str) -> pd.DataFrame:
 
 def _interval(values: list[float], intervals: list[list[float]]) -> tuple[float, float, float]:
     """Mean, low and high in percent."""
-    mean = float(np.mean(values))
-    seeds = 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    mean, n = float(np.mean(values)), len(values)
+    seeds = t.ppf(0.975, n - 1) * float(np.std(values, ddof=1)) / n**0.5 if n > 1 else 0.0
     low, high = np.mean(intervals, axis=0)
     return 100 * mean, 100 * max(0.0, mean - np.hypot(mean - low, seeds)), 100 * min(1.0, mean + np.hypot(high - mean, seeds))
 

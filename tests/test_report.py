@@ -12,6 +12,8 @@ from cirlib import report, sweep
 from cirlib.experiment import row_config, write_config
 from cirlib.paths import ROOT
 
+T_OF_TWO = 12.7062  # 97.5% quantile of Student's t with one degree of freedom, of tables
+
 
 def scores(top1: float, top5: float = 0.8, **more) -> dict:
     return {"top1": top1, "top1_ci": [top1 - 0.1, top1 + 0.1], "top5": top5, "top5_ci": [top5 - 0.1, top5 + 0.1], "queries": 5, **more}
@@ -89,12 +91,12 @@ def test_rows_stand_in_the_order_of_the_labels_and_a_sweep_behind_its_base(runs)
 
 
 def test_table_averages_seeds_and_widens_the_interval_by_their_spread(runs):
-    write(runs, result("triplet-24", 0, 0.4), result("triplet-24", 1, 0.6), result("untrained", 0, 0.1))
+    write(runs, result("triplet-24", 0, 0.49), result("triplet-24", 1, 0.51), result("untrained", 0, 0.1))
     table = report.table(report.collect("p"), "mixture").set_index("experiment")
     assert list(table.index) == ["untrained", "triplet-24"], "rows stand in the order of LABELS"
     assert table.top1["triplet-24"] == pytest.approx(50) and table.seeds["triplet-24"] == 2
-    standard_error = 1.96 * 0.1414213562 / 2**0.5
-    assert table.top1_low["triplet-24"] == pytest.approx(100 * (0.5 - (0.1**2 + standard_error**2) ** 0.5))
+    spread = T_OF_TWO * 0.01414213562 / 2**0.5
+    assert table.top1_low["triplet-24"] == pytest.approx(100 * (0.5 - (0.1**2 + spread**2) ** 0.5), rel=1e-4)
     assert table.top1_low["untrained"] == pytest.approx(0) and table.top1_high["untrained"] == pytest.approx(20)
     assert (table.top1_paper["triplet-24"], table.top5_paper["triplet-24"]) == (64.8, 85.0)
     assert pd.isna(table.top1_paper["untrained"])
@@ -118,13 +120,13 @@ def test_tables_hold_rows_that_were_tested_only():
 
 def test_slices_are_means_over_seeds_with_intervals():
     made = [result("a", 0, 0.4), result("a", 1, 0.6), result("b", 0, 0.3)]
-    made[0]["mixture"]["by_family"] = {"Bass": scores(0.2, queries=4), "Lead": scores(0.5)}
-    made[1]["mixture"]["by_family"] = {"Bass": scores(0.4, queries=6)}
+    made[0]["mixture"]["by_family"] = {"Bass": scores(0.29, queries=4), "Lead": scores(0.5)}
+    made[1]["mixture"]["by_family"] = {"Bass": scores(0.31, queries=6)}
     table = report.slices(made, "mixture").set_index(report.SLICE_KEYS)
     row = table.loc[("a", "family", "Bass")]
-    half = 100 * (0.1**2 + (1.96 * 0.1414213562 / 2**0.5) ** 2) ** 0.5
+    half = 100 * (0.1**2 + (T_OF_TWO * 0.01414213562 / 2**0.5) ** 2) ** 0.5
     assert (row.top1, row.queries) == (pytest.approx(30), 5)
-    assert row.top1_low == pytest.approx(max(0, 30 - half)) and row.top1_high == pytest.approx(30 + half)
+    assert row.top1_low == pytest.approx(30 - half, rel=1e-4) and row.top1_high == pytest.approx(30 + half, rel=1e-4)
     assert (row.top5, row.top5_low, row.top5_high) == (pytest.approx(80), pytest.approx(70), pytest.approx(90))
     assert table.top1[("a", "family", "Lead")] == pytest.approx(50), "a slice that one seed has"
     assert table.top1[("b", "source and family", "virtual, Bass")] == pytest.approx(30)
