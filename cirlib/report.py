@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.stats import t
 
 from .config import to_dict
+from .encoder import ENCODERS
 from .experiment import read_config, row_config
 from .files import write_atomic, write_json
 from .paths import FIGURES, ROOT, RUNS, short
@@ -82,13 +83,26 @@ SCORES = ("accuracy", "top5", "exact_match", "hamming", "f1_macro", "f1_micro", 
 TITLES = {"mixture": "three-instrument mixtures", "single": "single instruments"}
 
 
-def label(experiment: str) -> str:
-    """A row as tables name it; a row of a sweep tells its values: `single-sweep-hard_ratio-0.25`."""
-    if experiment in LABELS:
-        return LABELS[experiment]
-    base = max((name for name in LABELS if experiment.startswith(name + "-")), key=len, default="")
+def label(experiment: str, encoder: str = "cnn") -> str:
+    """A row as tables name it; a row of a sweep tells its values: `single-sweep-hard_ratio-0.25`.
+
+    The encoder of its run tells whether what was not trained has random weights or those of somebody else's training.
+    """
+    words = LABELS if encoder in ENCODERS else LABELS | {"untrained": _pretrained(encoder)}
+    if experiment in words:
+        return words[experiment]
+    base = max((name for name in words if experiment.startswith(name + "-")), key=len, default="")
     told = re.findall(r"([a-z_]+)-(.+?)(?=-[a-z_]+-|$)", experiment.removeprefix(base).removeprefix("-"))
-    return ", ".join([LABELS[base], *(f"{k.replace('_', ' ')} {v}" for k, v in told)]) if base and told else experiment
+    return ", ".join([words[base], *(f"{k.replace('_', ' ')} {v}" for k, v in told)]) if base and told else experiment
+
+
+def _pretrained(encoder: str) -> str:
+    return f"pretrained{' on AudioSet' if 'audioset' in encoder.lower() else ' encoder'}, not trained further"
+
+
+def labels(runs: list[dict]) -> dict[str, str]:
+    """Experiment -> label, of runs as `collect` gives them."""
+    return {r["experiment"]: label(r["experiment"], r.get("encoder", "cnn")) for r in runs}
 
 
 def _order(experiment: str) -> tuple:
@@ -130,11 +144,11 @@ def table(runs: list[dict], task: str) -> pd.DataFrame:
     The interval is the mean over seeds of the bootstrap intervals over instruments; with several seeds it is widened
     by the 95% t interval of the seeds' mean (both as variances): few seeds tell little of their spread.
     """
-    rows = []
+    rows, names = [], labels(runs)
     for name in dict.fromkeys(r["experiment"] for r in runs if task in r):
         group = [r[task] for r in runs if r["experiment"] == name]
         paper = PUBLISHED[task].get(name, (None, None))
-        row = {"experiment": name, "row": label(name), "seeds": len(group), "distance": group[0]["metric"]}
+        row = {"experiment": name, "row": names[name], "seeds": len(group), "distance": group[0]["metric"]}
         for k in ("top1", "top5"):
             row[k], row[k + "_low"], row[k + "_high"] = _interval([g[k] for g in group], [g[k + "_ci"] for g in group])
         row |= {"rank_median": float(np.mean([g["rank_median"] for g in group]))}
@@ -206,11 +220,11 @@ def markdown(frame: pd.DataFrame, task: str) -> str:
     return "\n".join([*head, chance_, *body]) + "\n"
 
 
-def by_source_markdown(frame: pd.DataFrame) -> str:
-    """The table by source and family as people read it."""
+def by_source_markdown(frame: pd.DataFrame, names: dict[str, str]) -> str:
+    """The table by source and family as people read it; names: as `labels` gives them."""
     head = ["| mixtures by source and family | row | queries | top-1 | top-5 | paper, top-1 / top-5 |", "|---|---|---|---|---|---|"]
     body = [
-        f"| {r['value']} | {label(r.experiment)} | {r.queries:.0f} | {_cell(r, 'top1')} | {_cell(r, 'top5')} | {_paper(r)} |"
+        f"| {r['value']} | {names[r.experiment]} | {r.queries:.0f} | {_cell(r, 'top1')} | {_cell(r, 'top5')} | {_paper(r)} |"
         for _, r in frame.sort_values("value", kind="stable").iterrows()
     ]
     return "\n".join([*head, *body]) + "\n"
@@ -245,7 +259,7 @@ def write_tables(preset: str, folder: Path | None = None) -> dict[str, pd.DataFr
     parts = {task: slices(runs, task) for task in TITLES}
     sources, classifiers = by_source(parts["mixture"]), classification_table(runs)
     texts = {
-        "by_source.csv": _csv(sources), "by_source.md": by_source_markdown(sources),
+        "by_source.csv": _csv(sources), "by_source.md": by_source_markdown(sources, labels(runs)),
         "classification.csv": _csv(classifiers), "classification.md": classification_markdown(classifiers),
     }  # fmt: skip
     for task in TITLES:

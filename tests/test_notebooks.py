@@ -111,16 +111,15 @@ def test_06_paper_draws_ranks_of_tests_that_metrics_hold(tmp_path):
     for task in ("mixture", "single"):
         pd.DataFrame({"rank": [1.0]}).to_parquet(tmp_path / f"{task}_ranks.parquet")
     runs = [{"experiment": "mfcc", "single": {}}]
-    run_cell(
-        "06_paper", 17, tables=report.TITLES, report=report, runs=runs, pd=pd, plots=plots, folder=None, first_seeds={"mfcc": tmp_path}
-    )
+    names = {"tables": report.TITLES, "report": report, "labels": report.labels(runs), "runs": runs, "first_seeds": {"mfcc": tmp_path}}
+    run_cell("06_paper", 17, pd=pd, plots=plots, folder=None, **names)
     assert drawn.keys() == {"ranks_single"} and drawn["ranks_single"].keys() == {"MFCC"}
 
 
 def test_06_paper_names_the_best_row_on_mixtures_without_examples(capsys):
     """Where no example was drawn, `name` is still that of the best row on single sounds."""
     row = {"experiment": "triplet", "mixture": {"top1": 0.5, "top5": 0.6, "chance": {"top1": 0.1, "top5": 0.2}}}
-    run_cell("06_paper", 26, best={"mixture": row}, report=report, name="mfcc")
+    run_cell("06_paper", 26, best={"mixture": row}, labels=report.labels([row]), name="mfcc")
     assert capsys.readouterr().out == "best row on mixtures: triplet, 5.0 times chance at top-1, 3.0 times at top-5\n"
 
 

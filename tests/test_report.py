@@ -64,6 +64,24 @@ def test_label_of_a_row(name, words):
     assert report.label(name) == words
 
 
+@pytest.mark.parametrize(
+    ("encoder", "words"),
+    [
+        ("ast-base", "untrained encoder"),
+        ("MIT/ast-finetuned-audioset-12-12-0.447", "pretrained on AudioSet, not trained further"),
+        ("models/mine", "pretrained encoder, not trained further"),
+    ],
+)
+def test_what_was_pretrained_is_not_called_untrained(runs, tmp_path, encoder, words):
+    """In every table; a run that does not tell its encoder has one of ours."""
+    write(runs, *({**result(name, 0, 0.1), "encoder": encoder} for name in ("untrained", "untrained-seconds-2.0", "triplet")))
+    report.write_tables("p", tmp_path)
+    for name in ("table_mixture", "table_single", "by_source"):
+        text = (tmp_path / f"{name}.md").read_text()
+        assert f"| {words} |" in text and f"| {words}, seconds 2.0 |" in text and "| triplet |" in text
+    assert report.labels([{"experiment": "untrained"}]) == {"untrained": "untrained encoder"}
+
+
 def test_labels_of_swept_rows_tell_every_value():
     """Also values that are not plain in a name."""
     values = {"preset": "p", "experiment": "infonce-48", "encoder": ["MIT/ast-12-12", "cnn"], "hard_ratio": [0, 0.5]}
@@ -151,7 +169,7 @@ def test_published_numbers_by_source_stand_beside_the_right_rows():
         assert pd.isna(found.top1_paper[name, "virtual, Bass"])
     assert found.top1_paper["triplet-24"].isna().all()
     assert found.top1["infonce-48", "surge, Synth Lead"] == pytest.approx(50)
-    text = report.by_source_markdown(table).splitlines()
+    text = report.by_source_markdown(table, report.labels(made)).splitlines()
     assert text[2] == "| nsynth, Bass | full triplet, batch 24 | 5 | 70.0 (60.0 to 80.0) | 80.0 (70.0 to 90.0) | 57.6 / 94.8 |"
     assert text[4] == "| nsynth, Bass | triplet, batch 24 | 5 | 70.0 (60.0 to 80.0) | 80.0 (70.0 to 90.0) |  |"
     assert len(text) == 2 + 18 and text[-1].startswith("| virtual, Bass | triplet, batch 24 |")
