@@ -16,7 +16,7 @@ from .config import to_dict
 from .encoder import ENCODERS
 from .experiment import read_config, row_config
 from .files import write_atomic, write_json
-from .paths import FIGURES, ROOT, RUNS, short
+from .paths import FIGURES, ROOT, RUNS
 from .sweep import settings
 
 # top-1 and top-5 in percent (paper, tables 1 and 2); rows that the paper does not have are absent
@@ -115,27 +115,27 @@ def _order(experiment: str) -> tuple:
 def collect(preset: str) -> list[dict]:
     """metrics.json of every run of a preset, in the order of LABELS, then by name; ValueError if there is none.
 
-    Raises ValueError for a run whose settings are not those of its row: it would stand in the table under a wrong name.
+    A run whose settings are not those of its row would stand in the table under a wrong name: it is left out, and that is told.
     """
-    files = [f for f in RUNS.glob(f"{preset}/*/seed*/metrics.json") if f.parent.name[4:].isdigit()]
-    runs = [json.loads(f.read_text()) for f in files]
-    if not runs:
+    files = sorted(f for f in RUNS.glob(f"{preset}/*/seed*/metrics.json") if f.parent.name[4:].isdigit())
+    wanted, told = settings(preset), {}
+    for file in list(files):
+        name = file.parent.parent.name
+        if name in wanted and (other := _other_settings(file.parent, wanted[name])):
+            files.remove(file)
+            told[name] = f"{name} is left out: its run has {', '.join(other)}; `make reproduce` makes it again with these settings"
+    if told:
+        print(*told.values(), sep="\n")
+    if not files:
         raise ValueError(f"no finished run of preset {preset!r}: run notebooks/02_train.ipynb and 03_retrieve.ipynb first")
-    wanted = settings(preset)
-    for file in files:
-        if (name := file.parent.parent.name) in wanted:
-            _check_settings(preset, file.parent, wanted[name])
-    return sorted(runs, key=lambda r: (*_order(r["experiment"]), r["seed"]))
+    return sorted((json.loads(f.read_text()) for f in files), key=lambda r: (*_order(r["experiment"]), r["seed"]))
 
 
-def _check_settings(preset: str, folder: Path, values: dict) -> None:
-    stored = to_dict(read_config(folder)[0])
-    for name, value in to_dict(row_config(values)).items():
-        if name not in ("seed", "bank", "wandb", "log_every") and stored[name] != value:
-            raise ValueError(
-                f"{short(folder)} was trained with {name}={stored[name]}, the row of params/{preset} says {value}: "
-                "delete the run and make it again, or give it a name of its own"
-            )
+def _other_settings(folder: Path, values: dict) -> list[str]:
+    """What differs between a run and its row, as `steps=3 (its row: 7)`."""
+    stored, row = to_dict(read_config(folder)[0]), to_dict(row_config(values))
+    names = [name for name in row if name not in ("seed", "bank", "wandb", "log_every") and stored[name] != row[name]]
+    return [f"{name}={stored[name]} (its row: {row[name]})" for name in names]
 
 
 def table(runs: list[dict], task: str) -> pd.DataFrame:
