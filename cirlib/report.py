@@ -1,6 +1,6 @@
 """Tables from the metrics.json of every run, never typed: csv, json and md files, and the results block of the README.
 
-`python -m cirlib.report demo` writes the block; with --check it only says whether the README agrees with the tables.
+`python -m cirlib.report demo` (make readme) writes the block; with --check it only says whether the README agrees with the tables.
 """
 
 import json
@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
+from . import sweep
 from .config import to_dict
 from .encoder import ENCODERS
 from .experiment import read_config, row_config
 from .files import write_atomic, write_json
 from .paths import FIGURES, ROOT, RUNS
-from .sweep import settings
 
 # top-1 and top-5 in percent (paper, tables 1 and 2); rows that the paper does not have are absent
 PUBLISHED = {
@@ -118,7 +118,7 @@ def collect(preset: str) -> list[dict]:
     A run whose settings are not those of its row would stand in the table under a wrong name: it is left out, and that is told.
     """
     files = sorted(f for f in RUNS.glob(f"{preset}/*/seed*/metrics.json") if f.parent.name[4:].isdigit())
-    wanted, told = settings(preset), {}
+    wanted, told = sweep.settings(preset), {}
     for file in list(files):
         name = file.parent.parent.name
         if name in wanted and (other := _other_settings(file.parent, wanted[name])):
@@ -277,13 +277,28 @@ def _csv(frame: pd.DataFrame) -> str:
 
 
 def readme_block(preset: str) -> str:
-    """Results as the README shows them, from the tables in figures/<preset>."""
-    folder = ROOT / "figures" / preset
-    return "\n".join(markdown(pd.read_json(folder / f"table_{task}.json"), task) for task in ("mixture", "single"))
+    """Results as the README shows them, from the tables in figures/<preset>: the rows of params files, not runs of one's own.
+
+    Raises ValueError that names the rows of params/<preset> that are not there.
+    """
+    folder, tested = ROOT / "figures" / preset, {row.name: row_config(row.values).tests for row in sweep.rows(preset)}
+    parts, absent = [], {}
+    for task in TITLES:
+        frame = pd.read_json(folder / f"table_{task}.json")
+        wanted = [name for name, tests in tested.items() if task in tests]
+        absent |= dict.fromkeys(name for name in wanted if frame.empty or name not in set(frame.experiment))
+        parts.append(markdown(frame if frame.empty else frame[frame.experiment.isin(wanted)].reset_index(drop=True), task))
+    if absent:
+        what = f"figures/{preset} lacks {len(absent)} of the rows of params/{preset} ({', '.join(absent)})"
+        raise ValueError(f"{what}, and the README shows all of them: run make reproduce PRESET={preset} ROWS=all first")
+    return "\n".join(parts)
 
 
 def update_readme(preset: str, check: bool = False, readme: Path = ROOT / "README.md") -> bool:
-    """Put the block between its two marks; with `check` only compare. True if the README already agreed."""
+    """Put the block between its two marks; with `check` only compare. True if the README already agreed.
+
+    Raises ValueError without the marks, or if a row is missing.
+    """
     begin, end = f"<!-- results:{preset} -->\n", f"<!-- end:{preset} -->"
     text = readme.read_text()
     if begin not in text or end not in text:
@@ -299,8 +314,13 @@ def main() -> None:
     """python -m cirlib.report PRESET [--check]"""
     if not sys.argv[1:]:
         raise SystemExit(main.__doc__)
-    if not update_readme(sys.argv[1], check="--check" in sys.argv) and "--check" in sys.argv:
-        raise SystemExit(f"README.md differs from figures/{sys.argv[1]}: run `python -m cirlib.report {sys.argv[1]}`")
+    preset, check = sys.argv[1], "--check" in sys.argv
+    try:
+        agreed = update_readme(preset, check)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f"error: {error}") from None
+    if check and not agreed:
+        raise SystemExit(f"README.md differs from figures/{preset}: run `make readme PRESET={preset}`")
 
 
 if __name__ == "__main__":
