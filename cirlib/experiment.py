@@ -65,8 +65,15 @@ class TrainConfig:
         choose("protocol", self.protocol, PROTOCOLS)
         choose("wandb mode", self.wandb, tracking.MODES)
         choose(f"{self.task} loss", self.loss, losses.LOSSES[self.task])
+        if not self.tests:
+            raise ValueError(f"tests must name what is tested: {', '.join(TESTS)}")
         for test in self.tests:
             choose("test", test, TESTS)
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
+        for name in ("hard_ratio", "warmup"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         positive = "steps clips seconds epoch_size start_lr end_lr temperature valid_every valid_size log_every queries"
         for name in positive.split():
             value = getattr(self, name)

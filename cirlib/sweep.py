@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from .config import choose, read_params
-from .experiment import WITH_SINGLE, TrainConfig
+from .experiment import WITH_SINGLE, TrainConfig, row_config
 from .files import write_atomic
 from .paths import PARAMS, RUNS
 
@@ -116,6 +116,8 @@ def main() -> None:
     try:
         overrides = {name: yaml.safe_load(value) for name, _, value in (p.partition("=") for p in pairs)}
         found = rows(preset, overrides)
+        for row in found:
+            _check(row)
     except (ValueError, FileNotFoundError, yaml.YAMLError) as error:
         raise SystemExit(f"error: {' '.join(str(error).split())}") from None
     _write(RUNS / preset / "overrides.yaml", yaml.safe_dump(overrides, sort_keys=True))
@@ -128,6 +130,15 @@ def main() -> None:
         if file.stem not in {row.name for row in found}:
             file.unlink()
     _write(Path(makefile), "\n".join(lines) + "\n")
+
+
+def _check(row: Row) -> None:
+    """ValueError for settings that the notebook of a row would refuse, hours later perhaps."""
+    try:
+        for seed in row.seeds or (0,):
+            row_config({**row.values, "seed": seed})
+    except ValueError as error:
+        raise ValueError(f"{row.name}: {error}") from None
 
 
 def _write(path: Path, text: str) -> None:

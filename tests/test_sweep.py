@@ -214,6 +214,12 @@ def test_make_reads_the_rows(home, monkeypatch):
     ]
 
 
+def test_overrides_that_yaml_reads_otherwise(home, monkeypatch):
+    run(monkeypatch, "start_lr=1e-4", "wandb=off")
+    config = row_config(settings("p")["database"])
+    assert (config.start_lr, config.wandb) == (1e-4, "off")
+
+
 def test_params_files_hold_the_values_of_their_row(home, monkeypatch):
     run(monkeypatch, "steps=11", "families=[Bass]", "loss=triplet")
     folder = home / "runs" / "p" / "params"
@@ -284,6 +290,9 @@ def test_params_files_of_rows_that_are_gone_are_removed(home, monkeypatch):
         (["steps=[]"], "error: base: steps is an empty list"),
         (["experiment=x"], "error: params/p makes two rows named x"),
         (["steps=[1"], "error: "),
+        (["steps=many"], "error: base: TrainConfig.steps must be int, not str ('many')"),
+        (["loss=tags"], "error: database: unknown mixture loss 'tags'"),
+        (["seed=-1"], "error: base: seed must be 0 or more, got -1"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_writes_nothing(home, monkeypatch, pairs, words):
