@@ -11,8 +11,9 @@ import yaml
 from . import losses, paths, tracking
 from .bank import NoteBank
 from .config import choose, from_dict, to_dict
+from .encoder import origin
 from .families import MIXTURE_FAMILIES
-from .files import sha256, write_atomic
+from .files import contents, sha256, write_atomic
 from .midi import NoteStatistics, load_statistics, statistics_file
 from .mixing import PROTOCOLS, MixtureDataset
 
@@ -88,8 +89,8 @@ class TrainConfig:
     def key(self, data: list[dict]) -> str:
         """Digest of all that changes the result, checksums of the banks included: a folder with another key is another run."""
         values = {k: v for k, v in to_dict(self).items() if k not in ASIDE}
-        if self.encoder.endswith(".pt") and (file := paths.at_home(self.encoder)).is_file():
-            values["encoder"] = sha256(file)
+        if (place := origin(self.encoder)) and place.exists():
+            values["encoder"] = contents(place)
         if self.task in WITH_SINGLE:
             values["single"] = sha256(self.single_run()[1])
         if self.statistics:

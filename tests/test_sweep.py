@@ -421,6 +421,22 @@ def test_key_of_a_run_is_by_the_content_of_its_files(tmp_path, monkeypatch):
     assert after[0] == before[0] and not set(after[1]) & set(before[1])
 
 
+def test_key_of_a_run_is_by_the_weights_of_a_folder_or_an_artifact(tmp_path, monkeypatch):
+    """A folder in hub format may be filled anew, an alias of W&B may move on."""
+    monkeypatch.setattr("cirlib.tracking.download", lambda name, folder: tmp_path / "best.pt")
+    folder = tmp_path / "model"
+    (folder / ".cache").mkdir(parents=True)
+    names, seen = (str(folder), "wandb:team/cirlib/x:best"), []
+    for content in (b"one", b"two", b"one"):
+        for file in (folder / "model.safetensors", tmp_path / "best.pt"):
+            file.write_bytes(content)
+        (folder / ".cache" / "note").write_text(str(len(seen)))
+        seen.append([TrainConfig(encoder=name).key([]) for name in names])
+    assert seen[0] == seen[2] and not set(seen[0]) & set(seen[1])
+    (folder / "model.safetensors").rename(folder / "config.json")
+    assert TrainConfig(encoder=names[0]).key([]) != seen[0][0], "names of files count"
+
+
 # The presets that come with the project
 
 
