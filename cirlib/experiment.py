@@ -87,12 +87,15 @@ class TrainConfig:
         return paths.run_folder(self.preset, self.experiment, self.seed)
 
     def key(self, data: list[dict]) -> str:
-        """Digest of all that changes the result, checksums of the banks included: a folder with another key is another run."""
+        """Digest of all that changes the result, checksums of the banks included: a folder with another key is another run.
+
+        Raises as single_run() does, and for an encoder for single sounds that was trained on other sounds.
+        """
         values = {k: v for k, v in to_dict(self).items() if k not in ASIDE}
         if (place := origin(self.encoder)) and place.exists():
             values["encoder"] = contents(place)
         if self.task in WITH_SINGLE:
-            values["single"] = sha256(self.single_run()[1])
+            values["single"] = sha256(self._single_of(data))
         if self.statistics:
             values["statistics"] = sha256(statistics_file(paths.at_home(self.statistics)))
         return hashlib.sha256(json.dumps([values, data], sort_keys=True).encode()).hexdigest()[:12]
@@ -106,14 +109,29 @@ class TrainConfig:
         return MixtureDataset(bank, self.families, split, size, seed, self.protocol, self.seconds, statistics=self.note_statistics())
 
     def single_run(self) -> tuple["TrainConfig", Path]:
-        """Settings and checkpoint of the encoder for single sounds that this run stands on; FileNotFoundError if it is not trained."""
+        """Settings and checkpoint of the encoder for single sounds that this run stands on.
+
+        FileNotFoundError if it is not trained, ValueError if it is no such encoder or hears clips of another length.
+        """
         folder = paths.run_folder(self.preset, self.single, self.seed)
         config, _ = read_config(folder)
+        if config.task != "single":
+            raise ValueError(
+                f"{self.experiment} needs an encoder for single sounds, {self.single} has task {config.task}: name another row"
+            )
         if not (folder / "train.json").exists():
             raise FileNotFoundError(f"{paths.short(folder)} is not trained to its end: run notebooks/02_train.ipynb for it first")
         if config.seconds != self.seconds:
             raise ValueError(f"{self.single} hears clips of {config.seconds:g} s, {self.experiment} of {self.seconds:g} s: make them equal")
         return config, folder / "best.pt"
+
+    def _single_of(self, data: list[dict]) -> Path:
+        """Checkpoint of single_run(); ValueError if it was trained on other sounds, among which may be those that are tested here."""
+        config, checkpoint = self.single_run()
+        if config.key(data) != read_config(checkpoint.parent)[1]:
+            why = f"{paths.short(checkpoint.parent)} was trained on other sounds than {self.experiment}, or what it started from changed"
+            raise ValueError(f"{why}: train it again on these (notebooks/02_train.ipynb)")
+        return checkpoint
 
     @property
     def metric(self) -> str:

@@ -353,7 +353,7 @@ def test_wrong_settings_of_a_row(values, words):
 
 def trained(config: TrainConfig, checkpoint: bytes = b"weights") -> None:
     """A run that was trained to its end."""
-    write_config(config.folder, config, "key")
+    write_config(config.folder, config, config.key([]))
     (config.folder / "best.pt").write_bytes(checkpoint)
     (config.folder / "train.json").write_text("{}")
 
@@ -373,6 +373,19 @@ def test_encoder_for_single_sounds_that_a_row_stands_on(tmp_path, monkeypatch):
     assert row.single_run() == (single, tmp_path / "p" / "single-infonce" / "seed2" / "best.pt")
     with pytest.raises(ValueError, match=r"single-infonce hears clips of 4 s, x of 2 s"):
         dataclasses.replace(row, seconds=2.0).single_run()
+
+
+def test_encoder_for_single_sounds_that_is_none_or_heard_other_sounds(tmp_path, monkeypatch):
+    """Another split of the same sounds would let it train on what is tested."""
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    row = row_config({"preset": "p", "experiment": "x", "method": "separate", "single": "other"})
+    trained(TrainConfig(preset="p", experiment="other"))
+    with pytest.raises(ValueError, match=r"^x needs an encoder for single sounds, other has task mixture: name another row$"):
+        row.single_run()
+    trained(TrainConfig(preset="p", experiment="other", task="single", loss="infonce"))
+    assert row.key([])
+    with pytest.raises(ValueError, match=r"p/other/seed0 was trained on other sounds than x, .*: train it again on these"):
+        row.key([{"audio.i16": "another bank"}])
 
 
 KEYED = {
