@@ -95,8 +95,8 @@ $(call bank_of,$(1)): $(1) notebooks/01_data.ipynb | inputs
 endef
 $(foreach file,$(DATAFILES),$(eval $(call bank_rules,$(file))))
 
-inputs: $(READY) # all that the preset needs and that is not here, in one list
-	@$(PY) -m cirlib.sources $(PRESET)
+inputs: $(READY) # all that the banks and the chosen rows need and that is not here, in one list
+	@$(PY) -m cirlib.sources $(PRESET) $(CHOSEN)
 
 # NAME SEEDS NOTEBOOK NEEDS: the rules of one row, written to rows.mk from the params files (a file with lists makes several rows)
 define row_rules

@@ -20,6 +20,7 @@ from .mixing import PROTOCOLS, MixtureDataset
 TASKS = tuple(losses.LOSSES)  # tasks.py, and baselines.py for those without a loss
 METHODS = ("mfcc", "timbre-toolbox", "demucs", "separate", "multi-encoder")  # of 05_baselines
 ON_MIXTURES = ("mixture", "multi-encoder", "separate")  # tasks that hear mixtures of all families in training
+WITH_ENCODER = ("mixture", "single", "classify", "multi-encoder")  # tasks whose training starts from `encoder`
 WITH_SINGLE = ("multi-encoder", "separate", "demucs")  # tasks that stand on a trained encoder for single sounds
 TESTS = ("mixture", "single")
 ASIDE = ("preset", "experiment", "bank", "single", "queries", "tests", "wandb", "log_every")  # what does not change the weights

@@ -64,9 +64,14 @@ def separate_demucs(
     return stems
 
 
+def need_demucs() -> None:
+    """Missing without the package."""
+    require("stems by Demucs", "demucs")
+
+
 @lru_cache(maxsize=1)
 def _demucs(name: str, repo: str | Path | None) -> nn.Module:
-    require("stems by Demucs", "demucs")
+    need_demucs()
     from demucs.pretrained import get_model
 
     try:

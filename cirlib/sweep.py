@@ -100,12 +100,15 @@ def rows(preset: str, overrides: dict | None = None) -> list[Row]:
     return out
 
 
+def current(preset: str) -> list[Row]:
+    """Rows of a preset with what its last `make reproduce` overrode; raises as `rows`."""
+    file = RUNS / preset / "overrides.yaml"
+    return rows(preset, read_params(file) if file.exists() else None)
+
+
 def settings(preset: str) -> dict[str, dict]:
     """Parameters of every row by name, with what the last `make reproduce` of the preset overrode; none for a preset without params."""
-    if not (PARAMS / preset).is_dir():
-        return {}
-    file = RUNS / preset / "overrides.yaml"
-    return {row.name: row.values for row in rows(preset, read_params(file) if file.exists() else None)}
+    return {row.name: row.values for row in current(preset)} if (PARAMS / preset).is_dir() else {}
 
 
 def main() -> None:
