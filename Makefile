@@ -43,7 +43,6 @@ export PYTHONUNBUFFERED := 1
 .NOTPARALLEL:
 
 reproduce: tables ## set up, render, train, evaluate, write figures/PRESET
-	@$(if $(CIRLIB_HOME),true,$(if $(filter demo,$(PRESET)),$(PY) -m cirlib.report demo,true))
 	@cat $(FIGURES)/table_mixture.md $(FIGURES)/table_single.md
 
 test: $(READY) ## set up, run the tests
@@ -60,6 +59,9 @@ bank: $(BANKS) ## only the sounds of PRESET
 figures: $(READY) ## only the tables and figures of PRESET, from the runs that are there
 	@mkdir -p $(OUT)
 	@$(NOTEBOOK) 06_paper.ipynb $(OUT)/06_paper.ipynb -p preset $(PRESET)
+
+readme: $(READY) ## put the tables of PRESET into README.md, once all of its rows are in figures/
+	@$(PY) -m cirlib.report $(PRESET)
 
 clean: ## delete the runs and the bank of PRESET (figures stay)
 	rm -rf $(RUNS)
@@ -93,8 +95,8 @@ $(call bank_of,$(1)): $(1) notebooks/01_data.ipynb | inputs
 endef
 $(foreach file,$(DATAFILES),$(eval $(call bank_rules,$(file))))
 
-inputs: $(READY) # all that the preset needs and that is not here, in one list
-	@$(PY) -m cirlib.sources $(PRESET)
+inputs: $(READY) # all that the banks and the chosen rows need and that is not here, in one list
+	@$(PY) -m cirlib.sources $(PRESET) $(CHOSEN)
 
 # NAME SEEDS NOTEBOOK NEEDS: the rules of one row, written to rows.mk from the params files (a file with lists makes several rows)
 define row_rules

@@ -12,6 +12,7 @@ import numpy as np
 
 from . import timbre
 from .bank import NoteBank
+from .checkpoints import best_device
 from .config import choose
 from .encoder import AudioEncoder
 from .frontend import RATE
@@ -101,6 +102,6 @@ def _block(feature, sounds: Sequence[np.ndarray]) -> np.ndarray:
 def make_retriever(config, bank: NoteBank, n_jobs: int = -1):
     """Retriever of a baseline that is not trained: config.task mfcc, timbre-toolbox or demucs."""
     if config.task == "demucs":
-        single = AudioEncoder.load(config.single_run()[1])
+        single = AudioEncoder.load(config.single_run()[1], best_device())
         return separated(single, lambda waveforms: separate_demucs(waveforms, config.families, RATE))
     return Features(config.task, bank, config.seconds, n_jobs)

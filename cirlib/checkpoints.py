@@ -6,6 +6,7 @@ import torch
 
 from .files import write_atomic
 
+AUTHORS = "ICASSP26_"  # the names of the paper's published checkpoints begin so
 PARTS = ("model_state_dict", "custom_config")
 
 
@@ -15,11 +16,19 @@ def write_checkpoint(path: Path, state: dict[str, torch.Tensor], custom: dict) -
     return write_atomic(path, lambda part: torch.save(content, part))
 
 
+def find_checkpoint(path: str | Path) -> Path:
+    """The path of a file that is there; FileNotFoundError that says how to get it."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    if path.name.startswith(AUTHORS):
+        raise FileNotFoundError(f"no checkpoint {path}: it is the file that the paper's authors published; put it there")
+    raise FileNotFoundError(f"no checkpoint {path}: train one with notebooks/02_train.ipynb")
+
+
 def read_checkpoint(path: str | Path, of: str) -> tuple[dict[str, torch.Tensor], dict]:
     """Weights and plain data of a checkpoint; FileNotFoundError or ValueError that says what the file is not (`of`: "an encoder")."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint {path}: train one with notebooks/02_train.ipynb")
+    path = find_checkpoint(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -27,6 +36,11 @@ def read_checkpoint(path: str | Path, of: str) -> tuple[dict[str, torch.Tensor],
     if not isinstance(content, dict) or not set(PARTS) <= content.keys():
         raise ValueError(f"{path} is no checkpoint of {of}: it lacks {' or '.join(PARTS)}")
     return content[PARTS[0]], content[PARTS[1]]
+
+
+def best_device() -> str:
+    """Where trained models are tested: on the GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def one_line(error: Exception) -> str:

@@ -5,12 +5,15 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
+
+SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
 def choose(kind: str, name: str, valid: Iterable[str]) -> str:
@@ -33,7 +36,7 @@ def from_dict(cls, values: dict):
 
 
 def _typed(name: str, value, hint):
-    """`value` as `hint` (int to float and list to tuple allowed), or a ValueError."""
+    """`value` as `hint`, or a ValueError. Allowed: int to float, list to tuple, and what YAML makes of `1e-4` (a word) and `off` (no)."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
@@ -45,6 +48,10 @@ def _typed(name: str, value, hint):
         return tuple(_typed(name, v, args[0]) for v in value)
     if origin is dict and isinstance(value, dict):
         return value
+    if hint in (int, float) and isinstance(value, str) and SCIENTIFIC.fullmatch(value) and (hint is float or float(value).is_integer()):
+        return hint(float(value))
+    if hint is str and value is False:
+        return "off"
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is hint:

@@ -73,12 +73,8 @@ class AudioEncoder(nn.Module):
         if name in ENCODERS:
             shape = _ast_shape(name, frames_for(seconds)) if name in AST_SHAPES else {}
             return cls(EncoderConfig(name=name, seconds=seconds, ast=shape, **options))
-        if name.startswith("wandb:"):
-            from .tracking import download
-
-            encoder = cls.load(download(name.removeprefix("wandb:"), DATA / "checkpoints"))
-        elif name.endswith(".pt"):
-            encoder = cls.load(at_home(name))
+        if name.startswith("wandb:") or name.endswith(".pt"):
+            encoder = cls.load(origin(name))
         elif "/" not in name and not Path(name).is_dir():
             choose("encoder", name, [*ENCODERS, "owner/name of a hub model", "path of a local folder or of a checkpoint (.pt)"])
         else:
@@ -199,6 +195,17 @@ class AudioEncoder(nn.Module):
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path} does not fit an encoder that this version knows ({one_line(error)})") from None
         return encoder.eval().to(device)
+
+
+def origin(name: str) -> Path | None:
+    """File or folder that an encoder of this name comes from, fetched first if W&B keeps it; None for a preset's name or a hub id."""
+    if name.startswith("wandb:"):
+        from .tracking import download
+
+        return download(name.removeprefix("wandb:"), DATA / "checkpoints")
+    if name.endswith(".pt"):
+        return at_home(name)
+    return Path(name) if name not in ENCODERS and Path(name).is_dir() else None
 
 
 class Head(nn.Module):

@@ -15,6 +15,7 @@ import pandas as pd
 from . import processes, retrieval
 from .bank import NoteBank
 from .encoder import AudioEncoder
+from .experiment import TESTS
 from .files import write_atomic, write_json
 from .frontend import RATE
 from .mixing import MixtureDataset, clip
@@ -23,6 +24,8 @@ from .paths import at_home
 EVAL_SEED = 12345  # of the mixtures that are ranked; the same for every row
 BLOCK = 64  # clips embedded at once
 KEPT_MIXTURES = 500  # whose embeddings are kept for the notebooks that look at the space
+SELF_MATCH = 0.95  # share of reference notes that find themselves first, under which something is wrong
+Waves = Callable[[np.ndarray], np.ndarray]  # what is made of waveforms (B, T)
 
 
 def open_banks(names: Iterable[str]) -> NoteBank:
@@ -44,10 +47,11 @@ class Retriever:
     """How a method hears: one vector per single sound, one vector (or one per family) per mixture.
 
     `mixtures`: (B, T) waveforms -> (B, D) or, with one vector per family, (B, S, D); by default the encoder's embedding.
+    `separate`: (B, T) waveforms -> stems (B, S, T), of a method that separates; else None.
     """
 
-    def __init__(self, encoder: AudioEncoder, mixtures: Callable[[np.ndarray], np.ndarray] | None = None):
-        self.encoder, self.mixtures = encoder, mixtures or encoder.embed
+    def __init__(self, encoder: AudioEncoder, mixtures: Waves | None = None, separate: Waves | None = None):
+        self.encoder, self.mixtures, self.separate = encoder, mixtures or encoder.embed, separate
 
     def notes(self, bank: NoteBank, rows: Sequence[int], protocol: str = "strict") -> np.ndarray:
         """Vectors (N, D) of single sounds of a bank, cut or padded to the encoder's clip length."""
@@ -196,8 +200,21 @@ def score(found: Embedded, bank: NoteBank, config) -> tuple[dict[str, pd.DataFra
     return own, result
 
 
+def self_match(found: Embedded, metric: str) -> float:
+    """Share of the reference notes that find themselves first in the gallery; a low one is told, it is for the reader to judge."""
+    itself = retrieval.ranks(found.gallery, found.gallery, np.arange(len(found.items)), None, metric)
+    share = retrieval.top_k(itself, 1)
+    print(f"reference notes that find themselves first: {100 * share:.1f} %")
+    if share < SELF_MATCH:
+        print("WARNING: that should be nearly all of them: either vectors collapsed, or the bank holds several copies of a sound")
+    return share
+
+
 def write_results(folder: Path, found: Embedded, ranks: dict[str, pd.DataFrame], result: dict) -> dict:
-    """Write embeddings.npz, <test>_ranks.parquet and, last, metrics.json; returns what metrics.json holds."""
+    """Write embeddings.npz, <test>_ranks.parquet and, last, metrics.json; returns what metrics.json holds.
+
+    Ranks of tests that were asked for earlier and are no longer go.
+    """
     arrays = {"gallery": found.gallery, "items": found.items.index.to_numpy(str)}
     if found.mixtures is not None:
         arrays["mixtures"] = found.mixtures[:KEPT_MIXTURES]
@@ -209,6 +226,8 @@ def write_results(folder: Path, found: Embedded, ranks: dict[str, pd.DataFrame],
             np.savez(file, **arrays)
 
     write_atomic(folder / "embeddings.npz", save)
+    for test in set(TESTS) - ranks.keys():
+        (folder / f"{test}_ranks.parquet").unlink(missing_ok=True)
     for test, table in ranks.items():
         write_atomic(folder / f"{test}_ranks.parquet", table.to_parquet)
     write_json(folder / "metrics.json", result)

@@ -11,8 +11,9 @@ import yaml
 from . import losses, paths, tracking
 from .bank import NoteBank
 from .config import choose, from_dict, to_dict
+from .encoder import origin
 from .families import MIXTURE_FAMILIES
-from .files import sha256, write_atomic
+from .files import contents, sha256, write_atomic
 from .midi import NoteStatistics, load_statistics, statistics_file
 from .mixing import PROTOCOLS, MixtureDataset
 from .sources.virtual import VERSION
@@ -20,21 +21,11 @@ from .sources.virtual import VERSION
 TASKS = tuple(losses.LOSSES)  # tasks.py, and baselines.py for those without a loss
 METHODS = ("mfcc", "timbre-toolbox", "demucs", "separate", "multi-encoder")  # of 05_baselines
 ON_MIXTURES = ("mixture", "multi-encoder", "separate")  # tasks that hear mixtures of all families in training
+WITH_ENCODER = ("mixture", "single", "classify", "multi-encoder")  # tasks whose training starts from `encoder`
 WITH_SINGLE = ("multi-encoder", "separate", "demucs")  # tasks that stand on a trained encoder for single sounds
 TESTS = ("mixture", "single")
-ASIDE = (
-    "preset",
-    "experiment",
-    "bank",
-    "single",
-    "queries",
-    "tests",
-    "wandb",
-    "log_every",
-    "chunk",
-    "workers",
-    "compile",
-)  # what does not change the weights
+# what does not change the weights
+ASIDE = ("preset", "experiment", "bank", "single", "queries", "tests", "wandb", "log_every", "chunk", "workers", "compile")
 
 
 @dataclass
@@ -83,8 +74,15 @@ class TrainConfig:
         choose("protocol", self.protocol, PROTOCOLS)
         choose("wandb mode", self.wandb, tracking.MODES)
         choose(f"{self.task} loss", self.loss, losses.LOSSES[self.task])
+        if not self.tests:
+            raise ValueError(f"tests must name what is tested: {', '.join(TESTS)}")
         for test in self.tests:
             choose("test", test, TESTS)
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
+        for name in ("hard_ratio", "warmup"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         positive = "steps clips seconds epoch_size start_lr end_lr temperature valid_every valid_size log_every queries renew"
         for name in positive.split():
             value = getattr(self, name)
@@ -103,14 +101,17 @@ class TrainConfig:
         return paths.run_folder(self.preset, self.experiment, self.seed)
 
     def key(self, data: list[dict]) -> str:
-        """Digest of all that changes the result, checksums of the banks included: a folder with another key is another run."""
+        """Digest of all that changes the result, checksums of the banks included: a folder with another key is another run.
+
+        Raises as single_run() does, and for an encoder for single sounds that was trained on other sounds.
+        """
         values = {k: v for k, v in to_dict(self).items() if k not in ASIDE}
-        if self.encoder.endswith(".pt") and (file := paths.at_home(self.encoder)).is_file():
-            values["encoder"] = sha256(file)
         if self.endless:
             values["virtual"] = VERSION
+        if (place := origin(self.encoder)) and place.exists():
+            values["encoder"] = contents(place)
         if self.task in WITH_SINGLE:
-            values["single"] = sha256(self.single_run()[1])
+            values["single"] = sha256(self._single_of(data))
         if self.statistics:
             values["statistics"] = sha256(statistics_file(paths.at_home(self.statistics)))
         return hashlib.sha256(json.dumps([values, data], sort_keys=True).encode()).hexdigest()[:12]
@@ -124,14 +125,29 @@ class TrainConfig:
         return MixtureDataset(bank, self.families, split, size, seed, self.protocol, self.seconds, statistics=self.note_statistics())
 
     def single_run(self) -> tuple["TrainConfig", Path]:
-        """Settings and checkpoint of the encoder for single sounds that this run stands on; FileNotFoundError if it is not trained."""
+        """Settings and checkpoint of the encoder for single sounds that this run stands on.
+
+        FileNotFoundError if it is not trained, ValueError if it is no such encoder or hears clips of another length.
+        """
         folder = paths.run_folder(self.preset, self.single, self.seed)
         config, _ = read_config(folder)
+        if config.task != "single":
+            raise ValueError(
+                f"{self.experiment} needs an encoder for single sounds, {self.single} has task {config.task}: name another row"
+            )
         if not (folder / "train.json").exists():
             raise FileNotFoundError(f"{paths.short(folder)} is not trained to its end: run notebooks/02_train.ipynb for it first")
         if config.seconds != self.seconds:
             raise ValueError(f"{self.single} hears clips of {config.seconds:g} s, {self.experiment} of {self.seconds:g} s: make them equal")
         return config, folder / "best.pt"
+
+    def _single_of(self, data: list[dict]) -> Path:
+        """Checkpoint of single_run(); ValueError if it was trained on other sounds, among which may be those that are tested here."""
+        config, checkpoint = self.single_run()
+        if config.key(data) != read_config(checkpoint.parent)[1]:
+            why = f"{paths.short(checkpoint.parent)} was trained on other sounds than {self.experiment}, or what it started from changed"
+            raise ValueError(f"{why}: train it again on these (notebooks/02_train.ipynb)")
+        return checkpoint
 
     @property
     def metric(self) -> str:

@@ -34,6 +34,15 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def contents(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files below a folder but hidden ones (a downloader's notes)."""
+    if path.is_file():
+        return sha256(path)
+    names = sorted(p.relative_to(path) for p in path.rglob("*") if p.is_file())
+    rows = [(name.as_posix(), sha256(path / name)) for name in names if not any(part.startswith(".") for part in name.parts)]
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
 def listing(folder: Path, files: Iterable[Path]) -> str:
     """Digest of the names, sizes and times of files below a folder: what tells that something changed."""
     rows = [(file.relative_to(folder).as_posix(), file.lstat().st_size, file.lstat().st_mtime_ns) for file in files]

@@ -1,6 +1,6 @@
 """Tables from the metrics.json of every run, never typed: csv, json and md files, and the results block of the README.
 
-`python -m cirlib.report demo` writes the block; with --check it only says whether the README agrees with the tables.
+`python -m cirlib.report demo` (make readme) writes the block; with --check it only says whether the README agrees with the tables.
 """
 
 import json
@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
+from . import sweep
 from .config import to_dict
+from .encoder import ENCODERS
 from .experiment import read_config, row_config
 from .files import write_atomic, write_json
-from .paths import FIGURES, ROOT, RUNS, short
-from .sweep import settings
+from .paths import FIGURES, ROOT, RUNS
 
 # top-1 and top-5 in percent (paper, tables 1 and 2); rows that the paper does not have are absent
 PUBLISHED = {
@@ -81,13 +83,26 @@ SCORES = ("accuracy", "top5", "exact_match", "hamming", "f1_macro", "f1_micro", 
 TITLES = {"mixture": "three-instrument mixtures", "single": "single instruments"}
 
 
-def label(experiment: str) -> str:
-    """A row as tables name it; a row of a sweep tells its values: `single-sweep-hard_ratio-0.25`."""
-    if experiment in LABELS:
-        return LABELS[experiment]
-    base = max((name for name in LABELS if experiment.startswith(name + "-")), key=len, default="")
+def label(experiment: str, encoder: str = "cnn") -> str:
+    """A row as tables name it; a row of a sweep tells its values: `single-sweep-hard_ratio-0.25`.
+
+    The encoder of its run tells whether what was not trained has random weights or those of somebody else's training.
+    """
+    words = LABELS if encoder in ENCODERS else LABELS | {"untrained": _pretrained(encoder)}
+    if experiment in words:
+        return words[experiment]
+    base = max((name for name in words if experiment.startswith(name + "-")), key=len, default="")
     told = re.findall(r"([a-z_]+)-(.+?)(?=-[a-z_]+-|$)", experiment.removeprefix(base).removeprefix("-"))
-    return ", ".join([LABELS[base], *(f"{k.replace('_', ' ')} {v}" for k, v in told)]) if base and told else experiment
+    return ", ".join([words[base], *(f"{k.replace('_', ' ')} {v}" for k, v in told)]) if base and told else experiment
+
+
+def _pretrained(encoder: str) -> str:
+    return f"pretrained{' on AudioSet' if 'audioset' in encoder.lower() else ' encoder'}, not trained further"
+
+
+def labels(runs: list[dict]) -> dict[str, str]:
+    """Experiment -> label, of runs as `collect` gives them."""
+    return {r["experiment"]: label(r["experiment"], r.get("encoder", "cnn")) for r in runs}
 
 
 def _order(experiment: str) -> tuple:
@@ -100,40 +115,40 @@ def _order(experiment: str) -> tuple:
 def collect(preset: str) -> list[dict]:
     """metrics.json of every run of a preset, in the order of LABELS, then by name; ValueError if there is none.
 
-    Raises ValueError for a run whose settings are not those of its row: it would stand in the table under a wrong name.
+    A run whose settings are not those of its row would stand in the table under a wrong name: it is left out, and that is told.
     """
-    files = [f for f in RUNS.glob(f"{preset}/*/seed*/metrics.json") if f.parent.name[4:].isdigit()]
-    runs = [json.loads(f.read_text()) for f in files]
-    if not runs:
+    files = sorted(f for f in RUNS.glob(f"{preset}/*/seed*/metrics.json") if f.parent.name[4:].isdigit())
+    wanted, told = sweep.settings(preset), {}
+    for file in list(files):
+        name = file.parent.parent.name
+        if name in wanted and (other := _other_settings(file.parent, wanted[name])):
+            files.remove(file)
+            told[name] = f"{name} is left out: its run has {', '.join(other)}; `make reproduce` makes it again with these settings"
+    if told:
+        print(*told.values(), sep="\n")
+    if not files:
         raise ValueError(f"no finished run of preset {preset!r}: run notebooks/02_train.ipynb and 03_retrieve.ipynb first")
-    wanted = settings(preset)
-    for file in files:
-        if (name := file.parent.parent.name) in wanted:
-            _check_settings(preset, file.parent, wanted[name])
-    return sorted(runs, key=lambda r: (*_order(r["experiment"]), r["seed"]))
+    return sorted((json.loads(f.read_text()) for f in files), key=lambda r: (*_order(r["experiment"]), r["seed"]))
 
 
-def _check_settings(preset: str, folder: Path, values: dict) -> None:
-    stored = to_dict(read_config(folder)[0])
-    for name, value in to_dict(row_config(values)).items():
-        if name not in ("seed", "bank", "wandb", "log_every") and stored[name] != value:
-            raise ValueError(
-                f"{short(folder)} was trained with {name}={stored[name]}, the row of params/{preset} says {value}: "
-                "delete the run and make it again, or give it a name of its own"
-            )
+def _other_settings(folder: Path, values: dict) -> list[str]:
+    """What differs between a run and its row, as `steps=3 (its row: 7)`."""
+    stored, row = to_dict(read_config(folder)[0]), to_dict(row_config(values))
+    names = [name for name in row if name not in ("seed", "bank", "wandb", "log_every") and stored[name] != row[name]]
+    return [f"{name}={stored[name]} (its row: {row[name]})" for name in names]
 
 
 def table(runs: list[dict], task: str) -> pd.DataFrame:
     """One row per experiment: top-k in percent, mean over seeds, with an interval; the published numbers beside.
 
     The interval is the mean over seeds of the bootstrap intervals over instruments; with several seeds it is widened
-    by 1.96 standard errors of the seeds' mean (both as variances).
+    by the 95% t interval of the seeds' mean (both as variances): few seeds tell little of their spread.
     """
-    rows = []
+    rows, names = [], labels(runs)
     for name in dict.fromkeys(r["experiment"] for r in runs if task in r):
         group = [r[task] for r in runs if r["experiment"] == name]
         paper = PUBLISHED[task].get(name, (None, None))
-        row = {"experiment": name, "row": label(name), "seeds": len(group), "distance": group[0]["metric"]}
+        row = {"experiment": name, "row": names[name], "seeds": len(group), "distance": group[0]["metric"]}
         for k in ("top1", "top5"):
             row[k], row[k + "_low"], row[k + "_high"] = _interval([g[k] for g in group], [g[k + "_ci"] for g in group])
         row |= {"rank_median": float(np.mean([g["rank_median"] for g in group]))}
@@ -144,8 +159,8 @@ def table(runs: list[dict], task: str) -> pd.DataFrame:
 
 def _interval(values: list[float], intervals: list[list[float]]) -> tuple[float, float, float]:
     """Mean, low and high in percent."""
-    mean = float(np.mean(values))
-    seeds = 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    mean, n = float(np.mean(values)), len(values)
+    seeds = t.ppf(0.975, n - 1) * float(np.std(values, ddof=1)) / n**0.5 if n > 1 else 0.0
     low, high = np.mean(intervals, axis=0)
     return 100 * mean, 100 * max(0.0, mean - np.hypot(mean - low, seeds)), 100 * min(1.0, mean + np.hypot(high - mean, seeds))
 
@@ -205,11 +220,11 @@ def markdown(frame: pd.DataFrame, task: str) -> str:
     return "\n".join([*head, chance_, *body]) + "\n"
 
 
-def by_source_markdown(frame: pd.DataFrame) -> str:
-    """The table by source and family as people read it."""
+def by_source_markdown(frame: pd.DataFrame, names: dict[str, str]) -> str:
+    """The table by source and family as people read it; names: as `labels` gives them."""
     head = ["| mixtures by source and family | row | queries | top-1 | top-5 | paper, top-1 / top-5 |", "|---|---|---|---|---|---|"]
     body = [
-        f"| {r['value']} | {label(r.experiment)} | {r.queries:.0f} | {_cell(r, 'top1')} | {_cell(r, 'top5')} | {_paper(r)} |"
+        f"| {r['value']} | {names[r.experiment]} | {r.queries:.0f} | {_cell(r, 'top1')} | {_cell(r, 'top5')} | {_paper(r)} |"
         for _, r in frame.sort_values("value", kind="stable").iterrows()
     ]
     return "\n".join([*head, *body]) + "\n"
@@ -244,7 +259,7 @@ def write_tables(preset: str, folder: Path | None = None) -> dict[str, pd.DataFr
     parts = {task: slices(runs, task) for task in TITLES}
     sources, classifiers = by_source(parts["mixture"]), classification_table(runs)
     texts = {
-        "by_source.csv": _csv(sources), "by_source.md": by_source_markdown(sources),
+        "by_source.csv": _csv(sources), "by_source.md": by_source_markdown(sources, labels(runs)),
         "classification.csv": _csv(classifiers), "classification.md": classification_markdown(classifiers),
     }  # fmt: skip
     for task in TITLES:
@@ -262,13 +277,28 @@ def _csv(frame: pd.DataFrame) -> str:
 
 
 def readme_block(preset: str) -> str:
-    """Results as the README shows them, from the tables in figures/<preset>."""
-    folder = ROOT / "figures" / preset
-    return "\n".join(markdown(pd.read_json(folder / f"table_{task}.json"), task) for task in ("mixture", "single"))
+    """Results as the README shows them, from the tables in figures/<preset>: the rows of params files, not runs of one's own.
+
+    Raises ValueError that names the rows of params/<preset> that are not there.
+    """
+    folder, tested = ROOT / "figures" / preset, {row.name: row_config(row.values).tests for row in sweep.rows(preset)}
+    parts, absent = [], {}
+    for task in TITLES:
+        frame = pd.read_json(folder / f"table_{task}.json")
+        wanted = [name for name, tests in tested.items() if task in tests]
+        absent |= dict.fromkeys(name for name in wanted if frame.empty or name not in set(frame.experiment))
+        parts.append(markdown(frame if frame.empty else frame[frame.experiment.isin(wanted)].reset_index(drop=True), task))
+    if absent:
+        what = f"figures/{preset} lacks {len(absent)} of the rows of params/{preset} ({', '.join(absent)})"
+        raise ValueError(f"{what}, and the README shows all of them: run make reproduce PRESET={preset} ROWS=all first")
+    return "\n".join(parts)
 
 
 def update_readme(preset: str, check: bool = False, readme: Path = ROOT / "README.md") -> bool:
-    """Put the block between its two marks; with `check` only compare. True if the README already agreed."""
+    """Put the block between its two marks; with `check` only compare. True if the README already agreed.
+
+    Raises ValueError without the marks, or if a row is missing.
+    """
     begin, end = f"<!-- results:{preset} -->\n", f"<!-- end:{preset} -->"
     text = readme.read_text()
     if begin not in text or end not in text:
@@ -284,8 +314,13 @@ def main() -> None:
     """python -m cirlib.report PRESET [--check]"""
     if not sys.argv[1:]:
         raise SystemExit(main.__doc__)
-    if not update_readme(sys.argv[1], check="--check" in sys.argv) and "--check" in sys.argv:
-        raise SystemExit(f"README.md differs from figures/{sys.argv[1]}: run `python -m cirlib.report {sys.argv[1]}`")
+    preset, check = sys.argv[1], "--check" in sys.argv
+    try:
+        agreed = update_readme(preset, check)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f"error: {error}") from None
+    if check and not agreed:
+        raise SystemExit(f"README.md differs from figures/{preset}: run `make readme PRESET={preset}`")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ No instrument comes twice in a batch, an instrument and its effects-off twin cou
 the rule holds for the global batch: each process takes its own part of it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -63,16 +63,13 @@ class PairSampler:
     Within each choice, sounds are drawn with probability proportional to exp(-times drawn in this epoch).
     """
 
-    def __init__(self, bank: NoteBank, pairs: int, hard_ratio: float = 0.5, seed: int = 0, families: Sequence[str] | None = None,
-                 augmented: bool = True):  # fmt: skip
+    def __init__(self, bank: NoteBank, pairs: int, hard_ratio: float = 0.5, seed: int = 0, augmented: bool = True):
         if not 0 <= hard_ratio <= 1:
             raise ValueError(f"hard_ratio must be between 0 and 1, got {hard_ratio}")
         notes = bank.notes
         keep = (notes.split == "train") & (notes.groupby("instrument").instrument.transform("size") > 1)
         if not augmented:
             keep &= notes.augments.isna()
-        if families is not None:
-            keep &= notes.family.isin(list(families))
         notes = notes[keep]
         self.rows = notes.index.to_numpy()
         names, self.instrument = np.unique(notes.instrument.to_numpy(str), return_inverse=True)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .checkpoints import one_line, read_checkpoint, write_checkpoint
+from .checkpoints import best_device, one_line, read_checkpoint, write_checkpoint
 from .config import choose, from_dict
 from .families import GROUPS
 from .frontend import RATE
@@ -64,9 +64,14 @@ def separate_demucs(
     return stems
 
 
+def need_demucs() -> None:
+    """Missing without the package."""
+    require("stems by Demucs", "demucs")
+
+
 @lru_cache(maxsize=1)
 def _demucs(name: str, repo: str | Path | None) -> nn.Module:
-    require("stems by Demucs", "demucs")
+    need_demucs()
     from demucs.pretrained import get_model
 
     try:
@@ -80,7 +85,7 @@ def _demucs(name: str, repo: str | Path | None) -> nn.Module:
             where = f"demucs takes them from the cache of the Hugging Face hub, from {torch.hub.get_dir()}/checkpoints or "
             where += f"from the network; else give `repo`, a local folder {needs}"
         raise OSError(f"the weights of Demucs {name!r} cannot be loaded ({one_line(error)}): {where}") from None
-    return net.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return net.eval().to(best_device())
 
 
 def _checked(waveforms) -> np.ndarray:

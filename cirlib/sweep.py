@@ -17,12 +17,13 @@ from pathlib import Path
 import yaml
 
 from .config import choose, read_params
-from .experiment import WITH_SINGLE, TrainConfig
+from .experiment import WITH_SINGLE, TrainConfig, row_config
 from .files import write_atomic
 from .paths import PARAMS, RUNS
 
 TUPLES = {name for name, hint in typing.get_type_hints(TrainConfig).items() if typing.get_origin(hint) is tuple}
 NAMES = sorted({f.name for f in dataclasses.fields(TrainConfig)} - {"bank"} | {"method"})
+NOT_OF_TRAINING = ("single",)  # 02_train has none
 NOT_OF_METHODS = ("task", "loss", "temperature", "curriculum", "hard_ratio", "augmented", "epoch_size", "warmup")  # 05_baselines has none
 
 
@@ -86,7 +87,8 @@ def rows(preset: str, overrides: dict | None = None) -> list[Row]:
     files = sorted(p for p in (PARAMS / preset).glob("*.yaml") if not re.fullmatch(r"data(-.*)?", p.stem))
     out = []
     for values in map(read_params, files):
-        fits = {k: v for k, v in (overrides or {}).items() if "method" not in values or k not in NOT_OF_METHODS}
+        others = NOT_OF_METHODS if "method" in values else NOT_OF_TRAINING
+        fits = {k: v for k, v in (overrides or {}).items() if k not in others}
         out += expand({**values, **fits})
     names = [row.name for row in out]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -98,12 +100,15 @@ def rows(preset: str, overrides: dict | None = None) -> list[Row]:
     return out
 
 
+def current(preset: str) -> list[Row]:
+    """Rows of a preset with what its last `make reproduce` overrode; raises as `rows`."""
+    file = RUNS / preset / "overrides.yaml"
+    return rows(preset, read_params(file) if file.exists() else None)
+
+
 def settings(preset: str) -> dict[str, dict]:
     """Parameters of every row by name, with what the last `make reproduce` of the preset overrode; none for a preset without params."""
-    if not (PARAMS / preset).is_dir():
-        return {}
-    file = RUNS / preset / "overrides.yaml"
-    return {row.name: row.values for row in rows(preset, read_params(file) if file.exists() else None)}
+    return {row.name: row.values for row in current(preset)} if (PARAMS / preset).is_dir() else {}
 
 
 def main() -> None:
@@ -114,6 +119,8 @@ def main() -> None:
     try:
         overrides = {name: yaml.safe_load(value) for name, _, value in (p.partition("=") for p in pairs)}
         found = rows(preset, overrides)
+        for row in found:
+            _check(row)
     except (ValueError, FileNotFoundError, yaml.YAMLError) as error:
         raise SystemExit(f"error: {' '.join(str(error).split())}") from None
     _write(RUNS / preset / "overrides.yaml", yaml.safe_dump(overrides, sort_keys=True))
@@ -126,6 +133,15 @@ def main() -> None:
         if file.stem not in {row.name for row in found}:
             file.unlink()
     _write(Path(makefile), "\n".join(lines) + "\n")
+
+
+def _check(row: Row) -> None:
+    """ValueError for settings that the notebook of a row would refuse, hours later perhaps."""
+    try:
+        for seed in row.seeds or (0,):
+            row_config({**row.values, "seed": seed})
+    except ValueError as error:
+        raise ValueError(f"{row.name}: {error}") from None
 
 
 def _write(path: Path, text: str) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from . import classification, losses
 from .bank import NoteBank
+from .checkpoints import best_device
 from .encoder import AudioEncoder
 from .endless import EndlessSteps
 from .evaluate import Retriever, Validation
@@ -40,8 +41,8 @@ class Task:
         return encoder.to(memory_format=torch.channels_last) if self.config.encoder == "cnn" else encoder
 
     def load(self, path) -> torch.nn.Module:
-        """The model of a checkpoint."""
-        return AudioEncoder.load(path)
+        """The model of a checkpoint, where it is tested."""
+        return AudioEncoder.load(path, best_device())
 
     def batch(self, step: int) -> Batch:
         """Tensors of a step."""
@@ -139,7 +140,7 @@ class ClassifyTask(Task):
         c = self.config
         self.labels = classification.labels(self.bank, c.loss, c.augmented)
         self.targets = classification.targets(self.bank, c.loss, self.labels)
-        rows, self.scored = classification.split_rows(self.bank, c.loss, self.labels, c.augmented)
+        rows, _ = classification.split_rows(self.bank, c.loss, self.labels, c.augmented)
         self.steps = NoteSteps(rows, c.clips, c.seed, self.rank, self.world)
 
     def model(self) -> AudioEncoder:
@@ -203,7 +204,7 @@ class SeparateTask(SingleEncoderTask):
         return MaskSeparator(SeparatorConfig(families=self.config.families))
 
     def load(self, path) -> MaskSeparator:
-        return MaskSeparator.load(path)
+        return MaskSeparator.load(path, best_device())
 
     def loss(self, model, batch: Batch) -> torch.Tensor:
         return model.loss(batch["mixtures"], batch["stems"])
@@ -221,9 +222,7 @@ def separated(single: AudioEncoder, separate) -> Retriever:
         stems = stems * np.where(peaks > 1e-9, PEAK / np.maximum(peaks, 1e-9), 0)
         return single.embed(stems.reshape(-1, stems.shape[2])).reshape(*stems.shape[:2], -1)
 
-    retriever = Retriever(single, vectors)
-    retriever.separate = separate
-    return retriever
+    return Retriever(single, vectors, separate)
 
 
 TRAINED = {

@@ -77,21 +77,25 @@ def start(mode: str, name: str, config: dict, folder: Path) -> Tracker:
 
 
 def download(name: str, folder: Path) -> Path:
-    """Fetch the checkpoint of the artifact `entity/project/name:alias` into a folder, where it replaces a file of its name.
+    """Fetch the checkpoint of the artifact `entity/project/name:alias` into a folder, if that version is not there yet.
 
-    Returns the .pt file, its checksum verified; nothing in it is run. Raises ValueError without the package wandb or a
-    usable secrets.yaml, if there is no such artifact, and if it does not hold exactly one .pt file.
+    Returns the .pt file, its checksum verified, in a folder named by the artifact's digest: each version has its own. Nothing in it is
+    run. Raises ValueError without the package wandb or a usable secrets.yaml, if there is no such artifact, and if it does not hold
+    exactly one .pt file.
     """
     wandb, (_, key), folder = _package(), _secrets(), Path(folder)
     try:
         artifact = wandb.Api(api_key=key).artifact(name)
         found = [file for file, entry in artifact.manifest.entries.items() if file.endswith(".pt") and entry.ref is None]
         if len(found) == 1:
-            folder.mkdir(parents=True, exist_ok=True)
+            place = folder / artifact.digest / Path(found[0]).name
+            if place.exists():
+                return place
+            place.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as part:
                 artifact.download(root=part, skip_cache=True)
                 artifact.verify(part)
-                return Path(part, found[0]).replace(folder / Path(found[0]).name)
+                return Path(part, found[0]).replace(place)
     except Exception as error:
         raise ValueError(f"artifact {name} (entity/project/name:alias) could not be fetched: {_reason(error, key)}") from None
     raise ValueError(f"artifact {name} holds {len(found)} .pt files, not one: name the artifact of a checkpoint")

@@ -56,19 +56,18 @@ def fit(config: TrainConfig, progress: bool = True) -> Run:
     """Train and validate; returns the finished run. Called again, it continues an interrupted run or returns a finished one.
 
     A folder of a run with other settings is moved aside (`seed0.<key>`), never mixed or deleted. Raises TrainingError on a
-    non-finite loss and KeyboardInterrupt on Ctrl-C; in both cases the state on disk is good and fit() continues from it.
+    non-finite loss and KeyboardInterrupt on Ctrl-C; in both cases the state on disk is good and fit() continues from it. Raises
+    TrainingError too if another process trains this very run.
     """
     accelerator = _accelerator()
     bank = evaluate.open_banks(config.bank)
-    if accelerator.is_main_process:
-        claim(config, bank)
-    accelerator.wait_for_everyone()
-    finished = config.folder / "train.json"
-    if finished.exists():
+    with claimed(config, bank) if accelerator.is_main_process else contextlib.nullcontext():
+        accelerator.wait_for_everyone()
+        finished = config.folder / "train.json"
+        if not finished.exists():
+            _Trainer(config, bank, accelerator, progress and accelerator.is_main_process).run()
+            accelerator.wait_for_everyone()
         return Run(config.folder, json.loads(finished.read_text()))
-    _Trainer(config, bank, accelerator, progress and accelerator.is_main_process).run()
-    accelerator.wait_for_everyone()
-    return Run(config.folder, json.loads(finished.read_text()))
 
 
 def _accelerator():
@@ -87,6 +86,24 @@ def _keep_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(-4, 0)  # M_MMAP_MAX: no memory mappings, they are unmapped when freed
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: do not give the top of the heap back
+
+
+@contextlib.contextmanager
+def claimed(config: TrainConfig, bank: NoteBank) -> Iterator[Path]:
+    """The run's folder as `claim` leaves it, locked; it may be entered again inside. TrainingError if another process holds it."""
+    from filelock import FileLock, Timeout
+
+    folder = config.folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"), is_singleton=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise TrainingError(f"{paths.short(folder)} is being made by another process: wait for it, or give this run another name") from None
+    try:
+        yield claim(config, bank)
+    finally:
+        lock.release()
 
 
 def claim(config: TrainConfig, bank: NoteBank) -> Path:

@@ -59,7 +59,7 @@ def test_features_are_standardised_with_training_instruments_and_missing_ones_ta
     deviation = np.std([1, 3, 5])
     np.testing.assert_allclose(vectors[:, 0], (np.array([1, 3, 5, 9, 3]) - 3) / deviation)
     np.testing.assert_allclose(vectors[:, 1], [-1, 0, 1, 0, 1])
-    np.testing.assert_array_equal(vectors[:, 2], 0), "what never varies in training tells nothing"
+    np.testing.assert_array_equal(vectors[:, 2], 0, "what never varies in training tells nothing")
     assert features.failed == 0
 
 
@@ -131,7 +131,8 @@ def test_demucs_stands_on_the_single_encoder(config, tone_bank, monkeypatch):  #
         return np.stack([waveforms] * 3, axis=1)
 
     monkeypatch.setattr(baselines, "separate_demucs", stems)
+    monkeypatch.setattr(baselines, "best_device", lambda: asked.append("device") or "cpu")
     row = dataclasses.replace(single, task="demucs", loss="none", experiment="demucs")
     assert row.metric == "l2", "the distance of the single encoder"
     vectors = make_retriever(row, tone_bank).mixtures(np.stack([tone(60, 0.5)] * 2).astype(np.float32))
-    assert vectors.shape == (2, 3, 256) and asked == [((2, 8000), row.families, 16000)]
+    assert vectors.shape == (2, 3, 256) and asked == ["device", ((2, 8000), row.families, 16000)]

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import yaml
 
 from cirlib.config import check_parameters, choose, from_dict, read_params, to_dict
 
@@ -29,11 +30,31 @@ def test_values_are_taken():
 
 
 def test_what_yaml_cannot_tell_apart_is_converted():
-    """Integers for floats, lists for tuples; nothing else."""
+    """Integers for floats, lists for tuples."""
     config = from_dict(Config, {"rate": 1, "shares": [1, 0.5], "limit": None})
     assert config == Config(rate=1.0, shares=(1.0, 0.5))
     assert isinstance(config.rate, float)
     assert all(isinstance(s, float) for s in config.shares)
+
+
+@pytest.mark.parametrize(("text", "value"), [("1e-4", 1e-4), ("-2E3", -2000.0), ("1.5e+1", 15.0), (".5e0", 0.5)])
+def test_numbers_in_scientific_notation(text, value):
+    """YAML 1.1 takes those without a dot or a sign for words."""
+    config = from_dict(Config, {"rate": text, "shares": [text]})
+    assert (config.rate, config.shares) == (value, (value,))
+    assert type(config.rate) is float
+
+
+def test_whole_numbers_in_scientific_notation():
+    steps = from_dict(Config, {"steps": "2e4"}).steps
+    assert steps == 20000 and type(steps) is int
+    with pytest.raises(ValueError, match=r"^Config.steps must be int, not str \('1e-4'\)$"):
+        from_dict(Config, {"steps": "1e-4"})
+
+
+def test_off_is_a_word_where_a_word_is_wanted():
+    """YAML 1.1 takes it for no."""
+    assert from_dict(Config, {"name": yaml.safe_load("off"), "flag": yaml.safe_load("off")}) == Config(name="off", flag=False)
 
 
 def test_plain_values_and_back():
@@ -61,6 +82,8 @@ def test_unknown_key_that_is_near_nothing_names_all():
         ("steps", None, r"Config.steps must be int, not NoneType \(None\)"),
         ("rate", "fast", r"Config.rate must be float, not str \('fast'\)"),
         ("rate", True, r"Config.rate must be float, not bool \(True\)"),
+        ("rate", "1e", r"Config.rate must be float, not str \('1e'\)"),
+        ("name", True, r"Config.name must be str, not bool \(True\)"),
         ("name", 1, r"Config.name must be str, not int \(1\)"),
         ("shares", 0.5, r"Config.shares must be tuple, not float \(0.5\)"),
         ("shares", [0.5, "x"], r"Config.shares must be float, not str \('x'\)"),

@@ -23,6 +23,7 @@ from cirlib.evaluate import (
     mixture_ranks,
     rank_test,
     score,
+    self_match,
     single_queries,
     single_ranks,
     write_results,
@@ -403,10 +404,18 @@ def test_results_are_written_and_metrics_last(tone_bank, embedded, tmp_path, mon
 
 def test_files_of_one_test_only(tone_bank, tmp_path):
     found = Embedded(tone_bank.gallery(), np.ones((39, 2)), singles=np.ones((3, 2)), rows=np.arange(3))
+    (tmp_path / "mixture_ranks.parquet").write_text("of a test that is no longer asked for")
     write_results(tmp_path, found, {"single": pd.DataFrame({"rank": [1.0]})}, {})
     assert {p.name for p in tmp_path.iterdir()} == {"embeddings.npz", "single_ranks.parquet", "metrics.json"}
     with np.load(tmp_path / "embeddings.npz", allow_pickle=False) as file:
         assert set(file) == {"gallery", "items", "singles", "rows"}
+
+
+@pytest.mark.parametrize(("vectors", "share"), [(np.eye(39), 1.0), (np.ones((39, 2)), 0.0)], ids=["distinct", "collapsed"])
+def test_share_of_reference_notes_that_find_themselves(tone_bank, capsys, vectors, share):
+    """A collapse is told and stops nothing."""
+    assert self_match(Embedded(tone_bank.gallery(), vectors), "l2") == share
+    assert ("WARNING: that should be nearly all" in capsys.readouterr().out) == (share == 0)
 
 
 def test_a_write_that_fails_leaves_no_metrics(tone_bank, embedded, tmp_path):

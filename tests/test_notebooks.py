@@ -5,10 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import yaml
 
+from cirlib import report
 from cirlib.experiment import row_config
 from cirlib.paths import ROOT
 from cirlib.sources import source_config, source_options
@@ -85,10 +88,51 @@ def test_defaults_of_02_train_are_those_of_the_configuration():
 
     cell = declared(ROOT / "notebooks" / "02_train.ipynb")
     baselines = declared(ROOT / "notebooks" / "05_baselines.ipynb")
-    assert {k: v for k, v in baselines.items() if k != "method"} == {k: cell[k] for k in baselines if k != "method"}
     fields = {f.name: f.default for f in dataclasses.fields(TrainConfig) if f.name != "bank"}
-    assert {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()} == cell
+    fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+    assert {k: v for k, v in baselines.items() if k != "method"} == {k: fields[k] for k in baselines if k != "method"}
+    assert {k: v for k, v in fields.items() if k != "single"} == cell, "only baselines stand on an encoder for single sounds"
     assert to_dict(TrainConfig())["bank"] == ["data/quick"]
+
+
+# Single cells
+
+
+def run_cell(notebook: str, number: int, **names) -> dict:
+    """Names after a cell of a notebook ran with these names."""
+    (path,) = (p for p in NOTEBOOKS if p.stem == notebook)
+    exec("".join(cells(path)[number]["source"]), names)
+    return names
+
+
+def test_06_paper_draws_ranks_of_tests_that_metrics_hold(tmp_path):
+    """A file of ranks alone tells nothing: it may be left from earlier settings."""
+    drawn, plots = {}, SimpleNamespace(rank_boxes=lambda ranks, title: ranks, save=lambda ranks, _, name: drawn.update({name: ranks}))
+    for task in ("mixture", "single"):
+        pd.DataFrame({"rank": [1.0]}).to_parquet(tmp_path / f"{task}_ranks.parquet")
+    runs = [{"experiment": "mfcc", "single": {}}]
+    names = {"tables": report.TITLES, "report": report, "labels": report.labels(runs), "runs": runs, "first_seeds": {"mfcc": tmp_path}}
+    run_cell("06_paper", 17, pd=pd, plots=plots, folder=None, **names)
+    assert drawn.keys() == {"ranks_single"} and drawn["ranks_single"].keys() == {"MFCC"}
+
+
+def test_06_paper_names_the_best_row_on_mixtures_without_examples(capsys):
+    """Where no example was drawn, `name` is still that of the best row on single sounds."""
+    row = {"experiment": "triplet", "mixture": {"top1": 0.5, "top5": 0.6, "chance": {"top1": 0.1, "top5": 0.2}}}
+    run_cell("06_paper", 26, best={"mixture": row}, labels=report.labels([row]), name="mfcc")
+    assert capsys.readouterr().out == "best row on mixtures: triplet, 5.0 times chance at top-1, 3.0 times at top-5\n"
+
+
+def test_03_retrieve_refuses_a_run_that_would_be_another_now(tmp_path):
+    (tmp_path / "train.json").touch()
+    config = SimpleNamespace(bank=(), key=lambda data: "now")
+    names = {"In": [], "check_parameters": list, "preset": "p", "experiment": "x", "seed": 0, "run_folder": lambda *_: tmp_path}
+    names |= {"read_config": lambda _: (config, "then"), "evaluate": SimpleNamespace(open_banks=lambda _: SimpleNamespace(infos=[]))}
+    with pytest.raises(ValueError, match=r"^p/x/seed0 is not what would be trained now: sounds, a file .*; run 02_train.ipynb again$"):
+        run_cell("03_retrieve", 3, **names)
+
+
+# The chain
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +187,8 @@ def test_smoke_chain_writes_tables_and_figures(smoke):
     assert [r["experiment"] for r in singles] == ["untrained", "mfcc", "single-tags", "single-infonce", "multi-infonce"]
     assert "classifier of 27 tags" in (folder / "classification.md").read_text()
     assert (home / "runs" / "smoke" / "examples.html").read_text().count("<audio") == 6 * 13
+    for row in ("multi-infonce", "mfcc"):
+        assert 0 <= json.loads((home / "runs" / "smoke" / row / "seed0" / "metrics.json").read_text())["self_match"] <= 1
     assert all(0 <= r["top1_low"] <= r["top1"] <= r["top1_high"] <= 100 for r in rows)
     run = home / "runs" / "smoke" / "multi-infonce" / "seed0"
     assert {"config.yaml", "history.csv", "best.pt", "last.pt", "provenance.json", "metrics.json"} <= {p.name for p in run.iterdir()}

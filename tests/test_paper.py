@@ -67,12 +67,14 @@ def test_without_data_it_lists_every_missing_input_and_makes_nothing(tmp_path):
     done = reproduce(tmp_path)
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if line.startswith("- ")]
-    assert len(lines) == 3
+    assert len(lines) == 5, "the authors' checkpoint is none of the rows that are made by default"
     for part in ("train", "valid", "test"):
         assert f"nsynth-{part}/examples.json or nsynth-{part}.jsonwav.tar.gz" in lines[0]
     assert f"in {tmp_path}/data/downloads/nsynth" in lines[0]
     assert "surge_v<version>/audio.csv" in lines[1] and f"in {tmp_path}/data" in lines[1]
     assert f"{tmp_path}/data/slakh2100_no_audio/notes_distributions.json" in lines[2]
+    assert "MIT/ast-finetuned-audioset-12-12-0.447 in the cache of the Hugging Face hub" in lines[3]
+    assert lines[4].endswith("the package demucs: pip install demucs (for demucs)")
     assert not list(tmp_path.rglob("bank.json")) and not list(tmp_path.rglob("train.json"))
 
 
@@ -93,5 +95,13 @@ def test_miniature_data_run_through_with_a_tiny_encoder(tmp_path, monkeypatch):
     assert again.returncode == 0 and "training" not in again.stdout, "what is made is not made again"
 
 
+def test_only_what_the_chosen_rows_need_is_missing(tmp_path):
+    """By the settings of the command."""
+    done = reproduce(tmp_path, "ROWS=published mfcc")
+    lines = [line for line in done.stderr.splitlines() if line.startswith("- ")]
+    assert len(lines) == 4 and f"no checkpoint {tmp_path}/data/ICASSP26_" in lines[3] and "authors published" in lines[3]
+    assert "checkpoint" not in reproduce(tmp_path, "ROWS=published", f"SET={TINY}").stderr
+
+
 def test_the_paper_preset_is_complete_only_with_all_of_its_data():
-    assert len(missing("paper")) == 3
+    assert len(missing("paper")) == 2

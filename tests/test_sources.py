@@ -10,9 +10,10 @@ import pytest
 from conftest import build_bank, hz, tone_sounds
 from tones import at_rate, frequency, write
 
-from cirlib import sources
+from cirlib import sources, sweep
 from cirlib.bank import NoteBank
 from cirlib.experiment import TrainConfig
+from cirlib.inputs import missing_of_rows
 from cirlib.jobs import Missing, require
 from cirlib.midi import NoteStatistics
 from cirlib.paths import ROOT
@@ -105,7 +106,9 @@ def put(home, name: str, **values) -> None:
 @pytest.fixture
 def preset(home, monkeypatch):
     """A home folder whose preset `p` has a bank of the folder of basses."""
-    monkeypatch.setattr(sources, "PARAMS", home / "params")
+    for module in (sources, sweep):
+        monkeypatch.setattr(module, "PARAMS", home / "params")
+    monkeypatch.setattr(sweep, "RUNS", home / "runs")
     put(home, "data", source="folder", path="sounds", bank="data/p", options={"estimate": False})
     return home
 
@@ -159,15 +162,52 @@ def test_statistics_that_are_missing_are_named_once(preset):
     for name in ("a", "b"):
         put(preset, name, experiment=name, statistics="data/slakh/notes.json")
     put(preset, "c", experiment="c", statistics="sounds")
-    found = missing("p")
-    assert len(found) == 3
-    for name in ("data/notes.json", "data/slakh/notes.json"):
-        assert sum(str(preset / name) in line for line in found) == 1
-    assert "no slakh2100_no_audio/notes_distributions.json in" in found[2]
+    (line,) = missing("p")
+    assert str(preset / "data/notes.json") in line
+    one, two = missing_of_rows("p", "abc")
+    assert str(preset / "data/slakh/notes.json") in one and one.endswith("(for a, b)")
+    assert two.startswith("no slakh2100_no_audio/notes_distributions.json in")
     NoteStatistics({"pitch": {}}).save(preset / "data" / "notes.json")
     NoteStatistics({"pitch": {}}).save(preset / "data" / "slakh" / "notes.json")
     NoteStatistics({"pitch": {}}).save(preset / "sounds" / "slakh2100_no_audio" / "notes_distributions.json")
-    assert missing("p") == []
+    assert missing("p") == missing_of_rows("p", "abc") == []
+
+
+def test_what_rows_train_with_is_looked_for_before_they_train(preset, monkeypatch):
+    """Of the chosen rows and those that they stand on, each input once, with what the command overrides."""
+    put(preset, "ours", experiment="ours")
+    put(preset, "single-infonce", experiment="single-infonce", task="single", loss="infonce", encoder="owner/name")
+    put(preset, "demucs", experiment="demucs", method="demucs", encoder="never/heard")
+    put(preset, "mine", experiment="mine", encoder="data/mine.pt")
+    put(preset, "published", experiment="published", encoder="data/ICASSP26_x.pt", steps=0)
+    put(preset, "folder", experiment="folder", encoder=str(preset / "sounds"))
+    put(preset, "gone", experiment="gone", encoder="/no/such/folder")
+    assert missing_of_rows("p", []) == missing_of_rows("p", ["ours"]) == []
+    hub, package = missing_of_rows("p", ["demucs", "single-infonce"])
+    assert hub.startswith("no owner/name in the cache of the Hugging Face hub, and the hub gives none (OfflineModeIsEnabled: ")
+    assert hub.endswith("connect once, or set encoder to a local folder (for single-infonce)")
+    assert package == "stems by Demucs need the package demucs: pip install demucs (for demucs)"
+    told = missing_of_rows("p", ["mine", "published", "folder", "gone"])
+    assert told[0] == f"no checkpoint {preset}/data/mine.pt: train one with notebooks/02_train.ipynb (for mine)"
+    assert told[1].startswith(f"no checkpoint {preset}/data/ICASSP26_x.pt: it is the file that the paper's authors published; put it there")
+    assert told[2].startswith(f"no config.json in {preset}/sounds: ") and told[3].startswith("no folder /no/such/folder, and a model")
+    (preset / "runs" / "p").mkdir(parents=True)
+    (preset / "runs" / "p" / "overrides.yaml").write_text("encoder: ast-tiny")
+    assert missing_of_rows("p", ["single-infonce", "mine", "published", "folder", "gone"]) == []
+    with pytest.raises(ValueError, match=r"unknown row 'our' \(did you mean 'ours'\?\)"):
+        missing_of_rows("p", ["our"])
+
+
+@pytest.mark.parametrize("there", ["cached", "reachable"])
+def test_weights_of_the_hub_that_can_be_had(preset, monkeypatch, there):
+    asked = []
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: "/cache/file" if there == "cached" else None)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda url, timeout: asked.append((url, timeout)))
+    for name in ("row", "other"):
+        put(preset, name, experiment=name, encoder="owner/name")
+    assert missing_of_rows("p", ["row", "other"]) == []
+    once = [("https://huggingface.co/owner/name/resolve/main/config.json", 5)]
+    assert asked == ([] if there == "cached" else once), "one quick question"
 
 
 def test_what_a_bank_that_is_there_was_made_from_is_not_missing(preset):
@@ -195,11 +235,12 @@ def test_command_tells_all_that_is_missing(preset, monkeypatch):
     assert run("p") is None
     put(preset, "data-nsynth", source="nsynth", path="release", bank="data/nsynth")
     put(preset, "row", experiment="row", statistics="notes.json")
-    lines = run("p").splitlines()
+    assert len(run("p").splitlines()) == 2, "rows only if they are asked for"
+    lines = run("p", "row").splitlines()
     assert lines[0] == "preset p needs what is not here:"
     assert [line.split()[:2] for line in lines[1:]] == [["-", "params/p/data-nsynth.yaml:"], ["-", "no"]]
     assert run("q").startswith("error: unknown preset 'q'") and "\n" not in run("q")
-    assert run() == run("p", "q") == "python -m cirlib.sources PRESET"
+    assert run("p", "q").startswith("error: unknown row 'q'") and run() == "python -m cirlib.sources PRESET [ROW ...]"
     put(preset, "data-nsynth", source="nsynth", options={"protocl": "paper"})
     assert run("p").startswith("error: unknown NSynthConfig parameter 'protocl'") and "\n" not in run("p")
 

@@ -176,6 +176,7 @@ def test_overrides_hold_for_all_rows_and_may_sweep(home):
     assert [row.name for row in made] == [f"{name}-steps-{k}" for name in ("base", "database", "swept") for k in (1, 2)]
     assert all(row.seeds == (9,) for row in made)
     assert [row.values.get("hard_ratio") for row in made] == [None, None, 0.5, 0.5, 0.5, 0.5], "05_baselines has no such parameter"
+    assert [row.values.get("single") for row in rows("p", {"single": "x"})] == ["x", None, None, None], "02_train has none"
     with pytest.raises(ValueError, match="unknown parameter 'stepps'"):
         rows("p", {"stepps": 3})
 
@@ -211,6 +212,12 @@ def test_make_reads_the_rows(home, monkeypatch):
         "swept-hard_ratio-0|3 4|02_train|",
         "swept-hard_ratio-0.25|3 4|02_train|",
     ]
+
+
+def test_overrides_that_yaml_reads_otherwise(home, monkeypatch):
+    run(monkeypatch, "start_lr=1e-4", "wandb=off")
+    config = row_config(settings("p")["database"])
+    assert (config.start_lr, config.wandb) == (1e-4, "off")
 
 
 def test_params_files_hold_the_values_of_their_row(home, monkeypatch):
@@ -260,12 +267,13 @@ def test_row_that_stands_on_one_that_is_not_there(home, single):
         rows("p")
 
 
-def test_parameters_that_baselines_do_not_have():
-    """What overrides leave out for them is what their notebook does not declare."""
+def test_parameters_that_one_of_the_notebooks_does_not_have():
+    """What overrides leave out for a row is what its notebook does not declare."""
     from test_notebooks import NOTEBOOKS, declared
 
     cells = {path.stem: set(declared(path)) for path in NOTEBOOKS}
     assert set(sweep.NOT_OF_METHODS) == cells["02_train"] - cells["05_baselines"]
+    assert set(sweep.NOT_OF_TRAINING) == cells["05_baselines"] - cells["02_train"] - {"method"}
 
 
 def test_params_files_of_rows_that_are_gone_are_removed(home, monkeypatch):
@@ -282,6 +290,9 @@ def test_params_files_of_rows_that_are_gone_are_removed(home, monkeypatch):
         (["steps=[]"], "error: base: steps is an empty list"),
         (["experiment=x"], "error: params/p makes two rows named x"),
         (["steps=[1"], "error: "),
+        (["steps=many"], "error: base: TrainConfig.steps must be int, not str ('many')"),
+        (["loss=tags"], "error: database: unknown mixture loss 'tags'"),
+        (["seed=-1"], "error: base: seed must be 0 or more, got -1"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_writes_nothing(home, monkeypatch, pairs, words):
@@ -342,7 +353,7 @@ def test_wrong_settings_of_a_row(values, words):
 
 def trained(config: TrainConfig, checkpoint: bytes = b"weights") -> None:
     """A run that was trained to its end."""
-    write_config(config.folder, config, "key")
+    write_config(config.folder, config, config.key([]))
     (config.folder / "best.pt").write_bytes(checkpoint)
     (config.folder / "train.json").write_text("{}")
 
@@ -362,6 +373,19 @@ def test_encoder_for_single_sounds_that_a_row_stands_on(tmp_path, monkeypatch):
     assert row.single_run() == (single, tmp_path / "p" / "single-infonce" / "seed2" / "best.pt")
     with pytest.raises(ValueError, match=r"single-infonce hears clips of 4 s, x of 2 s"):
         dataclasses.replace(row, seconds=2.0).single_run()
+
+
+def test_encoder_for_single_sounds_that_is_none_or_heard_other_sounds(tmp_path, monkeypatch):
+    """Another split of the same sounds would let it train on what is tested."""
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    row = row_config({"preset": "p", "experiment": "x", "method": "separate", "single": "other"})
+    trained(TrainConfig(preset="p", experiment="other"))
+    with pytest.raises(ValueError, match=r"^x needs an encoder for single sounds, other has task mixture: name another row$"):
+        row.single_run()
+    trained(TrainConfig(preset="p", experiment="other", task="single", loss="infonce"))
+    assert row.key([])
+    with pytest.raises(ValueError, match=r"p/other/seed0 was trained on other sounds than x, .*: train it again on these"):
+        row.key([{"audio.i16": "another bank"}])
 
 
 KEYED = {
@@ -408,6 +432,22 @@ def test_key_of_a_run_is_by_the_content_of_its_files(tmp_path, monkeypatch):
         (tmp_path / file).write_bytes(b"two")
     after = keys()
     assert after[0] == before[0] and not set(after[1]) & set(before[1])
+
+
+def test_key_of_a_run_is_by_the_weights_of_a_folder_or_an_artifact(tmp_path, monkeypatch):
+    """A folder in hub format may be filled anew, an alias of W&B may move on."""
+    monkeypatch.setattr("cirlib.tracking.download", lambda name, folder: tmp_path / "best.pt")
+    folder = tmp_path / "model"
+    (folder / ".cache").mkdir(parents=True)
+    names, seen = (str(folder), "wandb:team/cirlib/x:best"), []
+    for content in (b"one", b"two", b"one"):
+        for file in (folder / "model.safetensors", tmp_path / "best.pt"):
+            file.write_bytes(content)
+        (folder / ".cache" / "note").write_text(str(len(seen)))
+        seen.append([TrainConfig(encoder=name).key([]) for name in names])
+    assert seen[0] == seen[2] and not set(seen[0]) & set(seen[1])
+    (folder / "model.safetensors").rename(folder / "config.json")
+    assert TrainConfig(encoder=names[0]).key([]) != seen[0][0], "names of files count"
 
 
 # The presets that come with the project

@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_training import config  # noqa: F401 (a fixture)
 
-from cirlib import losses
+from cirlib import losses, tasks
 from cirlib.encoder import AudioEncoder
 from cirlib.evaluate import Retriever
 from cirlib.mixing import PEAK, clip
@@ -102,7 +102,9 @@ def test_separator_learns_the_stems_and_its_stems_are_embedded_as_notes_are(sing
     torch.testing.assert_close(batch["stems"].sum(dim=1), batch["mixtures"], rtol=0, atol=1e-5)
     teacher = AudioEncoder.load(run.checkpoint)
     stems = np.stack([0.01 * batch["stems"][:, 0].numpy(), np.zeros((3, 8000), np.float32), batch["stems"][:, 2].numpy()], axis=1)
-    vectors = separated(teacher, lambda mixtures: stems).mixtures(batch["mixtures"].numpy())
+    retriever = separated(teacher, lambda mixtures: stems)
+    assert retriever.separate(None) is stems and Retriever(teacher).separate is None
+    vectors = retriever.mixtures(batch["mixtures"].numpy())
     silent = teacher.embed(np.zeros((1, 8000), np.float32))[0]
     for k in range(3):
         loud = PEAK * stems[k, 0] / np.abs(stems[k, 0]).max()
@@ -127,13 +129,25 @@ def test_baselines_on_a_single_encoder_name_the_row_that_is_missing(config, tone
         task_of(row, tone_bank, "separate", curriculum=(0.5,))
 
 
+@pytest.mark.parametrize("name", ["multi-encoder", "separate"])
+def test_what_is_loaded_to_be_tested_lies_on_the_best_device(single, tone_bank, monkeypatch, name):
+    """All of it: the model and the encoder for single sounds. `meta` stands for a GPU."""
+    _, row = single
+    task = task_of(row, tone_bank, name)
+    path = task.model().save(row.folder / "model.pt")
+    monkeypatch.setattr(tasks, "best_device", lambda: "meta")
+    model = task.load(path)
+    assert {p.device.type for p in model.parameters()} == {task.retriever(model).encoder.device.type} == {"meta"}
+
+
 def test_another_single_encoder_is_another_run(single, tone_bank):
     run, row = single
     multi = dataclasses.replace(row, task="multi-encoder", loss="cosine", experiment="multi")
-    before = multi.key([])
-    assert dataclasses.replace(row, single="another").key([]) == row.key([]), "only what stands on it depends on it"
+    data = [info["sha256"] for info in tone_bank.infos]
+    before = multi.key(data)
+    assert dataclasses.replace(row, single="another").key(data) == row.key(data), "only what stands on it depends on it"
     encoder = AudioEncoder.load(run.checkpoint)
     with torch.no_grad():
         encoder.backbone.head.bias += 1
     encoder.save(run.checkpoint)
-    assert multi.key([]) != before
+    assert multi.key(data) != before

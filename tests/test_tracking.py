@@ -197,7 +197,11 @@ tracker.log({"loss": 0.5}, 10)
 (folder / "best.pt").write_bytes(bytes([2]) * 5000)
 tracker.checkpoint(folder / "best.pt", "best")
 tracker.finish()
-print("file:", tracking.download("team/cirlib/demo-a-loss-seed0:best", folder / "got").relative_to(folder))
+for _ in range(2):  # the second time it is there
+    print("file:", tracking.download("team/cirlib/demo-a-loss-seed0:best", folder / "got").relative_to(folder))
+got = next((folder / "got").glob("*/best.pt"))
+print("content:", got.read_bytes() == bytes([2]) * 5000)
+got.unlink()
 for wanted in ("team/cirlib/demo-a-loss-seed0:best", "team/cirlib/other:best"):
     urllib.request.urlopen(urllib.request.Request(os.environ["WANDB_BASE_URL"] + "/file/best.pt", b"changed", method="PUT"))
     try:
@@ -206,12 +210,13 @@ for wanted in ("team/cirlib/demo-a-loss-seed0:best", "team/cirlib/other:best"):
         print("error:", error)
 """
     out, err = python(script)
-    assert "child: None" in out and "file: got/best.pt" in out and "failed" not in err and "Traceback" not in err
+    (place,) = set(re.findall(r"file: got/(\w+)/best.pt", out))
+    assert "child: None" in out and "content: True" in out and "failed" not in err and "Traceback" not in err
     changed, absent = re.findall(r"error: (.*)", out)
     assert changed.startswith("artifact team/cirlib/demo-a-loss-seed0:best") and "Digest mismatch" in changed
     assert absent.startswith("artifact team/cirlib/other:best (entity/project/name:alias) could not be fetched: ")
-    assert [p.name for p in (tmp_path / "run" / "got").iterdir()] == ["best.pt"]
-    assert (tmp_path / "run" / "got" / "best.pt").read_bytes() == server.files["/file/best.pt"][0] == WEIGHTS[2]
+    assert [p.relative_to(tmp_path / "run" / "got").as_posix() for p in (tmp_path / "run" / "got").rglob("*")] == [place]
+    assert server.files["/file/best.pt"][0] == WEIGHTS[2]
     assert {values.pop("Authorization") for values in server.asked.values()} == {f"Basic {SENT}"}
     artifact = server.asked["CreateArtifact"]["input"]
     identity = (tmp_path / "run" / "wandb" / "id.txt").read_text()
@@ -324,6 +329,25 @@ def test_artifact_must_hold_one_checkpoint(stand_in, secrets, tmp_path, files):
     count = sum(name.endswith(".pt") and ref is None for name, ref in files.items())
     assert shown(lambda: tracking.download("a/b/c:d", tmp_path / "got")).startswith(f"artifact a/b/c:d holds {count} .pt files, not one")
     assert not (tmp_path / "got").exists()
+
+
+def test_versions_of_an_artifact_lie_side_by_side(stand_in, secrets, tmp_path):
+    """They have the same file name, and a run may stand on either."""
+
+    class Version:
+        def __init__(self, digest):
+            self.digest, self.manifest = digest, SimpleNamespace(entries={"best.pt": SimpleNamespace(ref=None)})
+
+        def download(self, root, skip_cache):
+            Path(root, "best.pt").write_text(self.digest)
+
+        def verify(self, root):
+            pass
+
+    versions = {"a/b/c:v0": Version("first"), "a/b/c:v1": Version("second"), "a/b/c:best": Version("second")}
+    stand_in.Api = lambda api_key: SimpleNamespace(artifact=versions.get)
+    places = [tracking.download(name, tmp_path / "got") for name in versions]
+    assert [p.read_text() for p in places] == ["first", "second", "second"] and places[1] == places[2] != places[0]
 
 
 def test_without_the_package(secrets, tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """fit(): schedule, exact resume, clean stop, non-finite loss, changed settings, tracking."""
 
 import dataclasses
+import subprocess
+import sys
 from itertools import count
 
 import numpy as np
@@ -100,11 +102,26 @@ def test_changed_settings_move_the_earlier_run_aside(config, capsys):
     first = fit(config, progress=False)
     kept = weights(first)
     second = fit(dataclasses.replace(config, steps=4), progress=False)
-    aside = [p for p in config.folder.parent.iterdir() if p != config.folder]
+    aside = [p for p in config.folder.parent.iterdir() if p != config.folder and p.is_dir()]
     assert len(aside) == 1 and "moved" in capsys.readouterr().out
     old = torch.load(aside[0] / "last.pt", weights_only=True)["model"]
     assert all(torch.equal(kept[k], old[k]) for k in kept)
     assert read_config(second.folder)[0].steps == 4
+
+
+def test_a_run_that_another_process_trains_is_left_alone(config, tone_bank, tmp_path):
+    """Two would write into one best.pt; when the other has ended, however it did, the run is free."""
+    config.folder.parent.mkdir(parents=True)
+    script = "import filelock, sys; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", script, str(config.folder.with_name(".seed0.lock"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(TrainingError, match=r"test/multi-infonce/seed0 is being made by another process: wait for it"):
+            fit(config, progress=False)
+        assert not config.folder.exists()
+        other.kill()
+    with training.claimed(config, tone_bank) as folder:
+        assert fit(config, progress=False).folder == folder
 
 
 def test_other_sounds_are_another_run(tone_bank):
@@ -147,6 +164,11 @@ def test_online_tracking_without_secrets_says_what_is_missing(monkeypatch, tmp_p
         ({"clips": 0}, "clips must be"),
         ({"valid_size": 0}, "valid_size must be"),
         ({"start_lr": float("nan")}, "start_lr must be"),
+        ({"hard_ratio": 1.5}, "hard_ratio must be between 0 and 1, got 1.5"),
+        ({"hard_ratio": float("nan")}, "hard_ratio must be between 0 and 1, got nan"),
+        ({"warmup": -0.1}, "warmup must be between 0 and 1, got -0.1"),
+        ({"seed": -1}, "seed must be 0 or more, got -1"),
+        ({"tests": []}, "tests must name what is tested: mixture, single"),
         ({"step": 3}, "did you mean 'steps'"),
         ({"steps": "many"}, "TrainConfig.steps must be int"),
     ],

@@ -1,6 +1,6 @@
 """Origins of sound. Each module turns one origin into a NoteBank; `build_bank` makes one, `ensure_banks` those of a preset.
 
-`python -m cirlib.sources PRESET` tells which inputs of a preset are missing.
+`python -m cirlib.sources PRESET [ROW ...]` tells which inputs of a preset's banks, and of rows, are missing.
 """
 
 import dataclasses
@@ -74,7 +74,7 @@ def build_bank(source: str, path: str | Path, options: dict, n_jobs: int = -1) -
 
 
 def missing(preset: str) -> list[str]:
-    """One sentence for each input of a preset's banks and rows that is not here: what, where, and how to get it."""
+    """One sentence for each input of a preset's banks that is not here: what, where, and how to get it."""
     found = []
     for file in data_files(preset):
         values = {**DEFAULTS, **read_params(file)}
@@ -88,12 +88,6 @@ def missing(preset: str) -> list[str]:
             load_statistics(at_home(values["statistics"]) if values["statistics"] else "")
         except (Missing, FileNotFoundError) as error:
             found.append(f"params/{preset}/{file.name}: {error}")
-    rows = set((PARAMS / preset).glob("*.yaml")) - set(data_files(preset))
-    for name in sorted({str(v) for f in rows if (v := read_params(f).get("statistics"))}):
-        try:
-            load_statistics(at_home(name))
-        except FileNotFoundError as error:
-            found.append(str(error))
     return found
 
 
