@@ -68,7 +68,7 @@ def embed_rows(encoder: AudioEncoder, bank: NoteBank, rows: Sequence[int], proto
 
 def embed_mixtures(retriever, dataset: MixtureDataset) -> tuple[np.ndarray, pd.DataFrame]:
     """Vectors (N, D) or (N, S, D) of the mixtures of a dataset, and one row per stem: query, place (of its family), family, instrument."""
-    vectors = _in_blocks(len(dataset), lambda i: retriever.mixtures(np.stack([dataset[k].mixture for k in i])))
+    vectors = _in_blocks(len(dataset), lambda i: retriever.mixtures(dataset.batch(i, "none")[0]))
     rows = [
         {"query": i, "place": dataset.families.index(f), "family": f, "instrument": uid}
         for i in range(len(dataset))

@@ -1,5 +1,7 @@
 """Ranking: where in the gallery the truth comes, top-k accuracy, and intervals that say how sure that is."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
@@ -7,6 +9,8 @@ from .config import choose
 
 METRICS = ("cosine", "l2", "mahalanobis")
 TOP_K = (1, 3, 5, 10)
+ROUNDING = 2.0**-23  # of single precision, with room
+BLOCK = 2**19  # pairs of a query and an item at a time: they stay in the processor's cache
 
 
 def distances(queries: np.ndarray, gallery: np.ndarray, metric: str = "cosine") -> np.ndarray:
@@ -38,17 +42,67 @@ def whiten(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.nda
     return (queries - centre) @ turn, ((distinct - centre) @ turn)[place]
 
 
-def nearest(queries: np.ndarray, gallery: np.ndarray, k: int, metric: str = "cosine", block: int = 1024) -> np.ndarray:
+class _Search:
+    """Distances of queries to a gallery, screened in single precision and decided in double: fast, and exact to the last tie.
+
+    The screened value of (query, item) is at most `slack` of the query away from the exact one, which orders as the distance does:
+    minus the cosine, or half the squared l2 distance without the query's own square.
+    """
+
+    def __init__(self, queries: np.ndarray, gallery: np.ndarray, metric: str):
+        choose("metric", metric, METRICS)
+        self.cosine = metric == "cosine"
+        if metric == "mahalanobis":
+            queries, gallery = whiten(np.asarray(queries, np.float64), np.asarray(gallery, np.float64))
+        self.queries, self.gallery = np.asarray(queries), np.asarray(gallery)
+        self.lengths = np.maximum(np.sqrt(np.einsum("gd,gd->g", self.gallery, self.gallery, dtype=np.float64)), 1e-12)
+        self.single = (self.gallery / self.lengths[:, None] if self.cosine else self.gallery).astype(np.float32)
+        self.half = np.zeros(len(self.single), np.float32) if self.cosine else (self.lengths**2 / 2).astype(np.float32)
+
+    def screen(self, rows, items=slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """Screened values (R, I) of some queries and items, and the slack of each query (R, 1)."""
+        queries = self.queries[rows]
+        length = np.maximum(np.sqrt(np.einsum("qd,qd->q", queries, queries, dtype=np.float64)), 1e-12)[:, None]
+        longest = 1.0
+        if self.cosine:
+            queries, length = queries / length.astype(queries.dtype), 1.0
+        else:
+            longest = self.lengths[items].max()
+        values = queries.astype(np.float32, copy=False) @ self.single[items].T
+        np.subtract(self.half[items], values, out=values)
+        # rounding of the vectors, of D products and sums, and of the subtraction
+        slack = (queries.shape[1] + 8) * ROUNDING * length * longest + ROUNDING * longest**2
+        return values, np.broadcast_to(slack, (len(queries), 1)).astype(np.float32)
+
+    def exact(self, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Values (N,) of pairs of a query and an item; equal items have equal ones, for each row is summed alike."""
+        out = np.empty(len(rows))
+        for start in range(0, len(rows), 4096):
+            part = slice(start, start + 4096)
+            q, g = self.queries[rows[part]].astype(np.float64), self.gallery[items[part]].astype(np.float64)
+            if self.cosine:
+                length = np.sqrt((q * q).sum(axis=1)), np.sqrt((g * g).sum(axis=1))
+                out[part] = -(q * g).sum(axis=1) / np.maximum(length[0], 1e-12) / np.maximum(length[1], 1e-12)
+            else:
+                out[part] = ((q - g) ** 2).sum(axis=1) / 2 - (q * q).sum(axis=1) / 2
+        return out
+
+
+def nearest(queries: np.ndarray, gallery: np.ndarray, k: int, metric: str = "cosine", block: int = BLOCK) -> np.ndarray:
     """Gallery indices (Q, k) of the k nearest items of each query, nearest first; the earlier one first at the same distance."""
-    if metric == "mahalanobis":
-        (queries, gallery), metric = whiten(np.asarray(queries, np.float64), np.asarray(gallery, np.float64)), "l2"
-    distinct, place = np.unique(gallery, axis=0, return_inverse=True)  # as in ranks
-    parts = [distances(queries[i : i + block], distinct, metric)[:, place] for i in range(0, len(queries), block)]
-    k = min(k, len(gallery))
-    return np.concatenate([np.argsort(d, axis=1, kind="stable")[:, :k] for d in parts]) if parts else np.empty((0, k), int)
+    search, k = _Search(queries, gallery, metric), min(k, len(gallery))
+    out = np.empty((len(queries), k), int)
+    for rows in _blocks(np.arange(len(queries)), len(gallery) if k else 0, block):
+        values, slack = search.screen(rows)
+        limit = np.partition(values, k - 1, axis=1)[:, k - 1 : k] + 2 * slack
+        row, item = np.nonzero(values <= limit)  # all that can be among the k
+        order = np.lexsort((item, search.exact(rows[row], item), row))
+        first = np.searchsorted(row, np.arange(len(rows)))
+        out[rows] = item[order][first[:, None] + np.arange(k)]
+    return out
 
 
-def ranks(queries, gallery, truth, groups=None, metric: str = "cosine", block: int = 1024) -> np.ndarray:
+def ranks(queries, gallery, truth, groups=None, metric: str = "cosine", block: int = BLOCK) -> np.ndarray:
     """Rank of the truth of each query, (Q,) float: 0 = first, items at the same distance count half.
 
     queries (Q, D), gallery (G, D), truth (Q,) gallery indices. With `groups` (G,), labels of the gallery, a query is
@@ -62,20 +116,28 @@ def ranks(queries, gallery, truth, groups=None, metric: str = "cosine", block: i
         raise ValueError(f"groups must hold one label per gallery item ({len(gallery)}), got {len(labels)}")
     if not (np.isfinite(queries).all() and np.isfinite(gallery).all()):
         raise ValueError("embeddings hold NaN or infinite values, which would rank first")
-    if metric == "mahalanobis":  # once, by the whole gallery, not by family
-        (queries, gallery), metric = whiten(queries.astype(np.float64), gallery.astype(np.float64)), "l2"
+    search = _Search(queries, gallery, metric)  # mahalanobis by the whole gallery, not by family
     out = np.empty(len(queries))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        place = np.full(len(gallery), -1)  # equal items share one computed distance: a matrix product may round them apart
-        distinct, place[members] = np.unique(gallery[members], axis=0, return_inverse=True)
-        asked = np.flatnonzero(labels[truth] == label)
-        for start in range(0, len(asked), block):
-            rows = asked[start : start + block]
-            d = distances(queries[rows], distinct, metric)
-            own, d = d[np.arange(len(rows)), place[truth[rows]]][:, None], d[:, place[members]]
-            out[rows] = (d < own).sum(1) + 0.5 * ((d == own).sum(1) - 1)
+        for rows in _blocks(np.flatnonzero(labels[truth] == label), len(members), block):
+            values, slack = search.screen(rows, members)
+            own = np.searchsorted(members, truth[rows])
+            values -= values[np.arange(len(rows)), own][:, None]
+            values[np.arange(len(rows)), own] = np.inf
+            nearer = np.count_nonzero(values < -2 * slack, axis=1)
+            close = np.flatnonzero(np.count_nonzero(values <= 2 * slack, axis=1) > nearer)  # queries with items too close to tell
+            row, item = np.nonzero(np.abs(values[close]) <= 2 * slack[close])
+            row = close[row]
+            exact, true = search.exact(rows[row], members[item]), search.exact(rows[row], truth[rows[row]])
+            out[rows] = nearer + np.bincount(row, (exact < true) + 0.5 * (exact == true), len(rows))
     return out
+
+
+def _blocks(rows: np.ndarray, items: int, block: int) -> Iterator[np.ndarray]:
+    """Parts of `rows` whose pairs with `items` are at most `block`."""
+    size = max(1, block // max(1, items))
+    return (rows[i : i + size] for i in range(0, len(rows) if items else 0, size))
 
 
 def top_k(rank: np.ndarray, k: int) -> float:

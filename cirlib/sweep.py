@@ -24,7 +24,10 @@ from .paths import PARAMS, RUNS
 TUPLES = {name for name, hint in typing.get_type_hints(TrainConfig).items() if typing.get_origin(hint) is tuple}
 NAMES = sorted({f.name for f in dataclasses.fields(TrainConfig)} - {"bank"} | {"method"})
 NOT_OF_TRAINING = ("single",)  # 02_train has none
-NOT_OF_METHODS = ("task", "loss", "temperature", "curriculum", "hard_ratio", "augmented", "epoch_size", "warmup")  # 05_baselines has none
+NOT_OF_METHODS = (  # 05_baselines has none of these
+    *("task", "loss", "temperature", "curriculum", "endless", "renew", "hard_ratio", "augmented", "epoch_size", "warmup"),
+    *("chunk", "workers", "compile"),
+)
 
 
 @dataclass

@@ -97,12 +97,9 @@ class MixtureTask(Task):
 
     def batch(self, step: int) -> Batch:
         dataset, indices = self.steps.batch(step)
-        items = [dataset[i] for i in indices]
-        return {
-            "mixtures": torch.from_numpy(np.stack([m.mixture for m in items])),
-            self.tracks: torch.from_numpy(np.stack([getattr(m, self.tracks) for m in items])),
-            "families": torch.tensor([[dataset.families.index(f) for f in m.families] for m in items]),
-        }
+        mixtures, tracks = dataset.batch(indices, self.tracks)
+        families = [[dataset.families.index(name) for name, _ in dataset.plan(i)] for i in indices]
+        return {"mixtures": torch.from_numpy(mixtures), self.tracks: torch.from_numpy(tracks), "families": torch.tensor(families)}
 
     def sounds(self, batch: Batch) -> torch.Tensor:
         return torch.cat([batch["references"].flatten(0, 1), batch["mixtures"]])

@@ -312,3 +312,20 @@ def test_pitches_follow_the_distribution_of_the_family(tmp_path):
     assert shares(bank, "high", 0, 3, 5) == pytest.approx({96: 1 / 3, 99: 1 / 3, 101: 1 / 3}, abs=0.02)
     assert shares(bank, "high", 6) == pytest.approx(dict.fromkeys((96, 98, 99, 101), 0.25), abs=0.02)
     assert set(chosen(bank, "unknown", range(12), 100)) == set(bank.notes.index[-3:])
+
+
+@pytest.mark.parametrize("protocol", mixing.PROTOCOLS)
+@pytest.mark.parametrize("voices", [1, 3])
+def test_batch_holds_what_the_items_hold(tone_bank, protocol, voices):
+    """In any order, bit for bit, and leaves out what is not asked for."""
+    data, indices = MixtureDataset(tone_bank, size=9, seconds=1.5, protocol=protocol, voices=voices), [4, 0, 8, 4]
+    items = [data[i] for i in indices]
+    for tracks in ("references", "stems"):
+        mixtures, sounds = data.batch(indices, tracks)
+        np.testing.assert_array_equal(mixtures, np.stack([m.mixture for m in items]))
+        np.testing.assert_array_equal(sounds, np.stack([getattr(m, tracks) for m in items]))
+    mixtures, sounds = data.batch(indices, "none")
+    np.testing.assert_array_equal(mixtures, np.stack([m.mixture for m in items]))
+    assert sounds is None
+    with pytest.raises(IndexError, match="mixture 9 of 9"):
+        data.batch([9])
