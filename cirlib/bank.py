@@ -47,7 +47,7 @@ class NoteBank:
         if len(rates) > 1:
             raise ValueError(f"banks of different sample rates cannot be combined: {sorted(rates)}")
         self.sample_rate = rates.pop()
-        self.notes = pa.concat_tables(tables).to_pandas()
+        self.notes = pa.concat_tables(tables).to_pandas(types_mapper=_lists_stay)
         owners = pd.concat([pd.Series(t["instrument"].to_pandas().unique()) for t in tables])
         if owners.duplicated().any():
             raise ValueError(f"two of these banks hold instrument {owners[owners.duplicated()].iloc[0]!r}: they cannot be combined")
@@ -108,6 +108,11 @@ class NoteBank:
             for name, digest in info["sha256"].items():
                 if sha256(path / name) != digest:
                     raise ValueError(f"{path / name} is damaged (checksum differs): delete {path} and build it again")
+
+
+def _lists_stay(kind: pa.DataType):
+    """Columns of lists stay in Arrow: as Python objects they would take longest to open and most memory."""
+    return pd.ArrowDtype(kind) if pa.types.is_list(kind) else None
 
 
 def _read(path: Path) -> tuple[dict, pa.Table]:

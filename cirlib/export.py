@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from .encoder import AudioEncoder
 from .files import write_atomic
-from .frontend import EPSILON, FFT, HOP, RATE, WINDOW, LogMel
+from .frontend import EPSILON, FFT, HOP, PREEMPHASIS, RATE, WINDOW, LogMel
 from .jobs import require
 from .paths import at_home
 
@@ -33,20 +33,19 @@ class _Exportable(nn.Module):
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         front = self.frontend
         x = F.conv1d(waveforms[:, None], self.kernel, stride=HOP)[:, :, : front.frames]  # (B, 2 * 257, n)
-        real, imaginary = x.chunk(2, dim=1)
-        power = (real.square() + imaginary.square()).transpose(1, 2)  # (B, n, 257)
-        logmel = F.pad((power @ front.mel).clamp_min(EPSILON).log(), (0, 0, 0, front.frames - power.shape[1]))
+        squares = x.square().transpose(1, 2)  # (B, n, 2 * 257)
+        logmel = F.pad((squares @ front.mel).clamp_min(EPSILON).log(), (0, 0, 0, front.frames - squares.shape[1]))
         out = self.backbone((logmel - front.mean) / (2 * front.std))
         return out if isinstance(out, torch.Tensor) else out.pooler_output
 
 
 def _kernel(frontend: LogMel) -> torch.Tensor:
-    """Mean removal, pre-emphasis, window and Fourier transform of a frame as filters (2 * 257, 1, 400): real, then imaginary parts."""
+    """Mean removal, pre-emphasis, window and Fourier transform of a frame as filters (2 * 257, 1, 400): real and imaginary part in turn."""
     frames = torch.eye(WINDOW, dtype=torch.float64)  # what becomes of each sample of a frame
     frames = frames - frames.mean(dim=1, keepdim=True)
-    frames = frames - 0.97 * torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
+    frames = frames - PREEMPHASIS * torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
     spectrum = torch.fft.rfft(frames * frontend.window.double().cpu(), FFT)  # (400, 257)
-    return torch.cat([spectrum.real, spectrum.imag], dim=1).T[:, None].float().contiguous()
+    return torch.view_as_real(spectrum).flatten(1).T[:, None].float().contiguous()
 
 
 def export_onnx(encoder: AudioEncoder, path: str | Path) -> Path:

@@ -6,7 +6,7 @@ import torch
 from conftest import tone
 from transformers import ASTFeatureExtractor
 
-from cirlib.frontend import BANDS, MEAN, STD, LogMel, frames_for
+from cirlib.frontend import BANDS, MEAN, STD, LogMel, _parts, frames_for
 
 PADDING = -MEAN / (2 * STD)  # a frame of zeros, normalised
 
@@ -88,3 +88,14 @@ def test_frames_for(seconds, frames):
 def test_wrong_shape(shape):
     with pytest.raises(ValueError, match=r"expected waveforms of shape \(batch, samples\)"):
         LogMel()(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("size", [1, 32, 128])
+def test_parts_hold_all_of_the_filters(size):
+    """What is outside of them is 0."""
+    mel, seen = LogMel().mel.clone(), 0
+    for bins, bands in _parts(size):
+        assert bins.stop <= len(mel)
+        mel[bins, bands] = 0
+        seen += bands.stop - bands.start
+    assert seen == BANDS and not mel.any()
