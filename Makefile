@@ -37,7 +37,7 @@ OUT = $(abspath $(RUNS))/notebooks
 
 export PYTHONUNBUFFERED := 1
 
-.PHONY: reproduce tables inputs always test lint lab bank figures readme clean distclean help setup
+.PHONY: performance reproduce tables inputs always test lint lab bank figures readme clean distclean help setup
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -62,6 +62,10 @@ figures: $(READY) ## only the tables and figures of PRESET, from the runs that a
 
 readme: $(READY) ## put the tables of PRESET into README.md, once all of its rows are in figures/
 	@$(PY) -m cirlib.report $(PRESET)
+
+performance: $(READY) ## measure every stage on this machine, write figures/performance (3 minutes; leave it alone meanwhile)
+	@mkdir -p $(HOME_DIR)/runs/notebooks
+	@$(NOTEBOOK) 08_performance.ipynb $(abspath $(HOME_DIR))/runs/notebooks/08_performance.ipynb
 
 clean: ## delete the runs and the bank of PRESET (figures stay)
 	rm -rf $(RUNS)

@@ -93,7 +93,10 @@ class MixtureDataset:
         for name, pool in self.pool.items():
             if pool.empty:
                 raise ValueError(f"the bank has no {split} instrument of family {name!r}; it has {_families(table, split)}")
+        self._names = [pool.index.to_numpy(object) for pool in self.pool.values()]
         self._rows = bank.notes.groupby("instrument", sort=False).indices
+        known = ~np.isnan(bank.pitches)
+        self._pitch_class = np.where(known, np.where(known, bank.pitches, 0).round() % 12, 12).astype(int)  # 12: unknown
         self._reference_row = table.reference.to_dict()
         self._original = table.augments.fillna(table.index.to_series()).to_dict()
         self._plan = self._draw_instruments()
@@ -117,7 +120,7 @@ class MixtureDataset:
         playing = range(len(self.families))
         if self.voices < len(self.families):
             playing = sorted(self._rng(i, 1).choice(len(self.families), self.voices, replace=False))
-        return [(self.families[c], self.pool[self.families[c]].index[self._plan[i, c]]) for c in playing]
+        return [(self.families[c], self._names[c][self._plan[i, c]]) for c in playing]
 
     def originals(self, i: int) -> set[str]:
         """Instruments of mixture i with twins named by their original: what must not come twice in a batch."""
@@ -179,10 +182,10 @@ class MixtureDataset:
         notes = self._choose_notes(name, uid, scale, len(starts), rng)
         jitter = np.round(rng.uniform(-HUMANISE, HUMANISE, len(starts)) * quarter).astype(int)
         fade = round(FADE_S * self.bank.sample_rate)
-        for k in np.flatnonzero(sounding):
-            start = max(0, starts[k] + jitter[k])
-            note = self.bank.audio(notes[k], min(ends[k] - starts[k], self.samples - start))
-            if len(note) < self.bank.lengths[notes[k]]:
+        onsets, slot_lengths = np.maximum(starts + jitter, 0)[sounding].tolist(), (ends - starts)[sounding].tolist()
+        for row, start, length in zip(notes[sounding].tolist(), onsets, slot_lengths, strict=True):
+            note = self.bank.audio(row, min(length, self.samples - start))
+            if len(note) < self.bank.lengths[row]:
                 fade_out(note, fade)
             track[start : start + len(note)] += note
         peak = max(track.max(), -track.min())
@@ -191,13 +194,12 @@ class MixtureDataset:
 
     def _choose_notes(self, name: str, uid: str, scale: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
         """Bank rows of `count` notes of an instrument: in the scale, by the pitch distribution of its family."""
-        rows = self._rows[uid]
-        pitch = self.bank.pitches[rows]
-        known = ~np.isnan(pitch)
-        in_scale = known & np.isin(np.where(known, pitch, 0).round() % 12, scale)
+        rows, allowed = self._rows[uid], np.zeros(13, bool)
+        allowed[scale] = True
+        in_scale = allowed[self._pitch_class[rows]]
         if in_scale.any():
-            rows, pitch = rows[in_scale], pitch[in_scale]
-            mass = self._pitch[name][np.clip(np.round(pitch), 0, 127).astype(int)]
+            rows = rows[in_scale]
+            mass = self._pitch[name][np.clip(np.round(self.bank.pitches[rows]), 0, 127).astype(int)]
             return rng.choice(rows, count, p=mass / mass.sum() if mass.sum() > 0 else None)
         return rng.choice(rows, count)
 
@@ -213,9 +215,14 @@ def rhythm(name: str, protocol: str) -> tuple[tuple[float, float], ...]:
     return tuple(MELODIC_RHYTHM.items()) if protocol == "paper" and own == tuple(BASS_RHYTHM.items()) else own
 
 
+@cache
+def _columns(pairs: tuple[tuple[float, float], ...]) -> tuple[np.ndarray, np.ndarray]:
+    return tuple(np.array(column) for column in zip(*pairs, strict=True))
+
+
 def slots(lengths, quarter: float, samples: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Starts and ends (samples) of note slots that fill a track: lengths in quarters are drawn, the last slot is cut."""
-    quarters, p = (np.array(x) for x in zip(*lengths, strict=True))
+    quarters, p = _columns(tuple(lengths))
     most = int(np.ceil(samples / (quarters.min() * quarter))) + 1
     edges = np.round(np.concatenate([[0], np.cumsum(rng.choice(quarters, most, p=p))]) * quarter).astype(int)
     starts = edges[:-1][edges[:-1] < samples]

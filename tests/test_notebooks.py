@@ -135,6 +135,41 @@ def test_03_retrieve_refuses_a_run_that_would_be_another_now(tmp_path):
 # The chain
 
 
+def test_08_performance_measures_every_stage(tmp_path):
+    """With little work; equal outputs are asserted in the notebook itself."""
+    values = "{clips: [1, 2], instruments: 6, mixtures: [1, 2], queries: [20, 40], notes: [300, 3000], vectors: [500, 1000], library: 500}"
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        "--no-progress-bar",
+        "--log-level",
+        "ERROR",
+        str(ROOT / "notebooks" / "08_performance.ipynb"),
+    ]
+    small = "{repeats: 1, seconds: 1.0, train_steps: 10, encoders: [cnn], folder: small}"
+    command += [str(tmp_path / "out.ipynb"), "-y", values, "-y", small]
+    env = {**os.environ, "CIRLIB_HOME": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    out = tmp_path / "figures" / "small"
+    table = pd.read_csv(out / "performance.csv").set_index("stage")
+    stages = {
+        "log-mel",
+        "mixtures",
+        "mixtures, cold",
+        "ranking",
+        "opening a bank",
+        "building a bank",
+        "search, 500 vectors",
+        "step: backward",
+    }
+    assert stages <= set(table.index) and (table.ours > 0).all()
+    assert table.goal.dropna().to_dict() == {"log-mel": 15, "mixtures": 150, "mixtures, cold": 150, "ranking": 200}
+    assert {p.name for p in out.iterdir()} >= {"performance.md", "growth.csv", "scaling.svg", "scaling.png", "shares.svg", "shares.png"}
+    assert not list((tmp_path / "runs").glob("*/*")), "its runs are gone"
+
+
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """The whole chain of the smoke preset in a home folder of its own, started in a folder that is not the repository."""
