@@ -7,6 +7,7 @@ Single test: queries are all sounds of test instruments, the gallery holds every
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from .paths import at_home
 
 EVAL_SEED = 12345  # of the mixtures that are ranked; the same for every row
 BLOCK = 64  # clips embedded at once
+PART = 1024  # sounds that a worker process embeds at once
 KEPT_MIXTURES = 500  # whose embeddings are kept for the notebooks that look at the space
 SELF_MATCH = 0.95  # share of reference notes that find themselves first, under which something is wrong
 Waves = Callable[[np.ndarray], np.ndarray]  # what is made of waveforms (B, T)
@@ -58,12 +60,33 @@ class Retriever:
         return embed_rows(self.encoder, bank, rows, protocol)
 
 
-def embed_rows(encoder: AudioEncoder, bank: NoteBank, rows: Sequence[int], protocol: str = "strict", head: bool = False) -> np.ndarray:
-    """Embeddings (N, D), or outputs of the head, of single sounds of a bank, cut or padded to the encoder's clip length."""
+def embed_rows(
+    encoder: AudioEncoder, bank: NoteBank, rows: Sequence[int], protocol: str = "strict", head: bool = False, n_jobs: int = 1
+) -> np.ndarray:
+    """Embeddings (N, D), or outputs of the head, of single sounds of a bank, cut or padded to the encoder's clip length.
+
+    `n_jobs`: worker processes of joblib, of this machine or of a Dask cluster that sees the same disk (joblib.parallel_config);
+    1: this process, with all its cores or its GPU.
+    """
     if not len(rows):
         return np.empty((0, encoder.config.outputs if head else encoder.dim), np.float32)
+    if n_jobs != 1:
+        from joblib import Parallel, delayed
+
+        parts = [rows[i : i + PART] for i in range(0, len(rows), PART)]
+        return np.concatenate(Parallel(n_jobs)(delayed(_embed_part)(encoder, bank.paths, part, protocol, head) for part in parts))
     samples = round(encoder.config.seconds * bank.sample_rate)
     return _in_blocks(len(rows), lambda i: encoder.embed(np.stack([clip(bank, rows[k], samples, protocol) for k in i]), head=head))
+
+
+def _embed_part(encoder: AudioEncoder, paths: list[Path], rows: Sequence[int], protocol: str, head: bool) -> np.ndarray:
+    """In a worker process: the bank is opened there, its sounds do not travel."""
+    return embed_rows(encoder, _opened(tuple(paths)), rows, protocol, head)
+
+
+@cache
+def _opened(paths: tuple[Path, ...]) -> NoteBank:
+    return NoteBank.open(paths)
 
 
 def embed_mixtures(retriever, dataset: MixtureDataset) -> tuple[np.ndarray, pd.DataFrame]:

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -505,3 +508,29 @@ def test_retriever_of_an_encoder(odd_bank, monkeypatch):
     waveforms = np.random.default_rng(0).normal(size=(2, 8000)).astype(np.float32)
     np.testing.assert_array_equal(retriever.mixtures(waveforms), encoder.embed(waveforms))
     assert Retriever(encoder, lambda w: w.sum(axis=1)).mixtures(waveforms).shape == (2,)
+
+
+def test_embedding_over_a_dask_cluster_gives_the_same_vectors(tone_bank, tmp_path):
+    """Two worker processes that open the bank themselves."""
+    pytest.importorskip("distributed")
+    torch.manual_seed(0)
+    encoder = AudioEncoder.create("cnn", seconds=0.5, width=4, dim=8).eval()
+    encoder.save(tmp_path / "encoder.pt")
+    rows, script = [5, 0, 100, 7, 31, 30, 29], tmp_path / "with_dask.py"
+    script.write_text(f"""
+if __name__ == "__main__":
+    import joblib, numpy
+    from dask.distributed import Client, LocalCluster
+    from cirlib import evaluate
+    evaluate.PART = 3
+    bank, encoder = evaluate.NoteBank.open({str(tone_bank.paths[0])!r}), evaluate.AudioEncoder.load({str(tmp_path / "encoder.pt")!r})
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+        with joblib.parallel_config(backend="dask"):
+            numpy.save({str(tmp_path / "vectors.npy")!r}, evaluate.embed_rows(encoder, bank, {rows}, n_jobs=-1))
+""")
+    env = {**os.environ, "DASK_DISTRIBUTED__COMM__DEFAULT_SCHEME": "tcp"}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected = evaluate.embed_rows(encoder, tone_bank, rows)
+    np.testing.assert_allclose(np.load(tmp_path / "vectors.npy"), expected, atol=1e-6)
+    assert np.abs(expected - expected[0]).max(axis=1)[1:6].min() > 1e-4  # the last is the same tone
