@@ -71,7 +71,7 @@ class NoteBank:
 
     def audio(self, i: int, limit: int | None = None) -> np.ndarray:
         """Sound of note row i, (n,) float32; at most `limit` samples."""
-        n = self.lengths[i] if limit is None else min(self.lengths[i], limit)
+        n = self.lengths[i] if limit is None else max(0, min(self.lengths[i], limit))
         start = self._offset[i]
         return self._maps[self._which[i]][start : start + n].astype(np.float32) / self._gain[i]
 

@@ -4,8 +4,10 @@ Set k of a run is a pure function of (seed, k). Another process renders it: `pyt
 """
 
 import contextlib
+import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +24,7 @@ class EndlessSteps:
     """Batch of training step k, for any k: a set of new instruments trains for `renew` steps.
 
     Args:
-        folder: where the sets are rendered; the ones before the last are deleted. size: instruments of each mixture family in a
+        folder: where the sets are rendered; those long past are deleted. size: instruments of each mixture family in a
             set. steps: of the run. make: (bank, seed) -> what has batch(step), the batches from one set.
     While a set trains, the next one is rendered. Processes that share a folder render each set once.
     """
@@ -43,27 +45,40 @@ class EndlessSteps:
 
     def _bank(self, k: int) -> NoteBank:
         renderer = self._renderer(k)
-        told = renderer.communicate()[1].strip()
+        renderer.wait()
         del self._renderers[k]
         if renderer.returncode:
-            raise ValueError(f"new instruments could not be rendered: {(told or 'the process was killed').splitlines()[-1]}")
+            told = self._log(k).read_text().strip() or "the process was killed"
+            raise ValueError(f"new instruments could not be rendered: {told.splitlines()[-1]}")
         bank = NoteBank.open(self._path(k))
         for old in self.folder.glob("set*"):
-            if old.name < self._path(max(0, k - 1)).name:  # another worker may still be at k - 1
+            if old.is_dir() and old.name < self._path(max(0, k - 3)).name:  # other workers may still be at the ones between
                 shutil.rmtree(old, ignore_errors=True)
         if k < self.last:
             self._renderer(k + 1)
         return bank
 
+    def close(self) -> None:
+        """End the rendering of sets that will not train."""
+        for renderer in self._renderers.values():
+            renderer.terminate()
+            renderer.wait()
+        self._renderers = {}
+
     def _path(self, k: int) -> Path:
         return self.folder / f"set{k:05d}"
+
+    def _log(self, k: int) -> Path:
+        return self.folder / f"set{k:05d}.log"
 
     def _renderer(self, k: int) -> subprocess.Popen:
         """The process that renders set k, started if it was not."""
         if k not in self._renderers:
             arguments = [self._path(k), FIRST_SEED + MOST_SETS * self.seed + k, self.size]
             command = [sys.executable, "-m", "cirlib.endless", *map(str, arguments)]
-            self._renderers[k] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with open(self._log(k), "w") as log:
+                self._renderers[k] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
         return self._renderers[k]
 
 
@@ -74,6 +89,8 @@ def render(path: Path, seed: int, size: int) -> None:
 
 if __name__ == "__main__":
     os.nice(5)  # training comes first
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: end with the training
     try:
         with contextlib.redirect_stderr(open(os.devnull, "w")):  # no progress bar
             render(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

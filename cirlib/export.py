@@ -3,6 +3,7 @@
 python -m cirlib.export CHECKPOINT FILE.onnx
 """
 
+import copy
 import json
 import logging
 import sys
@@ -56,7 +57,7 @@ def export_onnx(encoder: AudioEncoder, path: str | Path) -> Path:
     require("ONNX files", "onnx", "onnxscript")
     import onnx
 
-    module = _Exportable(encoder).eval().cpu()
+    module = _Exportable(copy.deepcopy(encoder).cpu()).eval()
     example = torch.zeros(2, round(encoder.config.seconds * RATE))
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)  # misses torchvision, which nobody needs
     with warnings.catch_warnings():

@@ -42,7 +42,7 @@ class LogMel(nn.Module):
             n = min(self.frames, max(0, (waveforms.shape[1] - WINDOW) // HOP + 1))
             if n:
                 used = waveforms[:, : WINDOW + (n - 1) * HOP].float()
-                block = CPU_BLOCK if waveforms.device.type == "cpu" else len(used)
+                block = CPU_BLOCK if waveforms.device.type == "cpu" else max(1, len(used))
                 frames = used.new_zeros(block, n, FFT)
                 for start in range(0, len(used), block):
                     self._log_mel(used[start : start + block], frames, out[start : start + block, :n])

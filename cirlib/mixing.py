@@ -140,6 +140,7 @@ class MixtureDataset:
 
         What the items hold, in half the time: made where they are needed, in memory that is used again.
         """
+        choose("tracks", tracks, ("references", "stems", "none"))
         mixtures = np.empty((len(indices), self.samples), np.float32)
         out = np.zeros((len(indices), self.voices, self.samples), np.float32) if tracks != "none" else [None] * len(indices)
         scratch = np.empty((self.voices, self.samples), np.float32)
@@ -231,6 +232,8 @@ def slots(lengths, quarter: float, samples: int, rng: np.random.Generator) -> tu
 
 def shift(tracks: np.ndarray, samples: int, circular: bool) -> None:
     """Move tracks (S, T) later by some samples, in place: around the end (circular) or with silence before."""
+    if circular:
+        samples %= tracks.shape[1]
     if not samples:
         return
     for track in tracks:

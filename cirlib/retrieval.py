@@ -1,6 +1,7 @@
 """Ranking: where in the gallery the truth comes, top-k accuracy, and intervals that say how sure that is."""
 
 from collections.abc import Iterator
+from copy import copy
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ METRICS = ("cosine", "l2", "mahalanobis")
 TOP_K = (1, 3, 5, 10)
 ROUNDING = 2.0**-23  # of single precision, with room
 BLOCK = 2**19  # pairs of a query and an item at a time: they stay in the processor's cache
+FEWEST = 32  # queries at a time
 
 
 def distances(queries: np.ndarray, gallery: np.ndarray, metric: str = "cosine") -> np.ndarray:
@@ -45,47 +47,64 @@ def whiten(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.nda
 class _Search:
     """Distances of queries to a gallery, screened in single precision and decided in double: fast, and exact to the last tie.
 
-    The screened value of (query, item) is at most `slack` of the query away from the exact one, which orders as the distance does:
-    minus the cosine, or half the squared l2 distance without the query's own square.
+    Screened values order as the distance does: minus the cosine, or half the squared l2 distance without the query's own square. Each
+    is at most the `slack` of its query away from the exact one. ValueError for embeddings that are not finite.
     """
 
     def __init__(self, queries: np.ndarray, gallery: np.ndarray, metric: str):
         choose("metric", metric, METRICS)
         self.cosine = metric == "cosine"
-        if metric == "mahalanobis":
-            queries, gallery = whiten(np.asarray(queries, np.float64), np.asarray(gallery, np.float64))
-        self.queries, self.gallery = np.asarray(queries), np.asarray(gallery)
-        self.lengths = np.maximum(np.sqrt(np.einsum("gd,gd->g", self.gallery, self.gallery, dtype=np.float64)), 1e-12)
-        self.single = (self.gallery / self.lengths[:, None] if self.cosine else self.gallery).astype(np.float32)
-        self.half = np.zeros(len(self.single), np.float32) if self.cosine else (self.lengths**2 / 2).astype(np.float32)
+        self.queries, self.gallery = (x if x.dtype == np.float32 else x.astype(np.float64) for x in map(np.asarray, (queries, gallery)))
+        if not (np.isfinite(self.queries).all() and np.isfinite(self.gallery).all()):
+            raise ValueError("embeddings hold NaN or infinite values, which would rank first")
+        if metric == "mahalanobis" and len(gallery):
+            self.queries, self.gallery = whiten(self.queries.astype(np.float64), self.gallery.astype(np.float64))
+        largest = max((np.abs(x).max() for x in (self.queries, self.gallery) if x.size), default=0)
+        self.scale = 2.0 ** np.floor(np.log2(largest)) if largest else 1.0  # squares of any level fit single precision
+        self.single = self._rounded(self.gallery)
+        self.half = np.zeros(len(self.single), np.float32)
+        self.longest = 1.0
+        if not self.cosine:
+            squares = np.einsum("gd,gd->g", self.single, self.single, dtype=np.float64)
+            self.half, self.longest = (squares / 2).astype(np.float32), np.sqrt(squares.max(initial=0))
 
-    def screen(self, rows, items=slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """Screened values (R, I) of some queries and items, and the slack of each query (R, 1)."""
-        queries = self.queries[rows]
-        length = np.maximum(np.sqrt(np.einsum("qd,qd->q", queries, queries, dtype=np.float64)), 1e-12)[:, None]
-        longest = 1.0
-        if self.cosine:
-            queries, length = queries / length.astype(queries.dtype), 1.0
-        else:
-            longest = self.lengths[items].max()
-        values = queries.astype(np.float32, copy=False) @ self.single[items].T
-        np.subtract(self.half[items], values, out=values)
+    def _rounded(self, vectors: np.ndarray) -> np.ndarray:
+        """(N, D) in single precision: of length 1 for the cosine, else of moderate length."""
+        out = np.empty(vectors.shape, np.float32)
+        for start in range(0, len(vectors), 2**14):
+            part = vectors[start : start + 2**14].astype(np.float64)
+            out[start : start + 2**14] = part / (_lengths(part)[:, None] if self.cosine else self.scale)
+        return out
+
+    def among(self, items: np.ndarray) -> "_Search":
+        """The search whose screening knows only some items of the gallery."""
+        part = copy(self)
+        part.single, part.half = self.single[items], self.half[items]
+        return part
+
+    def screen(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Screened values (R, I) of some queries, and the slack of each (R, 1)."""
+        queries = self._rounded(self.queries[rows])
+        values = queries @ self.single.T
+        np.subtract(self.half, values, out=values)
+        length = 1.0 if self.cosine else np.sqrt(np.einsum("qd,qd->q", queries, queries, dtype=np.float64))[:, None]
         # rounding of the vectors, of D products and sums, and of the subtraction
-        slack = (queries.shape[1] + 8) * ROUNDING * length * longest + ROUNDING * longest**2
+        slack = (queries.shape[1] + 8) * ROUNDING * length * self.longest + ROUNDING * self.longest**2
         return values, np.broadcast_to(slack, (len(queries), 1)).astype(np.float32)
 
     def exact(self, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Values (N,) of pairs of a query and an item; equal items have equal ones, for each row is summed alike."""
+        """Values (N,) of pairs of a query and an item that order as the distance; equal items have equal ones, for all are summed alike."""
         out = np.empty(len(rows))
         for start in range(0, len(rows), 4096):
             part = slice(start, start + 4096)
             q, g = self.queries[rows[part]].astype(np.float64), self.gallery[items[part]].astype(np.float64)
-            if self.cosine:
-                length = np.sqrt((q * q).sum(axis=1)), np.sqrt((g * g).sum(axis=1))
-                out[part] = -(q * g).sum(axis=1) / np.maximum(length[0], 1e-12) / np.maximum(length[1], 1e-12)
-            else:
-                out[part] = ((q - g) ** 2).sum(axis=1) / 2 - (q * q).sum(axis=1) / 2
+            out[part] = -(q * g).sum(axis=1) / _lengths(q) / _lengths(g) if self.cosine else (((q - g) / self.scale) ** 2).sum(axis=1)
         return out
+
+
+def _lengths(vectors: np.ndarray) -> np.ndarray:
+    """(N,) of vectors (N, D), at least 1e-12."""
+    return np.maximum(np.sqrt((vectors * vectors).sum(axis=1)), 1e-12)
 
 
 def nearest(queries: np.ndarray, gallery: np.ndarray, k: int, metric: str = "cosine", block: int = BLOCK) -> np.ndarray:
@@ -114,14 +133,13 @@ def ranks(queries, gallery, truth, groups=None, metric: str = "cosine", block: i
     labels = np.zeros(len(gallery), int) if groups is None else pd.factorize(np.asarray(groups))[0]
     if len(labels) != len(gallery):
         raise ValueError(f"groups must hold one label per gallery item ({len(gallery)}), got {len(labels)}")
-    if not (np.isfinite(queries).all() and np.isfinite(gallery).all()):
-        raise ValueError("embeddings hold NaN or infinite values, which would rank first")
     search = _Search(queries, gallery, metric)  # mahalanobis by the whole gallery, not by family
     out = np.empty(len(queries))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
+        kin = search.among(members)
         for rows in _blocks(np.flatnonzero(labels[truth] == label), len(members), block):
-            values, slack = search.screen(rows, members)
+            values, slack = kin.screen(rows)
             own = np.searchsorted(members, truth[rows])
             values -= values[np.arange(len(rows)), own][:, None]
             values[np.arange(len(rows)), own] = np.inf
@@ -135,8 +153,8 @@ def ranks(queries, gallery, truth, groups=None, metric: str = "cosine", block: i
 
 
 def _blocks(rows: np.ndarray, items: int, block: int) -> Iterator[np.ndarray]:
-    """Parts of `rows` whose pairs with `items` are at most `block`."""
-    size = max(1, block // max(1, items))
+    """Parts of `rows` whose pairs with `items` are at most `block`, but at least FEWEST rows: a gallery is read once for each part."""
+    size = max(FEWEST, block // max(1, items))
     return (rows[i : i + size] for i in range(0, len(rows) if items else 0, size))
 
 

@@ -23,6 +23,7 @@ from .sampling import MixtureSteps, NoteSteps, PairSampler, PairSteps
 from .separation import MaskSeparator, SeparatorConfig
 
 Batch = dict[str, torch.Tensor]
+CHUNK = 64  # sounds that a frozen encoder embeds at once
 
 
 class Task:
@@ -62,6 +63,9 @@ class Task:
         """Scalar with gradients, every sound of the batch in one forward pass."""
         return self.objective(model(self.sounds(batch), head=self.head).float(), batch)
 
+    def close(self) -> None:
+        """Stop what runs beside the training, after its last batch."""
+
     def retriever(self, model) -> Retriever:
         """How the model is validated and tested."""
         return Retriever(model)
@@ -85,6 +89,10 @@ class MixtureTask(Task):
             self.steps = EndlessSteps(c.folder / "endless", c.endless, c.seed, c.renew, c.steps, make)
         else:
             self.steps = self._steps(self.bank, c.seed)
+
+    def close(self) -> None:
+        if self.config.endless:
+            self.steps.close()
 
     def _steps(self, bank: NoteBank, seed: int) -> MixtureSteps:
         c = self.config
@@ -185,7 +193,8 @@ class MultiEncoderTask(SingleEncoderTask):
 
     def objective(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
         with torch.no_grad():
-            targets = self._split(self.single.to(vectors.device)(batch["references"].flatten(0, 1)).float())
+            single, references = self.single.to(vectors.device), batch["references"].flatten(0, 1)
+            targets = self._split(torch.cat([single(part).float() for part in references.split(CHUNK)]))
         return losses.cosine_loss(self._split(vectors), targets)
 
     def retriever(self, model) -> Retriever:
@@ -196,6 +205,11 @@ class SeparateTask(SingleEncoderTask):
     """The separator learns the stems as they sound in the mixture; its stems are embedded as single sounds are."""
 
     tracks = "stems"
+
+    def __init__(self, config: TrainConfig, bank: NoteBank, rank: int = 0, world: int = 1):
+        if world > 1 or config.compile or config.chunk:
+            raise ValueError("the separator trains in one process, on whole batches, not compiled: start one, with chunk 0 and compile off")
+        super().__init__(config, bank, rank, world)
 
     def model(self) -> MaskSeparator:
         return MaskSeparator(SeparatorConfig(families=self.config.families))

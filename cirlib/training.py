@@ -129,8 +129,11 @@ class _Steps:
     def __init__(self, task: Task):
         self.task = task
 
-    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        return self.task.batch(step)
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor] | ValueError:
+        try:
+            return self.task.batch(step)
+        except ValueError as error:  # comes back from a worker process as it is
+            return error
 
 
 class _Trainer:
@@ -149,7 +152,7 @@ class _Trainer:
         optimiser = torch.optim.Adam(model.parameters(), lr=config.end_lr)
         self.model, self.optimiser = accelerator.prepare(model, optimiser)
         self.step, self.best, self.history = 0, -1.0, []
-        self.losses, self.waited = [], 0.0  # since the last logged step: loss of each, seconds without a batch
+        self.losses = []  # of the steps that are not logged yet
         self.validation = self.task.validation()
         self._restore()
 
@@ -166,14 +169,14 @@ class _Trainer:
         tracker = tracking.start(mode, f"{config.preset}/{config.experiment}/seed{config.seed}", to_dict(config), self.folder)
         bar = evaluate.progress(range(self.step, config.steps), config.experiment, self.progress)
         try:
-            started = time.perf_counter()
+            self._start_clock()
             for step, batch in zip(bar, self._batches(), strict=True):
                 self._update(step, batch)
                 if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
-                    started = self._log(tracker, bar, started)
+                    self._log(tracker, bar)
                 if (step + 1) % config.valid_every == 0 or step + 1 == config.steps:
                     self._validate(tracker)
-                    started = time.perf_counter()
+                    self._start_clock()
             if not config.steps:
                 self._validate(tracker)
             if self.main:
@@ -183,6 +186,7 @@ class _Trainer:
             print(f"stopped after step {self.step} of {config.steps}; run it again to go on from {kept}")
             raise
         finally:
+            self.task.close()
             tracker.finish()
         self._finish()
 
@@ -197,6 +201,8 @@ class _Trainer:
             started = time.perf_counter()
             batch = next(batches)
             self.waited += time.perf_counter() - started
+            if isinstance(batch, ValueError):
+                raise batch
             yield batch
 
     def _update(self, step: int, batch: dict[str, torch.Tensor]) -> None:
@@ -206,8 +212,9 @@ class _Trainer:
         batch = {k: v.to(self.accelerator.device, non_blocking=True) for k, v in batch.items()}
         self.optimiser.zero_grad(set_to_none=True)
         loss = backward(self.task, self.model, batch, self.config.chunk, partial(self.accelerator.no_sync, self.model))
-        self.losses.append(self.accelerator.reduce(loss, "mean"))
-        if not math.isfinite(self.losses[-1].item()):
+        self.losses.append(self.accelerator.reduce(loss, "mean").item())
+        self.counted += 1
+        if not math.isfinite(self.losses[-1]):
             kept = "the last validated state is kept in last.pt" if (self.folder / "last.pt").exists() else "nothing was saved yet"
             raise TrainingError(
                 f"the loss of {self.config.experiment} is not finite at step {step}: lower start_lr or look at the data; {kept}"
@@ -215,20 +222,24 @@ class _Trainer:
         self.optimiser.step()
         self.step = step + 1
 
-    def _log(self, tracker, bar, started: float) -> float:
-        now, steps = time.perf_counter(), len(self.losses)
+    def _start_clock(self) -> None:
+        """Speed is that of the steps from here on; `waited`: seconds of them without a batch."""
+        self.started, self.counted, self.waited = time.perf_counter(), 0, 0.0
+
+    def _log(self, tracker, bar) -> None:
+        elapsed = time.perf_counter() - self.started
         row = {
             "step": self.step,
-            "loss": float(torch.stack(self.losses).mean()),
+            "loss": float(np.mean(self.losses)),
             "lr": learning_rate(self.step - 1, self.config),
-            "clips_per_s": round(self.config.clips * steps / (now - started), 1),
-            "data_wait": round(self.waited / (now - started), 3),  # share of the time
+            "clips_per_s": round(self.config.clips * self.counted / elapsed, 1),
+            "data_wait": round(self.waited / elapsed, 3),  # share of the time
         }
-        self.losses, self.waited = [], 0.0
+        self.losses = []
         self.history.append(row)
         tracker.log(row, self.step)
         bar.set_postfix(refresh=False, loss=f"{row['loss']:.3f}", clips_per_s=row["clips_per_s"])
-        return now
+        self._start_clock()
 
     def _validate(self, tracker) -> None:
         """Retrieval among validation instruments, then best and last state to disk."""
@@ -246,7 +257,7 @@ class _Trainer:
 
     def _save(self) -> None:
         state = {
-            "step": self.step, "best": self.best, "history": json.dumps(self.history), "losses": [float(x) for x in self.losses],
+            "step": self.step, "best": self.best, "history": json.dumps(self.history), "losses": self.losses,
             "model": self.module.state_dict(), "optimiser": self.optimiser.state_dict(), "rng": torch.get_rng_state(),
         }  # fmt: skip
         write_history(self.folder / "history.csv", self.history)
@@ -254,7 +265,8 @@ class _Trainer:
 
     def _restore(self) -> None:
         path = self.folder / "last.pt"
-        seen = processes.gather(torch.tensor([path.exists() and path.stat().st_size], device=self.accelerator.device))
+        size = path.stat().st_size if path.exists() else 0
+        seen = processes.gather(torch.tensor([size], dtype=torch.int64, device=self.accelerator.device))
         if (seen != seen[0]).any():
             raise TrainingError(f"the processes do not all see the same {path}: put runs/ on a disk that all machines share")
         if not path.exists():
@@ -264,7 +276,7 @@ class _Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["rng"])
         self.step, self.best, self.history = state["step"], state["best"], json.loads(state["history"])
-        self.losses = [torch.tensor(x) for x in state["losses"]]
+        self.losses = state["losses"]
         print(f"continuing {self.config.experiment} from step {self.step}")
 
     def _finish(self) -> None:

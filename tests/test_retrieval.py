@@ -270,3 +270,55 @@ def test_interval_equals_a_plain_bootstrap(table):
             means.append(np.concatenate([queries[i] for i in rng.integers(len(queries), size=len(queries))]).mean())
         draws.append(np.mean(means))
     np.testing.assert_allclose(summary(table)["top1_ci"], np.quantile(draws, [0.025, 0.975]), atol=0.03)
+
+
+# Screening in single precision must not show
+
+
+def longdouble_ranks(queries, gallery, truth, metric):
+    """Ranks by distances in extended precision."""
+    out = []
+    for q, t in zip(queries.astype(np.longdouble), truth, strict=True):
+        g = gallery.astype(np.longdouble)
+        if metric == "cosine":
+            d = -(g @ q) / np.maximum(np.sqrt((g * g).sum(axis=1)), 1e-12) / np.maximum(np.sqrt(q @ q), 1e-12)
+        else:
+            d = ((g - q) ** 2).sum(axis=1)
+        out.append((d < d[t]).sum() + 0.5 * ((d == d[t]).sum() - 1))
+    return np.array(out)
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+@pytest.mark.parametrize(
+    ("offset", "spread", "dtype"),
+    [(100, 1e-3, "f4"), (1, 1e-4, "f4"), (1e6, 1e-1, "f8"), (1e7, 1, "f8"), (0, 1e20, "f8"), (0, 1e-8, "f8"), (0, 1e-15, "f4"), (3, 1, "f4")],
+)
+def test_ranks_of_vectors_of_any_level_and_offset(metric, offset, spread, dtype):
+    rng = np.random.default_rng(0)
+    if metric == "cosine" and (spread < 1e-9 or spread < 1e-6 * offset):
+        pytest.skip("a vector shorter than 1e-12 counts as that long; angles below 1e-7 are equal in double precision")
+    gallery, noise = (offset + spread * rng.normal(size=(n, 16)) for n in (300, 40))
+    truth = rng.integers(0, 300, 40)
+    queries = ((gallery[truth] + noise) / 2).astype(dtype)
+    gallery = gallery.astype(dtype)
+    expected = longdouble_ranks(queries, gallery, truth, metric)
+    assert np.abs(ranks(queries, gallery, truth, metric=metric) - expected).max() <= 1  # double precision may round a pair the other way
+    assert (ranks(queries, gallery, truth, metric=metric) == expected).mean() > 0.9
+    first = nearest(queries, gallery, 1, metric)[:, 0]
+    assert (longdouble_ranks(queries, gallery, first, metric) < 1).mean() > 0.9
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int64])
+def test_zero_queries_are_as_far_from_all(dtype):
+    queries, gallery = np.zeros((2, 3), dtype), np.eye(3).astype(dtype)
+    np.testing.assert_array_equal(ranks(queries, gallery, [0, 2], metric="cosine"), [1, 1])
+    np.testing.assert_array_equal(nearest(queries, gallery, 2), [[0, 1], [0, 1]])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_nearest_refuses_what_is_not_finite(metric):
+    queries, gallery = np.ones((2, 3)), np.eye(3)
+    for bad in ((queries * [[1], [np.nan]], gallery), (queries, gallery + np.inf)):
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            nearest(*bad, 1, metric)
+    assert nearest(queries, gallery[:0], 4, metric).shape == (2, 0)
