@@ -49,10 +49,19 @@ def test_training_renders_ahead_and_leaves_no_sounds_behind(config):
 def test_sets_before_the_last_one_are_deleted(tmp_path, monkeypatch):
     monkeypatch.setattr(endless.subprocess, "Popen", Rendered)
     monkeypatch.setattr(endless.NoteBank, "open", lambda path: path)
-    steps = EndlessSteps(tmp_path, 4, 7, 2, 8, lambda bank, k: Numbers(bank, k))
-    assert [steps.batch(step) for step in (0, 1, 5, 6)] == [("set00000", 0, 0), ("set00000", 0, 1), ("set00002", 2, 1), ("set00003", 3, 0)]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["set00002", "set00003"]  # no set 4: the run ends in set 3
+    steps = EndlessSteps(tmp_path, 4, 7, 2, 20, lambda bank, k: Numbers(bank, k))
+    asked = [0, 1, 5, 8, 10, 13, 19]
+    assert [steps.batch(step) for step in asked] == [(f"set0000{k // 2}", k // 2, k % 2) for k in asked]
+    assert sorted(p.name for p in tmp_path.glob("set?????")) == ["set00006", "set00007", "set00009"]  # no set 10: the run ends in set 9
     assert Rendered.seeds["set00003"] == str(endless.FIRST_SEED + 7 * endless.MOST_SETS + 3)
+
+
+def test_closing_ends_the_renderer_of_a_set_that_will_not_train(config, tone_bank):
+    task = make_task(dataclasses.replace(config, endless=200, seconds=0.4), tone_bank)
+    renderer = task.steps._renderer(1)
+    assert renderer.poll() is None
+    task.close()
+    assert renderer.poll() is not None and task.steps._renderers == {}
 
 
 class Numbers:
@@ -74,14 +83,14 @@ class Rendered:
         endless.Path(path).mkdir()
         self.seeds[endless.Path(path).name] = seed
 
-    def communicate(self):
-        return None, ""
+    def wait(self):
+        pass
 
 
 def test_what_cannot_be_rendered_is_told(config, tone_bank):
-    config.folder.mkdir(parents=True)
-    (config.folder / "endless").write_text("a file where the folder should be")
-    with pytest.raises(ValueError, match=r"^new instruments could not be rendered: "):
+    (config.folder / "endless").mkdir(parents=True)
+    (config.folder / "endless" / "set00000").write_text("a file where the bank should be")
+    with pytest.raises(ValueError, match=r"^new instruments could not be rendered: ValueError: .* is no note bank"):
         make_task(config, tone_bank).batch(0)
 
 

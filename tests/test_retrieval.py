@@ -291,7 +291,16 @@ def longdouble_ranks(queries, gallery, truth, metric):
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
 @pytest.mark.parametrize(
     ("offset", "spread", "dtype"),
-    [(100, 1e-3, "f4"), (1, 1e-4, "f4"), (1e6, 1e-1, "f8"), (1e7, 1, "f8"), (0, 1e20, "f8"), (0, 1e-8, "f8"), (0, 1e-15, "f4"), (3, 1, "f4")],
+    [
+        (100, 1e-3, "f4"),
+        (1, 1e-4, "f4"),
+        (1e6, 1e-1, "f8"),
+        (1e7, 1, "f8"),
+        (0, 1e20, "f8"),
+        (0, 1e-8, "f8"),
+        (0, 1e-15, "f4"),
+        (3, 1, "f4"),
+    ],
 )
 def test_ranks_of_vectors_of_any_level_and_offset(metric, offset, spread, dtype):
     rng = np.random.default_rng(0)
