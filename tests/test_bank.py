@@ -351,3 +351,9 @@ def test_banks_that_share_an_instrument_cannot_be_combined(tmp_path):
         build_bank(path, [sound("x/y/z", tone(60))])
     with pytest.raises(ValueError, match="two of these banks hold instrument 'x/y/z'"):
         NoteBank.open(paths)
+
+
+@pytest.mark.parametrize("limit", [0, -5])
+def test_no_room_for_a_note_is_no_sound(tone_bank, limit):
+    """Also for the first note of a bank, before which there is nothing."""
+    assert [len(tone_bank.audio(i, limit)) for i in (0, 1, len(tone_bank) - 1)] == [0, 0, 0]

@@ -15,7 +15,7 @@ import torch
 from cirlib import processes
 from cirlib.gradients import check_chunks
 from cirlib.tasks import make_task
-from cirlib.training import fit
+from cirlib.training import TrainingError, fit
 from tests import several_processes
 
 HERE = Path(__file__).parent
@@ -131,3 +131,28 @@ def test_chunks_train_an_ast_and_are_refused_for_a_cnn(tone_bank, tmp_path, monk
         fit(dataclasses.replace(config, experiment="cnn", encoder="cnn", chunk=5), progress=False)
     with pytest.raises(ValueError, match="without dropout"):
         check_chunks(torch.nn.Sequential(torch.nn.Dropout(0.1)))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_that_cannot_be_made_is_one_sentence_from_a_worker_too(tone_bank, tmp_path, monkeypatch, workers):
+    monkeypatch.setattr("cirlib.paths.RUNS", tmp_path)
+    config = several_processes.run_config(str(tone_bank.paths[0]), "cnn")
+    with pytest.raises(ValueError, match=r"^a batch of 25 mixtures needs as many instruments of each family; train has 6$"):
+        fit(dataclasses.replace(config, clips=100, workers=workers), progress=False)
+
+
+def test_processes_that_see_other_runs_stop(tone_bank, tmp_path, monkeypatch):
+    """As if the second process found a last.pt that the first does not have."""
+    monkeypatch.setattr("cirlib.paths.RUNS", tmp_path)
+    monkeypatch.setattr(processes, "gather", lambda x: torch.cat([x, x + 7]))
+    with pytest.raises(
+        TrainingError, match=r"the processes do not all see the same .*last.pt: put runs/ on a disk that all machines share"
+    ):
+        fit(several_processes.run_config(str(tone_bank.paths[0]), "cnn"), progress=False)
+
+
+@pytest.mark.parametrize(("values", "world"), [({}, 2), ({"compile": True}, 1), ({"chunk": 4}, 1)])
+def test_the_separator_trains_in_one_process_only(tone_bank, values, world):
+    config = several_processes.config(str(tone_bank.paths[0]), "separate", "magnitude", **values)
+    with pytest.raises(ValueError, match="the separator trains in one process, on whole batches, not compiled"):
+        make_task(config, tone_bank, 0, world)
