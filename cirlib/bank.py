@@ -7,6 +7,7 @@ It is written beside its place and renamed when complete (builder.py): it exists
 """
 
 import json
+import mmap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -51,7 +52,8 @@ class NoteBank:
         owners = pd.concat([pd.Series(t["instrument"].to_pandas().unique()) for t in tables])
         if owners.duplicated().any():
             raise ValueError(f"two of these banks hold instrument {owners[owners.duplicated()].iloc[0]!r}: they cannot be combined")
-        self._maps = [np.asarray(np.memmap(p / "audio.i16", dtype="<i2", mode="r")) for p in paths]
+        maps = [np.memmap(p / "audio.i16", dtype="<i2", mode="r") for p in paths]
+        self._maps, self._files = [np.asarray(m) for m in maps], [m._mmap for m in maps]
         self._which = np.repeat(np.arange(len(tables)), [t.num_rows for t in tables])
         self._offset, self.lengths, self._gain = (self.notes[c].to_numpy() for c in ("offset", "length", "gain"))
         self.pitches = self.notes.pitch.to_numpy()  # (notes,), NaN where unknown
@@ -74,6 +76,13 @@ class NoteBank:
         n = self.lengths[i] if limit is None else max(0, min(self.lengths[i], limit))
         start = self._offset[i]
         return self._maps[self._which[i]][start : start + n].astype(np.float32) / self._gain[i]
+
+    def ahead(self, rows: Iterable[int], limits: Iterable[int]) -> None:
+        """Tell the operating system which sounds are read next: those of a bank that is not in memory then come together."""
+        for i, limit in zip(rows, limits, strict=True) if hasattr(mmap, "MADV_WILLNEED") else ():
+            start = 2 * int(self._offset[i])
+            first = start - start % mmap.PAGESIZE
+            self._files[self._which[i]].madvise(mmap.MADV_WILLNEED, first, start - first + 2 * max(1, min(int(self.lengths[i]), limit)))
 
     @property
     def instruments(self) -> pd.DataFrame:

@@ -184,7 +184,9 @@ class MixtureDataset:
         jitter = np.round(rng.uniform(-HUMANISE, HUMANISE, len(starts)) * quarter).astype(int)
         fade = round(FADE_S * self.bank.sample_rate)
         onsets, slot_lengths = np.maximum(starts + jitter, 0)[sounding].tolist(), (ends - starts)[sounding].tolist()
-        for row, start, length in zip(notes[sounding].tolist(), onsets, slot_lengths, strict=True):
+        notes = notes[sounding].tolist()
+        self.bank.ahead(notes, slot_lengths)
+        for row, start, length in zip(notes, onsets, slot_lengths, strict=True):
             note = self.bank.audio(row, min(length, self.samples - start))
             if len(note) < self.bank.lengths[row]:
                 fade_out(note, fade)

@@ -60,7 +60,7 @@ class _Search:
         if metric == "mahalanobis" and len(gallery):
             self.queries, self.gallery = whiten(self.queries.astype(np.float64), self.gallery.astype(np.float64))
         largest = max((np.abs(x).max() for x in (self.queries, self.gallery) if x.size), default=0)
-        self.scale = 2.0 ** np.floor(np.log2(largest)) if largest else 1.0  # squares of any level fit single precision
+        self.scale = float(2.0 ** np.floor(np.log2(largest))) if largest else 1.0  # squares of any level fit single precision
         self.single = self._rounded(self.gallery)
         self.half = np.zeros(len(self.single), np.float32)
         self.longest = 1.0
@@ -72,8 +72,11 @@ class _Search:
         """(N, D) in single precision: of length 1 for the cosine, else of moderate length."""
         out = np.empty(vectors.shape, np.float32)
         for start in range(0, len(vectors), 2**14):
-            part = vectors[start : start + 2**14].astype(np.float64)
-            out[start : start + 2**14] = part / (_lengths(part)[:, None] if self.cosine else self.scale)
+            part = (vectors[start : start + 2**14] / self.scale).astype(np.float32, copy=False)
+            if self.cosine:
+                shortest = 1e-12 / self.scale  # as in _lengths
+                part = part / np.maximum(np.sqrt(np.einsum("nd,nd->n", part, part)), max(shortest, 1e-30))[:, None].astype(np.float32)
+            out[start : start + 2**14] = part
         return out
 
     def among(self, items: np.ndarray) -> "_Search":
@@ -141,11 +144,12 @@ def ranks(queries, gallery, truth, groups=None, metric: str = "cosine", block: i
         for rows in _blocks(np.flatnonzero(labels[truth] == label), len(members), block):
             values, slack = kin.screen(rows)
             own = np.searchsorted(members, truth[rows])
-            values -= values[np.arange(len(rows)), own][:, None]
+            true = values[np.arange(len(rows)), own][:, None]
+            low, high = true - 2 * slack, true + 2 * slack
             values[np.arange(len(rows)), own] = np.inf
-            nearer = np.count_nonzero(values < -2 * slack, axis=1)
-            close = np.flatnonzero(np.count_nonzero(values <= 2 * slack, axis=1) > nearer)  # queries with items too close to tell
-            row, item = np.nonzero(np.abs(values[close]) <= 2 * slack[close])
+            nearer = np.count_nonzero(values < low, axis=1)
+            close = np.flatnonzero(np.count_nonzero(values <= high, axis=1) > nearer)  # queries with items too close to tell
+            row, item = np.nonzero((values[close] >= low[close]) & (values[close] <= high[close]))
             row = close[row]
             exact, true = search.exact(rows[row], members[item]), search.exact(rows[row], truth[rows[row]])
             out[rows] = nearer + np.bincount(row, (exact < true) + 0.5 * (exact == true), len(rows))
