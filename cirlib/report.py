@@ -80,6 +80,7 @@ LABELS = {  # in the order of the tables
 }
 SLICE_KEYS = ["experiment", "slice", "value"]
 SCORES = ("accuracy", "top5", "exact_match", "hamming", "f1_macro", "f1_micro", "roc_auc_macro", "map")  # classification.py
+NOT_COMPARED = ("seed", "bank", "wandb", "log_every", "chunk", "workers", "compile")  # settings that change no result
 TITLES = {"mixture": "three-instrument mixtures", "single": "single instruments"}
 
 
@@ -134,7 +135,7 @@ def collect(preset: str) -> list[dict]:
 def _other_settings(folder: Path, values: dict) -> list[str]:
     """What differs between a run and its row, as `steps=3 (its row: 7)`."""
     stored, row = to_dict(read_config(folder)[0]), to_dict(row_config(values))
-    names = [name for name in row if name not in ("seed", "bank", "wandb", "log_every") and stored[name] != row[name]]
+    names = [name for name in row if name not in NOT_COMPARED and stored[name] != row[name]]
     return [f"{name}={stored[name]} (its row: {row[name]})" for name in names]
 
 
