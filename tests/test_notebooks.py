@@ -157,7 +157,7 @@ def test_08_performance_measures_every_stage(tmp_path):
     stages = {
         "log-mel",
         "mixtures",
-        "mixtures, cold",
+        "mixtures, cold bank",
         "ranking",
         "opening a bank",
         "building a bank",
