@@ -277,11 +277,20 @@ def _csv(frame: pd.DataFrame) -> str:
     return frame.to_csv(index=False, float_format="%.4f")
 
 
+def performance_block() -> str:
+    """The measurements that have a goal, as 08_performance wrote them."""
+    lines = (ROOT / "figures" / "performance" / "performance.md").read_text().splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    return "\n".join([lines[0], "", *table[:2], *(line for line in table[2:] if not line.endswith("|  |"))]) + "\n"
+
+
 def readme_block(preset: str) -> str:
     """Results as the README shows them, from the tables in figures/<preset>: the rows of params files, not runs of one's own.
 
     Raises ValueError that names the rows of params/<preset> that are not there.
     """
+    if preset == "performance":
+        return performance_block()
     folder, tested = ROOT / "figures" / preset, {row.name: row_config(row.values).tests for row in sweep.rows(preset)}
     parts, absent = [], {}
     for task in TITLES:

@@ -106,3 +106,10 @@ def test_a_longer_or_other_set_is_another_run(config, tone_bank):
     data = [info["sha256"] for info in tone_bank.infos]
     keys = {dataclasses.replace(config, **values).key(data) for values in ({}, {"endless": 5}, {"renew": 3}, {"endless": 0})}
     assert len(keys) == 4
+
+
+def test_other_recipes_of_instruments_are_another_run_only_where_they_are_rendered(config, monkeypatch):
+    stored = dataclasses.replace(config, endless=0)
+    before = config.key([]), stored.key([])
+    monkeypatch.setattr("cirlib.experiment.VERSION", "another")
+    assert config.key([]) != before[0] and stored.key([]) == before[1]

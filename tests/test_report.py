@@ -13,6 +13,7 @@ from cirlib import report, sweep
 from cirlib.experiment import row_config, write_config
 from cirlib.paths import ROOT
 
+COST = {"log_every": 3, "chunk": 8, "workers": 2, "compile": True}  # settings that change no result
 T_OF_TWO = 12.7062  # 97.5% quantile of Student's t with one degree of freedom, of tables
 
 
@@ -252,7 +253,7 @@ def rows(runs, tmp_path):
     configs = {row.name: row_config(row.values) for row in sweep.rows("p")}
     write(runs, *(result(name, 0, 0.4) for name in configs))
     for name, config in configs.items():
-        write_config(runs / "p" / name / "seed0", dataclasses.replace(config, seed=0, wandb="offline", bank=("x",), log_every=3), "key")
+        write_config(runs / "p" / name / "seed0", dataclasses.replace(config, seed=0, wandb="offline", bank=("x",), **COST), "key")
     return configs
 
 
@@ -400,8 +401,16 @@ def test_tables_of_the_demo_agree_with_each_other(task):
     pd.testing.assert_frame_equal(csv, frame[csv.columns], rtol=1e-3, check_dtype=False)
 
 
-def test_readme_agrees_with_the_tables_of_the_demo():
+@pytest.mark.parametrize("name", ["demo", "endless", "performance"])
+def test_readme_agrees_with_the_tables(name):
     """As they are in git: a run of one's own does not touch the README."""
-    if subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "figures/demo"], cwd=ROOT, capture_output=True).returncode == 1:
-        pytest.skip("figures/demo was made anew here; make readme puts it into the README")
-    assert report.update_readme("demo", check=True), "run `make readme`"
+    if subprocess.run(["git", "diff", "--quiet", "HEAD", "--", f"figures/{name}"], cwd=ROOT, capture_output=True).returncode == 1:
+        pytest.skip(f"figures/{name} was made anew here; python -m cirlib.report {name} puts it into the README")
+    assert report.update_readme(name, check=True), f"run `python -m cirlib.report {name}`"
+
+
+def test_performance_in_the_readme_is_what_has_a_goal():
+    lines = report.performance_block().splitlines()
+    assert lines[0].startswith("Measured on ") and lines[2].startswith("| stage |")
+    goals = [line.split("|")[-2].strip() for line in lines[4:]]
+    assert len(goals) >= 6 and all(goals)

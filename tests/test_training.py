@@ -98,6 +98,35 @@ def test_finished_run_is_returned_and_not_trained_again(config, monkeypatch):
     assert again.metrics == run.metrics and (run.folder / "last.pt").stat().st_mtime_ns == before
 
 
+def test_speed_is_that_of_training_without_validation(config, monkeypatch):
+    """A slow validation is no part of clips per second or of the share of waiting."""
+    config, at = dataclasses.replace(config, steps=4), training.time
+    clock = type("Clock", (), {"seconds": 0.0, "perf_counter": classmethod(lambda cls: cls.seconds), "time": at.time})
+    update, validate = training._Trainer._update, training._Trainer._validate
+
+    def slow(method, seconds):
+        def wrapped(*args):
+            clock.seconds += seconds
+            return method(*args)
+
+        return wrapped
+
+    monkeypatch.setattr(training, "time", clock)
+    monkeypatch.setattr(training._Trainer, "_update", slow(update, 2.0))
+    monkeypatch.setattr(training._Trainer, "_validate", slow(validate, 100.0))
+    assert set(fit(config, progress=False).history.clips_per_s) == {config.clips / 2}
+
+
+def test_what_a_task_keeps_open_is_closed_however_training_ends(config, monkeypatch):
+    closed = []
+    monkeypatch.setattr(MixtureTask, "close", lambda self: closed.append(self))
+    fit(config, progress=False)
+    monkeypatch.setattr(MixtureTask, "loss", lambda *args: torch.tensor(float("nan"), requires_grad=True))
+    with pytest.raises(TrainingError):
+        fit(dataclasses.replace(config, experiment="other"), progress=False)
+    assert len(closed) == 2
+
+
 def test_changed_settings_move_the_earlier_run_aside(config, capsys):
     first = fit(config, progress=False)
     kept = weights(first)
