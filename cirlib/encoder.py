@@ -7,6 +7,8 @@ Checkpoints: checkpoints.py.
 """
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .checkpoints import one_line, read_checkpoint, write_checkpoint
+from .checkpoints import best_device, one_line, read_checkpoint, write_checkpoint
 from .cnn import ConvNet
 from .config import choose, from_dict
 from .frontend import BANDS, MEAN, RATE, STD, LogMel, frames_for
@@ -206,6 +208,33 @@ def origin(name: str) -> Path | None:
     if name.endswith(".pt"):
         return at_home(name)
     return Path(name) if name not in ENCODERS and Path(name).is_dir() else None
+
+
+def load_trained(name: str) -> tuple[AudioEncoder, str]:
+    """A trained encoder by name, as AudioEncoder.create takes it, in eval mode on the best device, and the distance it was trained with.
+
+    The distance is that of the run beside a checkpoint, else l2 for a file that is named after a triplet loss, else cosine. Raises
+    ValueError for a preset's name: those have random weights.
+    """
+    if name in ENCODERS:
+        raise ValueError(f"{name} has random weights: name a trained encoder (a checkpoint such as runs/demo/multi-infonce/seed0/best.pt)")
+    if not (name.endswith(".pt") or name.startswith("wandb:")):
+        return AudioEncoder.create(name).eval().to(best_device()), "cosine"
+    file = origin(name)
+    encoder = AudioEncoder.load(file, best_device())
+    if (file.parent / "config.yaml").is_file():
+        from .experiment import read_config
+
+        return encoder, read_config(file.parent)[0].metric
+    return encoder, "l2" if "triplet" in file.name.lower() else "cosine"
+
+
+def digest(encoder: AudioEncoder) -> str:
+    """Digest of all that an embedding depends on: weights and clip length."""
+    out = hashlib.sha256(json.dumps([encoder.config.seconds, encoder.config.mean, encoder.config.std]).encode())
+    for name, value in sorted(encoder.backbone.state_dict().items()):
+        out.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return out.hexdigest()
 
 
 class Head(nn.Module):

@@ -7,6 +7,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("CIRLIB_HOME") or ROOT).expanduser().resolve()
 DATA = HOME / "data"
 RUNS = HOME / "runs"
+LIB = HOME / "lib"
 PARAMS = ROOT / "params"
 FIGURES = HOME / "figures"
 

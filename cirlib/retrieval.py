@@ -44,7 +44,7 @@ def whiten(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.nda
     return (queries - centre) @ turn, ((distinct - centre) @ turn)[place]
 
 
-class _Search:
+class Search:
     """Distances of queries to a gallery, screened in single precision and decided in double: fast, and exact to the last tie.
 
     Screened values order as the distance does: minus the cosine, or half the squared l2 distance without the query's own square. Each
@@ -54,9 +54,7 @@ class _Search:
     def __init__(self, queries: np.ndarray, gallery: np.ndarray, metric: str):
         choose("metric", metric, METRICS)
         self.cosine = metric == "cosine"
-        self.queries, self.gallery = (x if x.dtype == np.float32 else x.astype(np.float64) for x in map(np.asarray, (queries, gallery)))
-        if not (np.isfinite(self.queries).all() and np.isfinite(self.gallery).all()):
-            raise ValueError("embeddings hold NaN or infinite values, which would rank first")
+        self.queries, self.gallery = map(_checked, (queries, gallery))
         if metric == "mahalanobis" and len(gallery):
             self.queries, self.gallery = whiten(self.queries.astype(np.float64), self.gallery.astype(np.float64))
         largest = max((np.abs(x).max() for x in (self.queries, self.gallery) if x.size), default=0)
@@ -79,7 +77,13 @@ class _Search:
             out[start : start + 2**14] = part
         return out
 
-    def among(self, items: np.ndarray) -> "_Search":
+    def ask(self, queries: np.ndarray) -> "Search":
+        """The search with other queries (Q, D), not by mahalanobis: the gallery stays as it is prepared."""
+        other = copy(self)
+        other.queries = _checked(queries)
+        return other
+
+    def among(self, items: np.ndarray) -> "Search":
         """The search whose screening knows only some items of the gallery."""
         part = copy(self)
         part.single, part.half = self.single[items], self.half[items]
@@ -105,6 +109,14 @@ class _Search:
         return out
 
 
+def _checked(vectors: np.ndarray) -> np.ndarray:
+    """Embeddings in single or double precision; ValueError for those that are not finite."""
+    vectors = np.asarray(vectors)
+    if not np.isfinite(vectors).all():
+        raise ValueError("embeddings hold NaN or infinite values, which would rank first")
+    return vectors if vectors.dtype == np.float32 else vectors.astype(np.float64)
+
+
 def _lengths(vectors: np.ndarray) -> np.ndarray:
     """(N,) of vectors (N, D), at least 1e-12."""
     return np.maximum(np.sqrt((vectors * vectors).sum(axis=1)), 1e-12)
@@ -112,7 +124,7 @@ def _lengths(vectors: np.ndarray) -> np.ndarray:
 
 def nearest(queries: np.ndarray, gallery: np.ndarray, k: int, metric: str = "cosine", block: int = BLOCK) -> np.ndarray:
     """Gallery indices (Q, k) of the k nearest items of each query, nearest first; the earlier one first at the same distance."""
-    search, k = _Search(queries, gallery, metric), min(k, len(gallery))
+    search, k = Search(queries, gallery, metric), min(k, len(gallery))
     out = np.empty((len(queries), k), int)
     for rows in _blocks(np.arange(len(queries)), len(gallery) if k else 0, block):
         values, slack = search.screen(rows)
@@ -136,7 +148,7 @@ def ranks(queries, gallery, truth, groups=None, metric: str = "cosine", block: i
     labels = np.zeros(len(gallery), int) if groups is None else pd.factorize(np.asarray(groups))[0]
     if len(labels) != len(gallery):
         raise ValueError(f"groups must hold one label per gallery item ({len(gallery)}), got {len(labels)}")
-    search = _Search(queries, gallery, metric)  # mahalanobis by the whole gallery, not by family
+    search = Search(queries, gallery, metric)  # mahalanobis by the whole gallery, not by family
     out = np.empty(len(queries))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)

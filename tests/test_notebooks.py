@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import yaml
+from conftest import tone
+from tones import write
 
 from cirlib import report
 from cirlib.experiment import row_config
@@ -193,6 +195,9 @@ def smoke(tmp_path_factory):
         steps += [("02_train", *params(row)), ("03_retrieve", "-p", "preset", "smoke", "-p", "experiment", row)]
     steps += [("05_baselines", *params(row)) for row in ("mfcc", "multi-encoder", "separation")]
     steps += [("04_embedding_space", "-p", "preset", "smoke", "-p", "neighbours", "5"), ("06_paper", "-p", "preset", "smoke")]
+    steps += [
+        ("07_search", "-p", "library", "data/smoke", "-p", "encoder", "runs/smoke/multi-infonce/seed0/best.pt", "-p", "name", "smoke")
+    ]
     for name, *args in steps:
         done = run(name, *args)
         assert done.returncode == 0, f"{name} {args}: {done.stderr[-3000:]}"
@@ -229,6 +234,23 @@ def test_smoke_chain_writes_tables_and_figures(smoke):
     assert all(0 <= r["top1_low"] <= r["top1"] <= r["top1_high"] <= 100 for r in rows)
     run = home / "runs" / "smoke" / "multi-infonce" / "seed0"
     assert {"config.yaml", "history.csv", "best.pt", "last.pt", "provenance.json", "metrics.json"} <= {p.name for p in run.iterdir()}
+
+
+def test_07_search_finds_instruments_of_a_bank_and_of_a_folder(smoke):
+    home, run = smoke
+    results = json.loads((home / "lib" / "smoke.search" / "results.json").read_text())
+    assert len(results["found"]) == 5 and {f["family"] for f in results["per_family"]} == set(results["library"]["families"])
+    assert (home / "lib" / "smoke.search" / "matches.png").exists()
+    sounds = home / "sounds"
+    for i, name in enumerate(("sub bass", "other")):
+        write(sounds / f"{name}.wav", tone(40 + 20 * i, 0.3))
+    options = ["-p", "library", str(sounds), "-p", "encoder", "runs/smoke/multi-infonce/seed0/best.pt", "-p", "name", "own"]
+    done = run("07_search", *options, "-p", "query", str(sounds / "sub bass.wav"), "-p", "family", "Bass")
+    assert done.returncode == 0, done.stderr[-3000:]
+    (found,) = json.loads((home / "lib" / "own.search" / "results.json").read_text())["found"]
+    assert found["path"] == str(sounds / "sub bass.wav") and found["distance"] == pytest.approx(0, abs=1e-6)
+    done = run("07_search", "-p", "library", "lib/own")
+    assert "ValueError: no query: name an audio file to search lib/own with" in done.stderr
 
 
 def test_outputs_tell_nothing_of_the_home_folder(smoke):

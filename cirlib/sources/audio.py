@@ -1,13 +1,20 @@
 """Sound on its way into a bank: reading files, one channel, 16 kHz, no tail of silence."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import soundfile
 
 RATE = 16000
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".caf", ".w64", ".au", ".snd")
 SHORTEST_S = 0.02
+BLOCK_S = 10  # of a long file, decoded at once
 FLOOR_DB = -70.0  # peak under which a file counts as silent
 
 
@@ -20,6 +27,34 @@ def read_audio(path: Path, seconds: float | None = None) -> np.ndarray:
 
     Raises Unusable for what is no sound: a folder, an empty, foreign, truncated, silent, non-finite or too short file.
     """
+    with _reading(path) as file:
+        told, rate = file.frames, file.samplerate
+        plain = file.channels == 1 and rate == RATE and file.subtype == "PCM_16"
+        most = told if seconds is None else min(told, int(np.ceil(seconds * rate)))
+        audio = file.read(most, dtype="int16" if plain else "float32", always_2d=True)
+        _check_whole(file, len(audio), most)
+    audio = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1)
+    return resample(usable(audio, rate), rate)[: None if seconds is None else round(seconds * RATE)]
+
+
+def read_long(path: Path) -> np.ndarray:
+    """A whole file as (n,) float32 at 16 kHz, decoded and resampled in blocks: memory is that of the result. Raises as read_audio."""
+    import soxr
+
+    with _reading(path) as file:
+        stream = soxr.ResampleStream(file.samplerate, RATE, 1, dtype="float32", quality="HQ")
+        parts, count = [], 0
+        for block in file.blocks(BLOCK_S * file.samplerate, dtype="float32", always_2d=True):
+            count += len(block)
+            parts.append(stream.resample_chunk(block.mean(axis=1)))
+        parts.append(stream.resample_chunk(np.empty(0, np.float32), last=True))
+        _check_whole(file, count, file.frames)
+    return usable(np.concatenate(parts), RATE)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator["soundfile.SoundFile"]:
+    """An open sound file; Unusable for what is none."""
     import soundfile
 
     if path.is_dir():
@@ -28,18 +63,15 @@ def read_audio(path: Path, seconds: float | None = None) -> np.ndarray:
         raise Unusable("an empty file")
     try:
         with soundfile.SoundFile(path) as file:
-            told, rate = file.frames, file.samplerate
-            plain = file.channels == 1 and rate == RATE and file.subtype == "PCM_16"
-            most = told if seconds is None else min(told, int(np.ceil(seconds * rate)))
-            audio = file.read(most, dtype="int16" if plain else "float32", always_2d=True)
-            damaged = _cut(file.extra_info)
+            yield file
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
         reason = str(error).partition(": ")[2] or str(error)
         raise Unusable(f"not readable as sound ({reason.strip(' .')})") from None
-    if len(audio) < most or damaged:
+
+
+def _check_whole(file, read: int, told: int) -> None:
+    if read < told or _cut(file.extra_info):
         raise Unusable("truncated: shorter than its header tells")
-    audio = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1)
-    return resample(usable(audio, rate), rate)[: None if seconds is None else round(seconds * RATE)]
 
 
 def _cut(log: str) -> bool:

@@ -22,7 +22,7 @@ from ..jobs import Remark, Sound, note_row, require
 from .audio import RATE, SUFFIXES, Unusable, read_audio
 from .splits import assign_splits
 
-VERSION = 1
+VERSION = 2
 NOTES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _EDGE, _END = r"(?:^|(?<=[\s_\-.()\[\]]))", r"(?=$|[\s_\-.()\[\]])"
 _PAIR = re.compile(r"-(\d{3})-(\d{3})$")
@@ -69,7 +69,7 @@ def build(path: Path, config: FolderConfig, n_jobs: int = -1) -> NoteBank:
     if config.instrument == "auto" and alone > 1:
         text = f"{alone} of {len(files)} files tell no pitch: each is an instrument of its own (or set the option instrument to folder)"
         remarks.append(Remark(root.name, text, kept=True))
-    groups = {uid: guess_family(*_names(root, uid, plan[0][0])) for uid, plan in instruments.items()}
+    groups = {uid: instrument_family(root, uid, plan[0][0]) for uid, plan in instruments.items()}
     splits = assign_splits(groups, config.valid, config.test)
     chunks = [(uid, plan[k : k + CHUNK]) for uid, plan in instruments.items() for k in range(0, len(plan), CHUNK)]
     jobs = {
@@ -172,9 +172,9 @@ def group_files(root: Path, files: list[Path], config: FolderConfig) -> dict[str
     return instruments
 
 
-def _names(root: Path, uid: str, first: str) -> list[str]:
-    """Names that may tell a family: the instrument's, then the folders above, the root last."""
-    return [uid.rpartition("/")[2], *reversed(Path(first).parent.parts), root.name]
+def instrument_family(root: Path, uid: str, first: str) -> str | None:
+    """Group that the name of an instrument tells, else that of its first file, else a folder above, else the root; None if none does."""
+    return guess_family(uid.rpartition("/")[2], Path(first).stem, *reversed(Path(first).parent.parts), root.name)
 
 
 def read_instrument(uid: str, group: str | None, split: str, root: str, plan: list, config: FolderConfig) -> Iterator[Sound | Remark]:

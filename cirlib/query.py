@@ -1,0 +1,49 @@
+"""A query as the encoder hears it: any file or waveform, cut into windows of its clip length."""
+
+from pathlib import Path
+
+import numpy as np
+
+from .catalog import heard
+from .sources.audio import FLOOR_DB, RATE, SHORTEST_S, Unusable, read_long, resample, usable
+
+QUIET_DB = -60.0  # below the peak of the query: a window without sound
+
+
+def windows(sound: str | Path | np.ndarray, seconds: float, sample_rate: int = RATE) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Starts (W,) in seconds and sounds (n,) at 16 kHz of the windows of a query, the last one shorter; silent ones are left out.
+
+    sound: an audio file (any rate, channels and length) or a waveform (n,). Raises FileNotFoundError, or ValueError that says why a
+    sound cannot be searched.
+    """
+    name = str(sound) if isinstance(sound, (str, Path)) else "the query"
+    try:
+        audio = _read(Path(sound)) if isinstance(sound, (str, Path)) else _waveform(np.asarray(sound), sample_rate)
+        level = audio - audio.mean(dtype=np.float64).astype(np.float32)
+        if np.abs(level).max() < 10 ** (FLOOR_DB / 20):
+            raise Unusable("silent but for an offset")
+    except Unusable as error:
+        raise ValueError(f"{name} cannot be searched: {error}") from None
+    samples, least = round(seconds * RATE), round(SHORTEST_S * RATE)
+    floor = np.abs(level).max() * 10 ** (QUIET_DB / 20)
+    starts = range(0, max(1, len(level) - least), samples)
+    kept = [i for i in starts if np.abs(level[i : i + samples]).max() > floor]
+    return np.array(kept) / RATE, [heard(level[i : i + samples]) for i in kept]
+
+
+def _read(path: Path) -> np.ndarray:
+    path = path.expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"no file {path}: name the sound to search with")
+    try:
+        return read_long(path)
+    except OSError as error:
+        raise Unusable(f"not readable ({error.strerror})") from None
+
+
+def _waveform(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    if audio.ndim != 1:
+        raise Unusable(f"a waveform must be (samples,), one channel, got shape {audio.shape}")
+    if sample_rate <= 0:
+        raise Unusable(f"a sample rate must be above 0, got {sample_rate}")
+    return usable(resample(usable(audio.astype(np.float32), sample_rate), sample_rate), RATE)

@@ -1,0 +1,417 @@
+"""Libraries: what is found is what is nearest; updates embed only what changed; nothing is lost, whoever stops or writes."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import RATE, build_bank, sound, tone
+from tones import write
+
+from cirlib import library
+from cirlib.catalog import heard
+from cirlib.encoder import AudioEncoder
+from cirlib.library import Library
+from cirlib.library_cli import main
+from cirlib.retrieval import distances
+
+SECONDS = 0.5  # clip length of the encoder
+NAMES = ("bass one.wav", "bass two.flac", "deep/Lead C4.wav", "deep/Lead D4.wav", "deep/Lead E4.wav", "noise.wav")
+FAMILIES = {"bass one": "Bass", "bass two": "Bass", "deep": "Synth Lead", "noise": None}
+
+
+@pytest.fixture(scope="module")
+def encoder() -> AudioEncoder:
+    """A small one with fixed weights."""
+    torch.manual_seed(0)
+    return AudioEncoder.create("cnn", SECONDS, width=4, dim=16).eval()
+
+
+def note(pitch: float, seconds: float = 0.3) -> np.ndarray:
+    """A tone that is not silent between its partials, as no sound is: an untrained encoder hears the least noise in digital silence."""
+    return tone(pitch, seconds, 0.5) + np.random.default_rng(1).normal(0, 0.02, round(seconds * RATE))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two lone files, one instrument of three notes, and noise."""
+    root = tmp_path / "sounds"
+    for i, name in enumerate(NAMES[:-1]):
+        write(root / name, note(40 + 5 * i))
+    write(root / NAMES[-1], 0.5 * np.random.default_rng(0).uniform(-1, 1, 8000))
+    return root
+
+
+@pytest.fixture
+def built(folder, encoder, tmp_path) -> Library:
+    return Library.build(folder, encoder, tmp_path / "lib")
+
+
+def stored(lib: Library):
+    """Rows of the table by path."""
+    return Library.open(lib.path)._table.to_pandas().set_index("path").sort_index()
+
+
+def counts(changes) -> tuple[int, int, int, int]:
+    return changes.new, changes.changed, changes.removed, changes.unchanged
+
+
+# Search
+
+
+def test_every_file_is_listed_with_what_its_name_tells(built, folder):
+    rows = stored(built)
+    assert list(rows.index) == sorted(NAMES) and set(rows.origin) == {str(folder)} and set(rows.source) == {"folder"}
+    assert built.describe()["families"] == {"Synth Lead": 3, "Bass": 2, "none told": 1}
+    assert built.describe()["instruments"] == 4 and (rows.seconds[:5] == 0.3).all()
+    assert counts(built.changes) == (6, 0, 0, 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_finds_itself_first(built, folder, name):
+    first = built.search(folder / name).iloc[0]
+    assert first.path == str(folder / name) and first.distance == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", library.METRICS)
+@pytest.mark.parametrize("family", [None, "Bass", "Synth Lead"])
+def test_what_is_found_is_what_brute_force_finds(folder, encoder, tmp_path, metric, family):
+    """Each instrument once, by its nearest sound."""
+    lib = Library.build(folder, encoder, tmp_path / metric, metric=metric)
+    rows = stored(lib)
+    rows["distance"] = 0.0
+    for query in np.random.default_rng(1).standard_normal((20, 16)):
+        rows["distance"] = distances(query[None], np.stack(rows.vector), metric)[0]
+        inside = rows if family is None else rows[rows.family == family]
+        expected = inside.sort_values("distance").drop_duplicates("uid")
+        found = lib.nearest(query, family, 3)
+        assert list(found.uid) == list(expected.uid[:3])
+        assert [p.removeprefix(rows.origin.iloc[0] + "/") for p in found.path] == list(expected.index[:3])
+        np.testing.assert_allclose(found.distance, expected.distance[:3], atol=1e-6)
+
+
+def test_a_bank_gives_its_gallery(tone_bank, encoder, tmp_path):
+    lib = Library.build(tone_bank.paths[0], encoder, tmp_path / "lib")
+    items = tone_bank.gallery()
+    assert set(stored(lib).uid) == set(items.index)
+    for uid in items.index[::9]:
+        found = lib.search(tone_bank.audio(items.reference[uid]), k=3)
+        assert found.distance[0] < 1e-4 and tone_bank.sample_rate == RATE
+        audio, rate = lib.preview(found.iloc[0])
+        np.testing.assert_array_equal(audio, tone_bank.audio(items.reference[found.uid[0]])[: len(audio)])
+        assert rate == RATE and len(audio) == min(round(SECONDS * RATE), tone_bank.lengths[items.reference[found.uid[0]]])
+
+
+def test_silence_before_a_sound_is_skipped_and_its_preview_begins_with_the_sound(encoder, tmp_path):
+    late, plain = np.concatenate([np.zeros(round(1.25 * RATE)), tone(60)]), tone(60)
+    write(tmp_path / "in" / "late.wav", late)
+    lib = Library.build(tmp_path / "in", encoder, tmp_path / "lib")
+    (item,) = (row for _, row in lib.search(plain).iterrows())
+    assert item.start == pytest.approx(1.25, abs=1e-3) and item.distance < 1e-4
+    audio, rate = lib.preview(item)
+    np.testing.assert_allclose(audio, tone(60)[: len(audio)], atol=1e-3)
+    assert (rate, len(audio)) == (RATE, len(plain))
+
+
+def test_long_queries_are_pooled_by_duration_or_searched_window_by_window(built, folder, encoder):
+    parts = [note(40, SECONDS), np.zeros(round(SECONDS * RATE)), note(45, SECONDS), note(50, SECONDS / 2)]
+    query = np.concatenate(parts)
+    one_by_one = built.search(query, k=2, windows=True)
+    assert list(one_by_one.window) == [0, 0, 1, 1, 1.5, 1.5], "the silent window is left out"
+    for start, part in zip((0, 1, 1.5), (parts[0], parts[2], parts[3]), strict=True):
+        assert one_by_one[one_by_one.window == start].uid.to_list() == built.search(part, k=2).uid.to_list()
+    pooled = encoder.embed([heard(part) for part in (parts[0], parts[2], parts[3])])
+    expected = built.nearest(np.average(pooled, axis=0, weights=[2, 2, 1]))
+    np.testing.assert_allclose(built.search(query).distance, expected.distance, atol=1e-4)
+
+
+# Odd queries
+
+
+def query_file(folder, kind):
+    """One odd query of each kind: `bass one`, or no sound."""
+    path, audio = folder / f"{kind}.wav", note(40)
+    if kind == "mp3":
+        return write(folder / "query.mp3", audio)
+    if kind == "96 kHz":
+        return write(path, np.interp(np.arange(28800) / 6, np.arange(4800), audio), 96000)
+    if kind in ("text", "empty"):
+        path.write_text("no sound\n" * (kind == "text"))
+    elif kind != "missing":
+        changed = {
+            "stereo": np.stack([audio, audio], axis=1), "8-bit": audio, "0.05 s": audio[:800], "silence": np.zeros(4800),
+            "20 minutes": np.tile(audio, 4000), "clipped": np.clip(9 * audio, -1, 1), "offset": audio * 0.5 + 0.4,
+            "constant": audio * 0 + 0.5,
+        }  # fmt: skip
+        write(path, changed[kind], subtype="PCM_U8" if kind == "8-bit" else "PCM_16")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["stereo", "96 kHz", "8-bit", "0.05 s", "20 minutes", "clipped", "offset", "mp3"])
+def test_an_odd_query_finds_a_sensible_result(built, tmp_path, kind):
+    """The query is a version of `bass one`, whatever its format."""
+    found = built.search(query_file(tmp_path, kind))
+    assert len(found) == 4 and np.isfinite(found.distance).all()
+    if kind in ("stereo", "96 kHz", "8-bit", "offset", "mp3"):
+        assert found.uid[0].endswith("bass one.wav")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("silence", "cannot be searched: silent"),
+        ("constant", "cannot be searched: silent but for an offset"),
+        ("text", "cannot be searched: not readable as sound"),
+        ("empty", "cannot be searched: an empty file"),
+        ("missing", "no file .*missing.wav: name the sound to search with"),
+    ],
+)
+def test_what_cannot_be_searched_is_one_sentence(built, tmp_path, kind, words):
+    with pytest.raises((ValueError, FileNotFoundError), match=words) as caught:
+        built.search(query_file(tmp_path, kind))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("audio", "words"),
+    [
+        (np.zeros((100, 2)), r"one channel, got shape \(100, 2\)"),
+        (np.full(1000, np.nan), "not finite"),
+        (np.ones(10), "shorter than"),
+        (np.zeros(0), "shorter than"),
+    ],
+)
+def test_waveforms_that_cannot_be_searched(built, audio, words):
+    with pytest.raises(ValueError, match=f"^the query cannot be searched: .*{words}"):
+        built.search(audio)
+
+
+def test_wrong_families_and_numbers_are_told(built):
+    query = tone(60)
+    with pytest.raises(ValueError, match=r"unknown family 'Bas' \(did you mean 'Bass'\?\)"):
+        built.search(query, family="Bas")
+    with pytest.raises(ValueError, match=r"no sound of family 'Piano'; its families: Bass \(2\), Synth Lead \(1\)"):
+        built.search(query, family="Piano")
+    with pytest.raises(ValueError, match="k must be 1 or more, got 0"):
+        built.search(query, k=0)
+    with pytest.raises(ValueError, match=r"shape \(16,\), got \(17,\)"):
+        built.nearest(np.zeros(17))
+    assert len(built.search(query, k=99)) == 4
+
+
+# Updates
+
+
+def test_only_what_is_new_or_changed_is_embedded_and_what_is_gone_disappears(built, folder, monkeypatch):
+    embedded = []
+    monkeypatch.setattr(
+        library.AudioEncoder, "embed", lambda self, sounds, **_: embedded.append(len(sounds)) or np.ones((len(sounds), 16), "f4")
+    )
+    before = stored(built).vector
+    assert counts(built.add(folder)) == (0, 0, 0, 6) and not embedded
+    write(folder / "new.wav", tone(70))
+    write(folder / NAMES[0], tone(71))
+    (folder / NAMES[1]).unlink()
+    assert counts(built.add(folder)) == (1, 1, 1, 4) and sum(embedded) == 2
+    after = stored(built).vector
+    assert set(after.index) == {*NAMES, "new.wav"} - {NAMES[1]} and (after["new.wav"] == 1).all() and (after[NAMES[0]] == 1).all()
+    assert all((after[name] == before[name]).all() for name in NAMES[2:])
+
+
+def test_a_name_that_tells_something_else_needs_no_embedding(built, folder):
+    """A second instrument among the notes of a folder: then each is named by what its files share."""
+    assert set(stored(built).uid[2:5]) == {"folder/sounds/deep"}
+    write(folder / "deep" / "Flute C4.wav", tone(60))
+    assert counts(built.add(folder)) == (1, 0, 0, 6)
+    rows = stored(built)
+    assert rows.uid["deep/Lead C4.wav"] == "folder/sounds/deep/Lead" and rows.family["deep/Flute C4.wav"] == "Pipe"
+    assert len(rows) == 7
+
+
+def test_files_that_are_no_sound_are_told_and_forgotten(built, folder):
+    (folder / "text.wav").write_text("no sound")
+    (folder / NAMES[0]).write_bytes(b"")
+    changes = built.add(folder)
+    assert counts(changes) == (0, 0, 1, 5)
+    assert changes.left_out == {"text.wav": "not readable as sound (Format not recognised)", NAMES[0]: "an empty file"}
+    assert NAMES[0] not in stored(built).index
+
+
+def test_origins_do_not_touch_each_other_and_an_empty_one_removes_nothing(built, folder, tmp_path):
+    other = tmp_path / "other" / "sounds"  # same name, same files
+    write(other / NAMES[0], tone(50))
+    assert counts(built.add(other)) == (1, 0, 0, 0)
+    assert sorted(built.describe()["origins"].values()) == [1, 6]
+    (other / NAMES[0]).unlink()
+    with pytest.raises(FileNotFoundError, match="no sound file"):
+        built.add(other)
+    with pytest.raises(FileNotFoundError, match=r"no folder of sounds and no note bank at .*gone"):
+        built.add(tmp_path / "gone")
+    assert len(stored(built)) == 7
+
+
+def test_a_bank_that_was_built_again_gives_what_changed(encoder, tmp_path):
+    def bank(name, *pitches):
+        return build_bank(tmp_path / name, [sound(f"u{i}", tone(p), pitch=float(p)) for i, p in enumerate(pitches)])
+
+    bank("bank", 40, 41, 42)
+    lib = Library.build(tmp_path / "bank", encoder, tmp_path / "lib")
+    (tmp_path / "bank").rename(tmp_path / "old")
+    bank("bank", 40, 50, 42, 43)
+    assert counts(lib.add(tmp_path / "bank")) == (1, 1, 0, 2)
+
+
+@pytest.mark.parametrize("name", ['it\'s a "kick"; DROP--.wav', "täglich 音.wav", "a%20b #1.wav", "new\nline.wav"])
+def test_names_of_strangers(encoder, tmp_path, name):
+    write(tmp_path / "in" / name, tone(60))
+    write(tmp_path / "in" / "plain.wav", tone(70))
+    lib = Library.build(tmp_path / "in", encoder, tmp_path / "lib")
+    assert lib.search(tmp_path / "in" / name).path[0] == str(tmp_path / "in" / name)
+    (tmp_path / "in" / name).unlink()
+    assert counts(lib.add(tmp_path / "in")) == (0, 0, 1, 1)
+
+
+# Several processes, interruptions
+
+
+def test_an_interrupted_update_goes_on(folder, encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(library, "BLOCK", 2)
+    sound, heard = library.Catalog.__subclasses__()[1].sound, []
+
+    def stopping(self, id, seconds):
+        heard.append(id)
+        if len(heard) == 5:
+            raise KeyboardInterrupt
+        return sound(self, id, seconds)
+
+    monkeypatch.setattr("cirlib.catalog.FolderCatalog.sound", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        Library.build(folder, encoder, tmp_path / "lib")
+    assert len(stored(Library.open(tmp_path / "lib"))) == 4
+    lib = Library.build(folder, encoder, tmp_path / "lib")
+    assert counts(lib.changes) == (2, 0, 0, 4) and len(heard) == 7
+    np.testing.assert_array_equal(np.stack(stored(lib).vector), np.stack(stored(Library.build(folder, encoder, tmp_path / "whole")).vector))
+
+
+WRITER = """
+import sys, time
+from cirlib import catalog, library
+library.BLOCK = 2
+sound, heard = catalog.FolderCatalog.sound, []
+def slow(self, id, seconds):
+    heard.append(id)
+    if len(heard) == int(sys.argv[3]):
+        print("writing", flush=True)
+        sys.stdin.readline()
+    return sound(self, id, seconds)
+catalog.FolderCatalog.sound = slow
+print(library.Library.open(sys.argv[1]).add(sys.argv[2]).new)
+"""
+
+
+def writer(lib: Library, folder, pause: int) -> subprocess.Popen:
+    """A process that adds a folder and, at its sound number `pause`, waits for a line."""
+    command = [sys.executable, "-c", WRITER, str(lib.path), str(folder), str(pause)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_killed_writer_loses_nothing_and_two_take_turns(built, tmp_path):
+    folders = [tmp_path / name for name in ("a", "b")]
+    for i, other in enumerate(folders):
+        for k in range(5):
+            write(other / f"sound {k} x.wav", tone(50 + 7 * i + k))
+    with writer(built, folders[0], 4) as killed:
+        assert killed.stdout.readline() == "writing\n"
+        assert len(built.search(tone(60), k=99)) == 6, "others read while it writes: two of its blocks are there"
+        killed.kill()
+    with writer(built, folders[0], 2) as first:
+        assert first.stdout.readline() == "writing\n"
+        with writer(built, folders[1], 9) as second:
+            assert second.stdout.readline().endswith("is being written by another process: waiting for it\n")
+            assert first.communicate("go\n")[0] == "3\n" and second.communicate()[0] == "5\n"
+    rows = stored(built)
+    assert len(rows) == 16 and rows.id.is_unique
+    assert counts(built.add(folders[0])) == counts(built.add(folders[1])) == (0, 0, 0, 5)
+
+
+# Encoders, versions, damage
+
+
+def test_another_encoder_or_metric_is_refused(built, folder, encoder):
+    other = AudioEncoder.create("cnn", SECONDS, width=4, dim=16).eval()
+    with pytest.raises(ValueError, match=r"lib was made with an encoder \(cosine\): vectors of an encoder \(cosine\) cannot be compared"):
+        Library.build(folder, other, built.path)
+    with pytest.raises(ValueError, match=r"\(cosine\): vectors of an encoder \(l2\) cannot be compared"):
+        Library.build(folder, encoder, built.path, metric="l2")
+    with pytest.raises(ValueError, match="unknown metric 'L2'"):
+        Library.build(folder, encoder, built.path, metric="L2")
+    with pytest.raises(ValueError, match="cnn has random weights: name a trained encoder"):
+        Library.build(folder, "cnn", built.path)
+    other.save(built.path / "encoder.pt")
+    with pytest.raises(ValueError, match=r"encoder\.pt is not the encoder of this library"):
+        Library.open(built.path).search(tone(60))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "cannot be read"),
+        ('{"format": 99}', "it has format 99, this version reads 1"),
+        ("[]", "cannot be read"),
+        ("{}", "cannot be read"),
+    ],
+)
+def test_damaged_libraries_are_told(built, text, words):
+    (built.path / "library.json").write_text(text)
+    with pytest.raises(ValueError, match=f"{words}.*: delete it and build it again"):
+        Library.open(built.path)
+
+
+def test_a_library_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no library at .*/none: build one first; in lib there are: none"):
+        Library.open(tmp_path / "none")
+
+
+# The shell
+
+
+def test_commands(folder, encoder, tmp_path, capsys):
+    checkpoint, lib = str(encoder.save(tmp_path / "best.pt")), str(tmp_path / "lib")
+    (folder / "text.wav").write_text("no sound")
+
+    def told(*arguments):
+        main([*arguments, "--json"])
+        return json.loads(capsys.readouterr().out)
+
+    assert told("build", lib, str(folder), "--encoder", checkpoint) | {"left_out": 1} == {
+        "new": 6, "changed": 0, "removed": 0, "unchanged": 0, "left_out": 1,
+    }  # fmt: skip
+    assert told("build", lib, str(folder))["unchanged"] == told("add", lib, str(folder))["unchanged"] == 6
+    held = told("info", lib)
+    assert held["sounds"] == 6 and held["encoder"] == checkpoint and held["origins"] == {str(folder): 6}
+    found = told("search", lib, str(folder / NAMES[0]), "--family", "Bass", "-k", "1")["found"]
+    assert [f["path"] for f in found] == [str(folder / NAMES[0])] and found[0]["family"] == "Bass"
+    assert [f["family"] for f in told("search", lib, str(folder / NAMES[-1]), "-k", "1")["found"]] == [None]
+    main(["search", lib, str(folder / NAMES[0]), "--windows"])
+    assert "bass one.wav" in capsys.readouterr().out
+    main(["info", lib])
+    assert "families: Synth Lead (3), Bass (2), none told (1)" in capsys.readouterr().out
+    main(["add", lib, str(folder)])
+    assert "0 new, 0 changed, 0 removed, 6 unchanged, 1 left out:\n  text.wav: not readable" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["build", "none", "FOLDER"], "error: a new library needs --encoder"),
+        (["build", "none", "FOLDER", "--encoder", "nothing.pt"], "error: no checkpoint .*nothing.pt"),
+        (["add", "none", "FOLDER"], "error: no library at lib/none: build one first"),
+        (["search", "none", "x.wav"], "error: no library at lib/none"),
+    ],
+)
+def test_commands_that_cannot_be_done_are_one_sentence(folder, arguments, words):
+    with pytest.raises(SystemExit, match=words) as caught:
+        main([str(folder) if a == "FOLDER" else a for a in arguments])
+    assert "\n" not in str(caught.value)
