@@ -30,6 +30,8 @@ BANKS := $(foreach file,$(DATAFILES),$(call bank_of,$(file)))
 # rows that are made unless ROWS says others (all, names, patterns such as single%)
 ROWS_demo := untrained mfcc single-infonce multi-encoder triplet-24 triplet-full-48 infonce-48 multi-infonce
 ROWS_paper := untrained mfcc timbre-toolbox demucs multi-% single-% triplet-% infonce-%
+# rows that are also tested on mixtures of an unknown number of instruments
+OPEN_open := untrained multi-infonce multi-infonce-open
 ROWS ?= $(or $(ROWS_$(PRESET)),all)
 # papermill writes the executed notebook next to the results that it made; one progress line per notebook
 NOTEBOOK = cd notebooks && $(abspath $(PY)) -m papermill --no-progress-bar --log-level ERROR
@@ -120,6 +122,12 @@ $(RUNS)/$(1)/seed$(2)/metrics.json: $(RUNS)/$(1)/seed$(2)/train.json notebooks/0
 	@$$(NOTEBOOK) 03_retrieve.ipynb $(OUT)/03_retrieve_$(1)_seed$(2).ipynb -p preset $(PRESET) -p experiment $(1) -p seed $(2)
 endef
 
+define open_rules
+$(RUNS)/$(1)/seed$(2)/open.json: $(RUNS)/$(1)/seed$(2)/metrics.json notebooks/09_open_mixtures.ipynb
+	@echo "open mixtures of $(1), seed $(2) (09_open_mixtures)"
+	@$$(NOTEBOOK) 09_open_mixtures.ipynb $(OUT)/09_open_mixtures_$(1)_seed$(2).ipynb -p preset $(PRESET) -p experiment $(1) -p seed $(2)
+endef
+
 define 05_baselines_rules
 $(RUNS)/$(1)/seed$(2)/metrics.json: $(RUNS)/params/$(1).yaml $(BANKS) notebooks/05_baselines.ipynb $(3)
 	@echo "baseline $(1), seed $(2) (05_baselines)"
@@ -139,7 +147,10 @@ METRICS := $(foreach row,$(CHOSEN),$(SEEDS_$(row):%=$(RUNS)/$(row)/seed%/metrics
 MAPPED := $(firstword $(foreach row,multi-infonce triplet-full-48 triplet-full infonce-48 infonce triplet untrained,$(filter $(row),$(CHOSEN))))
 SPACE := $(MAPPED:%=$(RUNS)/%/seed$(firstword $(SEEDS_$(MAPPED)))/space.json)
 
-tables: $(BANKS) $(FIGURES)/table_mixture.json
+OPENED := $(filter $(OPEN_$(PRESET)),$(CHOSEN))
+$(foreach row,$(OPENED),$(foreach seed,$(SEEDS_$(row)),$(eval $(call open_rules,$(row),$(seed)))))
+
+tables: $(BANKS) $(FIGURES)/table_mixture.json $(foreach row,$(OPENED),$(SEEDS_$(row):%=$(RUNS)/$(row)/seed%/open.json))
 	@$(if $(METRICS),true,echo "no row of $(PRESET) is named $(ROWS); there are: $(ALL_ROWS)"; exit 1)
 
 $(SPACE): %/space.json: %/metrics.json notebooks/04_embedding_space.ipynb

@@ -48,6 +48,7 @@ class TrainConfig:
     steps: int = 150
     clips: int = 64  # sounds per batch; a mixture of three instruments counts four
     curriculum: tuple[float, ...] = ()  # shares of the steps with 1, 2, ... instruments per mixture
+    voices: int = 0  # mixture: batches of 1 to this many instruments, of any of the families; 0: one of each family
     endless: int = 0  # mixture: new virtual instruments of each mixture family in a training set; 0: those of the bank train
     renew: int = 120  # endless: steps that a set of instruments trains
     hard_ratio: float = 0.5  # single: share of the pairs that come from one family
@@ -90,6 +91,8 @@ class TrainConfig:
                 raise ValueError(f"{name} must be positive, got {value}")
         if min(self.endless, self.chunk) < 0:
             raise ValueError(f"endless and chunk must be 0 or more, got {self.endless} and {self.chunk}")
+        if not 0 <= self.voices <= len(self.families) or (self.voices and (self.curriculum or self.endless)):
+            raise ValueError(f"voices must be 0 to {len(self.families)} (the number of families), without curriculum and endless")
         if self.endless and (self.task != "mixture" or self.curriculum):
             raise ValueError(
                 "endless instruments train the mixture task, without a curriculum: set endless to 0 or task and curriculum to these"
@@ -121,8 +124,9 @@ class TrainConfig:
         return load_statistics(paths.at_home(self.statistics) if self.statistics else "")
 
     def mixtures(self, bank: NoteBank, split: str, size: int, seed: int) -> MixtureDataset:
-        """Mixtures of a split as this experiment hears them."""
-        return MixtureDataset(bank, self.families, split, size, seed, self.protocol, self.seconds, statistics=self.note_statistics())
+        """Mixtures of a split as this experiment hears them; of as many instruments as it hears at most."""
+        statistics, voices = self.note_statistics(), self.voices or None
+        return MixtureDataset(bank, self.families, split, size, seed, self.protocol, self.seconds, voices, statistics=statistics)
 
     def single_run(self) -> tuple["TrainConfig", Path]:
         """Settings and checkpoint of the encoder for single sounds that this run stands on.

@@ -27,6 +27,7 @@ from .evaluate import progress
 from .files import write_json
 from .gallery import Gallery
 from .jobs import require
+from .open_mixtures import Presence
 from .sources.audio import RATE, Unusable, read_audio
 
 FORMAT = 1
@@ -83,6 +84,8 @@ class Library:
                     "be compared with its own; give that encoder, or build another library"
                 )
             library._update(catalog, show)
+            if name.endswith(".pt") and (told := Presence.load(paths.at_home(name).with_name("presence.json"), library.info["digest"])):
+                told.save(path / "presence.json", library.info["digest"])
         return library
 
     @classmethod
@@ -133,12 +136,34 @@ class Library:
         averaged by duration, or with `windows` searched one by one (column `window`: where each begins, in seconds). Raises as
         query.windows, and ValueError for an unknown family or one that the library lacks.
         """
-        starts, sounds = query.windows(sound, self.encoder.config.seconds, sample_rate)
-        vectors = self.encoder.embed(sounds)
+        starts, vectors, pooled = self.embed(sound, sample_rate)
         if windows:
             found = [self.nearest(vector, family, k).assign(window=float(start)) for start, vector in zip(starts, vectors, strict=True)]
             return pd.concat(found, ignore_index=True)
-        return self.nearest(np.average(vectors, axis=0, weights=[len(sound) for sound in sounds]), family, k)
+        return self.nearest(pooled, family, k)
+
+    def families(self, sound: str | Path | np.ndarray, sample_rate: int = RATE) -> pd.DataFrame:
+        """What plays in a sound or mix: the nearest instrument of each family of the library, as `search` gives it, and `presence`, the
+        probability that the family plays at all.
+
+        Most probable first; by distance, and presence NaN, for an encoder without presence.json (09_open_mixtures makes it).
+        """
+        vector = self.embed(sound, sample_rate)[2]
+        held = self._current().families
+        names = sorted(set(held[pd.notna(held)]))
+        if not names:
+            raise ValueError("no sound of this library has a family: their names and folders tell none")
+        found = pd.concat([self.nearest(vector, family, 1) for family in names], ignore_index=True)
+        model = Presence.load(self.path / "presence.json", self.info["digest"])
+        told = dict(zip(model.families, model(vector[None])[0], strict=True)) if model else {}
+        found.insert(1, "presence", found.family.map(told).astype(float))
+        return found.sort_values(["presence", "distance"], ascending=[False, True], ignore_index=True)
+
+    def embed(self, sound: str | Path | np.ndarray, sample_rate: int = RATE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Starts (W,) in seconds and embeddings (W, D) of the windows of a query, and their mean (D,), weighted by duration."""
+        starts, sounds = query.windows(sound, self.encoder.config.seconds, sample_rate)
+        vectors = self.encoder.embed(sounds)
+        return starts, vectors, np.average(vectors, axis=0, weights=[len(part) for part in sounds])
 
     def nearest(self, vector: np.ndarray, family: str | None = None, k: int = 5) -> pd.DataFrame:
         """The k instruments nearest to an embedding (D,), as `search` gives them. Exact."""

@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--family", help="only instruments of this family")
     search.add_argument("-k", type=int, default=5, help="how many (5)")
     search.add_argument("--windows", action="store_true", help="search a long file window by window")
+    search.add_argument("--families", action="store_true", help="the nearest instrument of each family, and how sure it is that it plays")
     command("info", _info, "what a library holds")
     return parser
 
@@ -78,11 +79,13 @@ def _tell_changes(changes: Changes, as_json: bool) -> None:
 
 
 def _search(options) -> None:
-    found = Library.open(_place(options.library)).search(Path(options.query), options.family, options.k, options.windows)
+    library, query = Library.open(_place(options.library)), Path(options.query)
+    found = library.families(query) if options.families else library.search(query, options.family, options.k, options.windows)
     if options.json:
         rows = found.astype(object).where(found.notna(), None).to_dict("records")
         return print(json.dumps({"query": options.query, "found": rows}, indent=1))
-    print(found.drop(columns=["source", "seconds"]).fillna("").to_string(index=False, formatters={"distance": "{:.3f}".format}))
+    found["family"] = found.family.fillna("")
+    print(found.drop(columns=["source", "seconds"]).to_string(index=False, float_format="{:.3f}".format, na_rep=""))
 
 
 def _info(options) -> None:

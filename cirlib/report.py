@@ -76,6 +76,7 @@ LABELS = {  # in the order of the tables
     "infonce-full-asymmetric-48": "full InfoNCE, asymmetric, batch 48",
     "infonce-full-mended-48": "full InfoNCE, mended, batch 48",
     "multi-infonce": "multi-positive InfoNCE (ours)",
+    "multi-infonce-open": "multi-positive InfoNCE, open mixtures (ours)",
     "published": "the authors' checkpoint",
 }
 SLICE_KEYS = ["experiment", "slice", "value"]

@@ -12,6 +12,8 @@ from .bank import NoteBank
 from .families import MIXTURE_FAMILIES
 from .mixing import MixtureDataset
 
+VOICES = 1 << 31  # marks the draw of how many instruments play
+
 
 def mixture_batches(dataset: MixtureDataset, size: int, rank: int = 0, world: int = 1) -> Iterator[np.ndarray]:
     """Indices (size,) of the mixtures of each batch of one epoch; a mixture that would repeat an instrument waits its turn.
@@ -119,33 +121,40 @@ class MixtureSteps:
     Args:
         clips: sounds in a batch of all processes together; a mixture of v instruments counts 1 + v.
         curriculum: shares of the steps with 1, 2, ... instruments per mixture; the remaining steps play all families.
+        voices: every step draws 1 to this many instruments per mixture, of families that each mixture draws; 0: all families play.
     """
 
     def __init__(self, bank, families=MIXTURE_FAMILIES, clips=48, steps=1000, curriculum=(), size=40000, seed=0,
-                 protocol="strict", seconds=10.0, rank=0, world=1, statistics=None, augmented=True):  # fmt: skip
+                 protocol="strict", seconds=10.0, rank=0, world=1, statistics=None, augmented=True, voices=0):  # fmt: skip
         if len(curriculum) >= len(families) or min(curriculum, default=0) < 0 or sum(curriculum) > 1:
             raise ValueError(f"curriculum must be at most {len(families) - 1} shares of the steps that sum to at most 1")
         self.bank, self.families, self.clips, self.size, self.seed = bank, families, clips, size, seed
         self.rank, self.world = rank, world
         self.options = {"protocol": protocol, "seconds": seconds, "statistics": statistics, "augmented": augmented}
-        self.ends = [round(steps * sum(curriculum[: v + 1])) for v in range(len(curriculum))]
-        self._stream = (None, 0, None)  # (voices, next step, iterator)
+        ends = [round(steps * sum(curriculum[: v + 1])) for v in range(len(curriculum))]
+        playing = np.full(steps, len(families))
+        for v, end in reversed(list(enumerate(ends))):
+            playing[:end] = v + 1
+        if voices:
+            playing = np.random.default_rng([seed, VOICES]).integers(1, voices + 1, steps)
+        self._voices, self._streams = playing, {}  # voices -> (next batch, iterator)
 
     def voices(self, step: int) -> int:
         """Instruments per mixture at a step."""
-        return next((v + 1 for v, end in enumerate(self.ends) if step < end), len(self.families))
+        return int(self._voices[step]) if step < len(self._voices) else len(self.families)
 
     def batch(self, step: int):
         """(dataset, indices) of a step."""
         voices = self.voices(step)
-        start = ([0, *self.ends])[voices - 1] if voices <= len(self.ends) else (self.ends[-1] if self.ends else 0)
-        at, upcoming, stream = self._stream
-        if at != voices or upcoming > step:
-            upcoming, stream = start, self._batches(voices)
-        for _ in range(step - upcoming):  # of other workers, or of an earlier run
+        before = np.count_nonzero(self._voices[:step] == voices)
+        number = before + max(0, step - len(self._voices))  # of the batches with as many instruments
+        upcoming, stream = self._streams.get(voices, (None, None))
+        if upcoming is None or upcoming > number:
+            upcoming, stream = 0, self._batches(voices)
+        for _ in range(number - upcoming):  # of other workers, or of an earlier run
             next(stream)
         out = next(stream)
-        self._stream = (voices, step + 1, stream)
+        self._streams[voices] = (number + 1, stream)
         return out
 
     def _batches(self, voices: int):

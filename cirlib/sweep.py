@@ -25,7 +25,7 @@ TUPLES = {name for name, hint in typing.get_type_hints(TrainConfig).items() if t
 NAMES = sorted({f.name for f in dataclasses.fields(TrainConfig)} - {"bank"} | {"method"})
 NOT_OF_TRAINING = ("single",)  # 02_train has none
 NOT_OF_METHODS = (  # 05_baselines has none of these
-    *("task", "loss", "temperature", "curriculum", "endless", "renew", "hard_ratio", "augmented", "epoch_size", "warmup"),
+    *("task", "loss", "temperature", "curriculum", "voices", "endless", "renew", "hard_ratio", "augmented", "epoch_size", "warmup"),
     *("chunk", "workers", "compile"),
 )
 

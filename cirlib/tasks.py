@@ -98,7 +98,7 @@ class MixtureTask(Task):
         c = self.config
         return MixtureSteps(
             bank, c.families, c.clips, c.steps, c.curriculum, c.epoch_size, seed, c.protocol, c.seconds,
-            self.rank, self.world, c.note_statistics(), c.augmented,
+            self.rank, self.world, c.note_statistics(), c.augmented, c.voices,
         )  # fmt: skip
 
     tracks = "references"  # of a mixture: one note per instrument, or "stems", as they sound in it
@@ -171,8 +171,8 @@ class SingleEncoderTask(MixtureTask):
 
     def __init__(self, *args):
         super().__init__(*args)
-        if self.config.curriculum:
-            raise ValueError(f"{self.config.task} hears all families in every mixture: leave curriculum empty")
+        if self.config.curriculum or self.config.voices:
+            raise ValueError(f"{self.config.task} hears all families in every mixture: leave curriculum empty and voices 0")
         self.single = AudioEncoder.load(self.config.single_run()[1]).requires_grad_(False)
 
     def _split(self, vectors: np.ndarray) -> np.ndarray:

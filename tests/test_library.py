@@ -12,9 +12,10 @@ from tones import write
 
 from cirlib import library
 from cirlib.catalog import heard
-from cirlib.encoder import AudioEncoder
+from cirlib.encoder import AudioEncoder, digest
 from cirlib.library import Library
 from cirlib.library_cli import main
+from cirlib.open_mixtures import Presence
 from cirlib.retrieval import distances
 
 SECONDS = 0.5  # clip length of the encoder
@@ -125,6 +126,23 @@ def test_long_queries_are_pooled_by_duration_or_searched_window_by_window(built,
     pooled = encoder.embed([heard(part) for part in (parts[0], parts[2], parts[3])])
     expected = built.nearest(np.average(pooled, axis=0, weights=[2, 2, 1]))
     np.testing.assert_allclose(built.search(query).distance, expected.distance, atol=1e-4)
+
+
+def test_families_tell_the_nearest_of_each_and_how_sure_it_is_that_it_plays(built, folder, encoder, tmp_path):
+    query = folder / NAMES[2]
+    plain = built.families(query)
+    assert plain.family.to_list() == ["Synth Lead", "Bass"] and plain.presence.isna().all() and plain.distance.is_monotonic_increasing
+    checkpoint = encoder.save(tmp_path / "best.pt")
+    vector = built.embed(query)[2]
+    told = np.stack([vector, -vector]).astype(float)
+    Presence(["Bass", "Synth Lead"], 9 * told / np.linalg.norm(vector), np.zeros(2)).save(tmp_path / "presence.json", digest(encoder))
+    found = Library.build(folder, str(checkpoint), built.path).families(query)
+    assert found.family.to_list() == ["Bass", "Synth Lead"]
+    np.testing.assert_allclose(found.presence, 1 / (1 + np.exp([-9, 9])), atol=1e-6)
+    assert found.distance.to_list() == plain.distance.to_list()[::-1]
+    write(tmp_path / "plain" / "x.wav", tone(60))
+    with pytest.raises(ValueError, match="no sound of this library has a family"):
+        Library.build(tmp_path / "plain", encoder, tmp_path / "other").families(query)
 
 
 # Odd queries
@@ -396,6 +414,7 @@ def test_commands(folder, encoder, tmp_path, capsys):
     assert [f["family"] for f in told("search", lib, str(folder / NAMES[-1]), "-k", "1")["found"]] == [None]
     main(["search", lib, str(folder / NAMES[0]), "--windows"])
     assert "bass one.wav" in capsys.readouterr().out
+    assert [f["presence"] for f in told("search", lib, str(folder / NAMES[0]), "--families")["found"]] == [None, None]
     main(["info", lib])
     assert "families: Synth Lead (3), Bass (2), none told (1)" in capsys.readouterr().out
     main(["add", lib, str(folder)])

@@ -195,6 +195,8 @@ def smoke(tmp_path_factory):
         steps += [("02_train", *params(row)), ("03_retrieve", "-p", "preset", "smoke", "-p", "experiment", row)]
     steps += [("05_baselines", *params(row)) for row in ("mfcc", "multi-encoder", "separation")]
     steps += [("04_embedding_space", "-p", "preset", "smoke", "-p", "neighbours", "5"), ("06_paper", "-p", "preset", "smoke")]
+    few = "{queries: 60, fitted: 120, calibrated: 120}"
+    steps += [("09_open_mixtures", "-p", "preset", "smoke", "-y", few)]
     steps += [
         ("07_search", "-p", "library", "data/smoke", "-p", "encoder", "runs/smoke/multi-infonce/seed0/best.pt", "-p", "name", "smoke")
     ]
@@ -236,10 +238,24 @@ def test_smoke_chain_writes_tables_and_figures(smoke):
     assert {"config.yaml", "history.csv", "best.pt", "last.pt", "provenance.json", "metrics.json"} <= {p.name for p in run.iterdir()}
 
 
+def test_09_open_mixtures_writes_its_table_and_figures(smoke):
+    home, _ = smoke
+    folder = home / "figures" / "smoke"
+    assert {f"{name}_multi-infonce.{kind}" for name in ("open", "presence") for kind in ("svg", "png")} <= {
+        p.name for p in folder.iterdir()
+    }
+    assert (folder / "open.md").read_text().count("multi-positive InfoNCE (ours)") == 1
+    result = json.loads((home / "runs" / "smoke" / "multi-infonce" / "seed0" / "open.json").read_text())
+    assert all(0 <= part[way]["top5"] <= 1 for part in result["by_voices"].values() for way in ("free", "told"))
+    assert result["presence"]["linear"]["calibration_error"] <= 1
+
+
 def test_07_search_finds_instruments_of_a_bank_and_of_a_folder(smoke):
     home, run = smoke
     results = json.loads((home / "lib" / "smoke.search" / "results.json").read_text())
     assert len(results["found"]) == 5 and {f["family"] for f in results["per_family"]} == set(results["library"]["families"])
+    open_families = json.loads((home / "runs" / "smoke" / "multi-infonce" / "seed0" / "open.json").read_text())["families"]
+    assert {f["family"] for f in results["per_family"] if f["presence"] is not None} == set(open_families)
     assert (home / "lib" / "smoke.search" / "matches.png").exists()
     sounds = home / "sounds"
     for i, name in enumerate(("sub bass", "other")):

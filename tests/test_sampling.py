@@ -87,7 +87,7 @@ def test_batch_of_no_mixture_or_longer_than_the_epoch(tone_bank, size, epoch):
 
 def steps(bank, clips=16, **options):
     """16 clips: 8, 5 or 4 mixtures of 1, 2 or 3 instruments."""
-    return MixtureSteps(bank, clips=clips, steps=20, size=40, curriculum=(0.25, 0.4), **options)
+    return MixtureSteps(bank, **{"clips": clips, "steps": 20, "size": 40, "curriculum": (0.25, 0.4), **options})
 
 
 def mixtures_of(batch):
@@ -111,9 +111,24 @@ def test_without_curriculum_all_families_play(tone_bank):
     assert {MixtureSteps(tone_bank, steps=9).voices(k) for k in (0, 4, 8, 100)} == {3}
 
 
-def test_mixture_step_does_not_depend_on_the_steps_before(tone_bank):
+def test_voices_are_drawn_for_each_step(tone_bank):
+    """1 to so many instruments in about as many steps each, of families that each mixture draws; the number of clips stays."""
+    source = MixtureSteps(tone_bank, clips=16, steps=60, size=40, voices=2)
+    drawn = [source.voices(k) for k in range(60)]
+    assert set(drawn) == {1, 2} and 20 <= drawn.count(1) <= 40
+    playing = set()
+    for k in (drawn.index(1), drawn.index(2)):
+        dataset, indices = source.batch(k)
+        assert (dataset.voices, len(indices)) == (drawn[k], 16 // (1 + drawn[k]))
+        playing |= {tuple(family for family, _ in dataset.plan(i)) for i in indices}
+    assert len(playing) > 3
+    assert drawn != [MixtureSteps(tone_bank, clips=16, steps=60, voices=2, seed=1).voices(k) for k in range(60)]
+
+
+@pytest.mark.parametrize("options", [{}, {"curriculum": (), "voices": 3}], ids=["curriculum", "voices"])
+def test_mixture_step_does_not_depend_on_the_steps_before(tone_bank, options):
     """Random access, as after a resume, gives what sequential access gives; each epoch has new mixtures."""
-    source, other = steps(tone_bank), steps(tone_bank)
+    source, other = steps(tone_bank, **options), steps(tone_bank, **options)
     sequence = [mixtures_of(source.batch(k)) for k in range(20)]
     for k in [19, 3, 0, 12, 13, 4, 5, 17, 17]:
         assert mixtures_of(other.batch(k)) == sequence[k]

@@ -1,0 +1,170 @@
+"""Open mixtures: an unknown number of instruments of any family, retrieved from the whole gallery without being told the family.
+
+Which families play at all is told by `Presence`, a calibrated linear reading of the embedding that needs no gallery.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from . import evaluate, retrieval
+from .bank import NoteBank
+from .families import FAMILIES
+from .files import write_json
+from .mixing import MixtureDataset
+
+MOST = 6  # instruments of a mixture
+STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)  # of the fit (inverse regularisation) that are tried
+BINS = 10  # of calibration
+
+
+def families_of(bank: NoteBank) -> list[str]:
+    """Families that have instruments in every split, in the order of the taxonomy; ValueError if there are none."""
+    table = bank.instruments[bank.instruments.augments.isna()]
+    found = [name for name in FAMILIES if table[table.family == name].split.nunique() == 3]
+    if not found:
+        raise ValueError("no family of this bank has instruments in all of train, valid and test: open mixtures need such families")
+    return found
+
+
+def datasets(bank: NoteBank, families: Sequence[str], split: str, size: int, seed: int, **options) -> list[MixtureDataset]:
+    """Mixtures of 1 to MOST instruments (at most one of each family), about `size` in all, as many of each; options of MixtureDataset."""
+    most = min(MOST, len(families))
+    each = max(1, size // most)
+    return [MixtureDataset(bank, families, split, each, seed + v, voices=v, augmented=False, **options) for v in range(1, most + 1)]
+
+
+def embed(retriever: evaluate.Retriever, mixtures: Sequence[MixtureDataset]) -> tuple[np.ndarray, pd.DataFrame]:
+    """Vectors (N, D) of all mixtures, and a row per instrument that plays: query, voices, family, instrument."""
+    vectors, tables, before = [], [], 0
+    for dataset in mixtures:
+        found, table = evaluate.embed_mixtures(retriever, dataset)
+        vectors.append(found)
+        tables.append(table.drop(columns="place").assign(query=table["query"] + before, voices=dataset.voices))
+        before += len(dataset)
+    return np.concatenate(vectors), pd.concat(tables, ignore_index=True)
+
+
+def ranks(vectors: np.ndarray, truth: pd.DataFrame, gallery: np.ndarray, items: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """`truth` with the rank of each instrument (0 = first) among the whole gallery, and `rank_in_family` among its family's items.
+
+    The share of ranks below k is the recall at k: at most k / voices of a mixture's instruments can be among its first k.
+    """
+    position = pd.Series(np.arange(len(items)), index=items.index)[truth.instrument].to_numpy()
+    queries = vectors[truth["query"].to_numpy()]
+    inside = retrieval.ranks(queries, gallery, position, items.family.to_numpy(), metric)
+    return truth.assign(rank=retrieval.ranks(queries, gallery, position, None, metric), rank_in_family=inside)
+
+
+def present(truth: pd.DataFrame, families: Sequence[str]) -> np.ndarray:
+    """(N, F) bool: which families play in each mixture."""
+    out = np.zeros((int(truth["query"].max()) + 1, len(families)), bool)
+    out[truth["query"], pd.Index(families).get_indexer(truth.family)] = True
+    return out
+
+
+def nearest_by_family(vectors: np.ndarray, gallery: np.ndarray, items: pd.DataFrame, families: Sequence[str], metric: str) -> np.ndarray:
+    """(N, F): minus the distance to the nearest item of each family, the score of a family that needs no fit."""
+    distance = retrieval.distances(vectors, gallery, metric)
+    return -np.stack([distance[:, (items.family == name).to_numpy()].min(axis=1) for name in families], axis=1)
+
+
+@dataclass
+class Presence:
+    """Probability that each family plays in a sound: sigmoid(W x + b) of the embedding x at unit length."""
+
+    families: list[str]
+    weights: np.ndarray  # (F, D)
+    bias: np.ndarray  # (F,)
+
+    def __call__(self, vectors: np.ndarray) -> np.ndarray:
+        """(N, F) of embeddings (N, D)."""
+        return 1 / (1 + np.exp(-(_unit(vectors) @ self.weights.T + self.bias)))
+
+    @classmethod
+    def fit(cls, families: Sequence[str], train: tuple, valid: tuple) -> "Presence":
+        """Logistic regressions on mixtures of training instruments, calibrated (Platt 1999) on those of validation instruments.
+
+        train, valid: embeddings (N, D) and present (N, F). The regularisation is the one with the best mean average precision on `valid`.
+        """
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
+
+        scaler = StandardScaler().fit(_unit(train[0]))
+        x, y = scaler.transform(_unit(train[0])), train[1]
+        held, best = scaler.transform(_unit(valid[0])), None
+        for strength in STRENGTHS:
+            models = [LogisticRegression(C=strength, max_iter=500).fit(x, column) for column in y.T]
+            weights, bias = np.concatenate([m.coef_ for m in models]), np.concatenate([m.intercept_ for m in models])
+            precision = average_precision(held @ weights.T + bias, valid[1]).mean()
+            if best is None or precision > best[0]:
+                best = precision, weights, bias
+        _, weights, bias = best
+        slope, shift = calibrate(held @ weights.T + bias, valid[1])
+        weights, bias = slope[:, None] * weights, slope * bias + shift
+        weights = weights / scaler.scale_
+        return cls(list(families), weights, bias - weights @ scaler.mean_)
+
+    def save(self, path: Path, encoder: str) -> Path:
+        """Write it as JSON beside its encoder, whose digest it tells."""
+        values = {"families": self.families, "weights": self.weights.tolist(), "bias": self.bias.tolist(), "encoder": encoder}
+        return write_json(path, values)
+
+    @classmethod
+    def load(cls, path: Path, encoder: str) -> "Presence | None":
+        """What `save` wrote, or None if it is not there or of another encoder."""
+        values = json.loads(path.read_text()) if path.is_file() else {}
+        if values.get("encoder") != encoder:
+            return None
+        return cls(values["families"], np.array(values["weights"]), np.array(values["bias"]))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def calibrate(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes and shifts (F,) that make sigmoid(slope * score + shift) a probability, family by family (Platt 1999)."""
+    from sklearn.linear_model import LogisticRegression
+
+    spread = np.maximum(scores.std(axis=0), 1e-12)
+    models = [LogisticRegression(C=100.0).fit(column[:, None], told) for column, told in zip((scores / spread).T, truth.T, strict=True)]
+    return np.array([m.coef_[0, 0] for m in models]) / spread, np.array([m.intercept_[0] for m in models])
+
+
+def average_precision(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(F,) average precision of each family's scores (N, F); chance is its share of the mixtures."""
+    from sklearn.metrics import average_precision_score
+
+    return np.array([average_precision_score(told, column) for column, told in zip(scores.T, truth.T, strict=True)])
+
+
+def calibration(probability: np.ndarray, truth: np.ndarray) -> pd.DataFrame:
+    """Told probabilities (N, F) in BINS equal ranges: mean probability, share that is right, number."""
+    place = np.minimum((probability.ravel() * BINS).astype(int), BINS - 1)
+    frame = pd.DataFrame({"bin": place, "told": probability.ravel(), "right": truth.ravel().astype(float)})
+    return frame.groupby("bin").agg(told=("told", "mean"), right=("right", "mean"), number=("right", "size")).reset_index()
+
+
+def calibration_error(table: pd.DataFrame) -> float:
+    """Expected calibration error of `calibration`: the mean difference between told and right, weighted by number."""
+    return float(((table.told - table.right).abs() * table.number).sum() / table.number.sum())
+
+
+def presence_summary(probability: np.ndarray, truth: np.ndarray, draws: int = 300, seed: int = 0) -> dict:
+    """Mean average precision over families with a 95% bootstrap interval over mixtures, calibration error and Brier score."""
+    rng, value = np.random.default_rng(seed), average_precision(probability, truth)
+    boot = []
+    for _ in range(draws):
+        rows = rng.integers(len(truth), size=len(truth))
+        if truth[rows].any(axis=0).all():
+            boot.append(average_precision(probability[rows], truth[rows]).mean())
+    low, high = np.quantile(boot, [0.025, 0.975])
+    return {
+        "map": float(value.mean()), "map_ci": [float(low), float(high)], "chance": float(truth.mean()),
+        "calibration_error": calibration_error(calibration(probability, truth)), "brier": float(((probability - truth) ** 2).mean()),
+    }  # fmt: skip
