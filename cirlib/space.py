@@ -12,7 +12,8 @@ import pandas as pd
 
 from . import retrieval
 
-ALPHAS = tuple(10.0**k for k in range(-1, 6))  # strengths of the ridge among which the training folds choose
+ALPHAS = tuple(10.0**k for k in range(6))  # strengths of the ridge, of which one is chosen on
+INNER_FOLDS = 3  # of the sounds that train
 FOLDS = 5
 TOP_HUBS = 10
 
@@ -128,6 +129,7 @@ def probe(vectors: np.ndarray, values: Sequence[float], groups: Sequence, folds:
     from sklearn.model_selection import GroupKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
 
     known = np.isfinite(np.asarray(values, float))
     x, y, groups = np.asarray(vectors, float)[known], np.asarray(values, float)[known], np.asarray(groups)[known]
@@ -137,8 +139,10 @@ def probe(vectors: np.ndarray, values: Sequence[float], groups: Sequence, folds:
         raise ValueError(f"a probe needs values that differ, of 6 instruments or more; these are of {count}")
     scores = []
     for train, test in GroupKFold(folds).split(x, y, groups):
-        inner = GroupKFold(min(FOLDS, len(set(groups[train])))).split(x[train], y[train], groups[train])
-        ridge = make_pipeline(StandardScaler(), RidgeCV(ALPHAS, cv=list(inner))).fit(x[train], y[train])
+        inner = GroupKFold(min(INNER_FOLDS, len(set(groups[train])))).split(x[train], y[train], groups[train])
+        ridge = make_pipeline(StandardScaler(), RidgeCV(ALPHAS, cv=list(inner)))
+        with threadpool_limits(1):  # matrices this small: threads would mostly wait for one another
+            ridge.fit(x[train], y[train])
         error, spread = ((y[test] - ridge.predict(x[test])) ** 2).sum(), ((y[test] - y[test].mean()) ** 2).sum()
         if spread > 0:
             scores.append(float(1 - error / spread))
