@@ -94,8 +94,8 @@ def mixture_distances(stored: dict, title: str):
     last.axvline(50, color=CHANCE, linestyle=":", label="chance")
     last.set(yticks=np.arange(len(families))[::-1], yticklabels=families, ylim=(-0.6, len(families) - 0.4))
     last.set(xlabel="others that lie farther away than its own (%)", title="By family")
-    last.legend(fontsize=8)
-    _below(figure, axes[0, 0], 2)
+    entries = zip(*(axis.get_legend_handles_labels() for axis in (axes[0, 0], last)), strict=True)
+    figure.legend(*(first + second for first, second in entries), loc="outside lower center", ncols=5)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     return figure
 
