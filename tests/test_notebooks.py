@@ -221,8 +221,7 @@ def test_smoke_chain_writes_tables_and_figures(smoke):
         "ranks_single",
         "confusion_single",
         "training",
-        "space_map_multi-infonce",
-        "space_notes_multi-infonce",
+        *(f"space_{what}_multi-infonce" for what in ("map", "mixtures", "hubs", "purity", "probes", "effects", "notes")),
     ):
         assert {f"{figure}.svg", f"{figure}.png"} <= names
     rows = json.loads((folder / "table_mixture.json").read_text())
