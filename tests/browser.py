@@ -28,7 +28,7 @@ KEYS = {
 
 
 class Browser:
-    """One tab. `complaints`: what the console reported as wrong; `requests`: addresses that were asked for, data: and blob: left out."""
+    """One tab. `complaints`: what the console reported as wrong; `requests`: addresses that were fetched, data: left out."""
 
     def __init__(self, folder: Path, *flags: str):
         port = Path(folder) / "DevToolsActivePort"
@@ -47,7 +47,7 @@ class Browser:
         wait(lambda: port.exists() and port.read_text().count("\n") == 1)
         number, address = port.read_text().split("\n")
         self.socket = create_connection(f"ws://127.0.0.1:{number}{address}", suppress_origin=True, timeout=PATIENCE)
-        self.complaints, self.requests, self.number, self.session = [], [], 0, None
+        self.complaints, self.fetched, self.number, self.session = [], {}, 0, None
         tab = next(t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page")
         self.session = self.call("Target.attachToTarget", targetId=tab["targetId"], flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -73,12 +73,19 @@ class Browser:
             self.complaints.append(" ".join(str(a.get("value", a.get("description"))) for a in event["args"]))
         elif method == "Log.entryAdded" and event["entry"]["level"] in ("error", "warning"):
             self.complaints.append(event["entry"]["text"])
-        elif method == "Network.requestWillBeSent" and not event["request"]["url"].startswith(("data:", "blob:")):
-            self.requests.append(event["request"]["url"])
+        elif method == "Network.requestWillBeSent" and not event["request"]["url"].startswith("data:"):
+            self.fetched[event["requestId"]] = event["request"]["url"]
+        elif method == "Network.loadingFailed" and event.get("blockedReason"):
+            self.fetched.pop(event["requestId"], None)  # refused by the page's policy
+
+    @property
+    def requests(self) -> list[str]:
+        """Addresses that were fetched since the page was opened."""
+        return list(self.fetched.values())
 
     def open(self, page: Path, width: int = 1200, height: int = 800, ready: str = "true", **media: str) -> None:
         """Open a file in a window of that size; `ready`: what must be true then; `media`: features such as prefers_color_scheme="dark"."""
-        self.complaints, self.requests = [], []
+        self.complaints, self.fetched = [], {}
         self.resize(width, height)
         self.media(**media)
         self.ask("window.old = true")
