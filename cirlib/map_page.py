@@ -150,7 +150,7 @@ def _data(points: np.ndarray, instruments: Sequence[Instrument], mixtures: Seque
     """What the script knows: families with their style, instruments and mixtures with their places and answers."""
     names = [NO_FAMILY if pd.isna(item.family) else item.family for item in instruments]
     order = [name for name in (*GROUPS, *sorted(set(names) - {*GROUPS, NO_FAMILY}), NO_FAMILY) if name in names]
-    places = np.round(points, 4).tolist()
+    places = points.tolist()
     return {
         "families": [{"name": plain(name), **_style(name)} for name in order],
         "instruments": [

@@ -57,6 +57,24 @@ def test_page_holds_points_answers_and_sounds_in_order(tmp_path):
     assert page.texts("title", "h1") == ["Title", "Title"] and "Intro" in page.texts("p")
 
 
+def test_points_of_any_extent_lie_inside(tmp_path):
+    """Also where nothing varies along an axis, or next to nothing."""
+    for points in ([[3, 4]] * 3, [[0, 1e-9], [1e6, 2e-9], [5e5, 0]], [[-1e3, 0], [1e3, 0], [0, 0]]):
+        page = write(tmp_path, np.array(points), small()[1], [])
+        ranges = [{"start": 0, "end": 1, **item["attributes"]} for item in walk(block(page, "plot-data")) if item.get("name") == "Range1d"]
+        for axis, limits in zip("xy", ranges, strict=True):
+            values = [item[axis] for item in block(page, "data")["instruments"]]
+            assert limits["start"] < min(values) <= max(values) < limits["end"]
+
+
+def walk(value):
+    """Every object of a JSON value, in order."""
+    if isinstance(value, dict):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from walk(inner)
+
+
 def test_notes_are_cut_with_a_fade_and_mixtures_stay_whole(tmp_path):
     gallery = [instrument("short", seconds=0.5), instrument("long", seconds=4.0)]
     short, long, mixture = heard(write(tmp_path, np.eye(3)[:, :2], gallery, [Mixture("m", tone(60, 4.0), [])]))
