@@ -1,23 +1,18 @@
 """Sounds to listen to: one HTML file with players and spectrograms that needs nothing but a browser.
 
-Sounds are MP3 at a variable rate, which every browser plays, exact in length (the LAME header tells the padding).
-Pictures are log-mel spectrograms with one time axis, one frequency axis and one colour scale for the whole page.
+Sounds are MP3, pictures are log-mel spectrograms with one time axis, one frequency axis and one colour scale for the whole page.
 Names come from files of strangers: they are escaped, and the page's own policy runs no script but the one below.
 """
 
-import base64
-import hashlib
 import io
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
 
 from .files import write_atomic
+from .web import allowed, check_audio, check_rate, data_uri, mp3, text
 
-MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-MP3_LEVEL = 0.6  # of soundfile, 0 is best: about 4 kB for a second of a steady tone
 WIDTH, HEIGHT = 260, 110  # pixels of a picture: frames and mel bands
 LOWEST_HZ = 20
 WINDOW_S = 0.064
@@ -101,48 +96,13 @@ def examples_page(path: Path, examples: list[Example], title: str, intro: str, s
     """
     if not examples:
         raise ValueError("a page of examples needs at least one example")
-    if sample_rate not in MP3_RATES:
-        raise ValueError(f"sample_rate must be one that MP3 has ({', '.join(map(str, MP3_RATES))}), got {sample_rate}")
+    check_rate(sample_rate)
     sounds = [s for e in examples for s in (e.mixture, *(s for _, true, matches in e.families for s in (true, *matches)))]
     for sound in sounds:
-        _check(sound)
+        check_audio(sound.audio, sound.name)
     page = _Page(max(len(sound.audio) for sound in sounds), sample_rate)
-    text = page.html(examples, title, intro)
-    return write_atomic(Path(path), lambda part: part.write_bytes(text.encode()))
-
-
-def _check(sound: Sound) -> None:
-    """ValueError for audio that cannot be played."""
-    audio = np.asarray(sound.audio, np.float32)
-    if audio.ndim != 1 or not len(audio):
-        raise ValueError(f"audio of {sound.name!r} must be one channel of at least one sample, got shape {audio.shape}")
-    if not np.isfinite(audio).all():
-        raise ValueError(f"audio of {sound.name!r} holds NaN or infinite values")
-
-
-def _text(text: str) -> str:
-    """Escaped for elements and for quoted attributes; what no page may hold or what hides text becomes a replacement character."""
-    return escape("".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text))
-
-
-def _uri(kind: str, data: bytes) -> str:
-    """A data URI."""
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _allowed(text: str) -> str:
-    """A style or script as a content security policy names it."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _mp3(audio: np.ndarray, sample_rate: int) -> bytes:
-    """Audio (n,) in [-1, 1] as an MP3 file."""
-    import soundfile
-
-    file = io.BytesIO()
-    mode = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "VARIABLE", "compression_level": MP3_LEVEL}
-    soundfile.write(file, audio, sample_rate, **mode)
-    return file.getvalue()
+    html = page.html(examples, title, intro)
+    return write_atomic(Path(path), lambda part: part.write_bytes(html.encode()))
 
 
 def _png(decibels: np.ndarray) -> bytes:
@@ -181,23 +141,22 @@ class _Page:
 
     def player(self, sound: Sound, what: str) -> str:
         """The audio element; a sound that comes again refers to the first."""
-        audio = np.asarray(sound.audio, np.float32)
-        uri = _uri("audio/mpeg", _mp3(audio / max(1, np.abs(audio).max()), self.rate))
+        uri = data_uri("audio/mpeg", mp3(sound.audio, self.rate))
         first = f"sound{len(self.stored)}"
         source = f'data-same="{self.stored[uri]}"' if uri in self.stored else f'id="{first}" src="{uri}"'
         self.stored.setdefault(uri, first)
-        return f'<audio controls preload="none" aria-label="{_text(what)}" {source}></audio>'
+        return f'<audio controls preload="none" aria-label="{text(what)}" {source}></audio>'
 
     def card(self, sound: Sound, label: str) -> str:
         """A sound with its caption, its picture, which is a button, and its player."""
         what = f"{label}, {sound.name}"
         alt = f"Play {what} (spectrogram of {len(sound.audio) / self.rate:.3g} s, {self.axis()})"
-        uri = _uri("image/png", _png(self.decibels(sound.audio)))
-        picture = f'<img src="{uri}" width="{WIDTH}" height="{HEIGHT}" alt="{_text(alt)}">'
+        uri = data_uri("image/png", _png(self.decibels(sound.audio)))
+        picture = f'<img src="{uri}" width="{WIDTH}" height="{HEIGHT}" alt="{text(alt)}">'
         right = ' <span class="right">✓ true instrument</span>' if sound.right else ""
-        note = f' <span class="note">{_text(sound.note)}</span>' if sound.note else ""
+        note = f' <span class="note">{text(sound.note)}</span>' if sound.note else ""
         return (
-            f"<figure>\n<figcaption><b>{label}</b>{right} <span>{_text(sound.name)}</span>{note}</figcaption>\n"
+            f"<figure>\n<figcaption><b>{label}</b>{right} <span>{text(sound.name)}</span>{note}</figcaption>\n"
             f'<button type="button" aria-pressed="false">{picture}</button>\n'
             f"{self.player(sound, what)}\n</figure>\n"
         )
@@ -208,15 +167,15 @@ class _Page:
 
     def example(self, example: Example) -> str:
         """The mixture, then a row per family."""
-        parts = [f'<section>\n<h2>{_text(example.title)}</h2>\n<div class="row">\n{self.card(example.mixture, "Mix")}</div>\n']
+        parts = [f'<section>\n<h2>{text(example.title)}</h2>\n<div class="row">\n{self.card(example.mixture, "Mix")}</div>\n']
         for family, true, matches in example.families:
             cards = [self.card(true, "True"), *(self.card(match, f"Match {i}") for i, match in enumerate(matches, 1))]
-            parts.append(f'<h3>{_text(family)}</h3>\n<div class="row">\n{"".join(cards)}</div>\n')
+            parts.append(f'<h3>{text(family)}</h3>\n<div class="row">\n{"".join(cards)}</div>\n')
         return "".join(parts) + "</section>\n"
 
     def legend(self) -> str:
         """What the labels, the axes and the colours mean."""
-        uri = _uri("image/png", _png(np.linspace(-RANGE_DB, 0, WIDTH)[None]))
+        uri = data_uri("image/png", _png(np.linspace(-RANGE_DB, 0, WIDTH)[None]))
         scale = (
             f'<span class="scale">&minus;{RANGE_DB:g} dB <img src="{uri}" width="{WIDTH}" height="1" alt="from dark to bright"> 0 dB</span>'
         )
@@ -230,13 +189,13 @@ class _Page:
 
     def html(self, examples: list[Example], title: str, intro: str) -> str:
         """The whole page."""
-        policy = f"default-src 'none'; img-src data:; media-src data:; style-src {_allowed(STYLE)}; script-src {_allowed(SCRIPT)}"
+        policy = f"default-src 'none'; img-src data:; media-src data:; style-src {allowed(STYLE)}; script-src {allowed(SCRIPT)}"
         return (
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>{_text(title)}</h1>\n"
-            f"<p>{_text(intro)}</p>\n{self.legend()}"
+            f"<title>{text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>{text(title)}</h1>\n"
+            f"<p>{text(intro)}</p>\n{self.legend()}"
             "<noscript><p>Without JavaScript a sound that comes again plays only where it comes first.</p></noscript>\n</header>\n"
             f"<main>\n{''.join(self.example(e) for e in examples)}</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
         )

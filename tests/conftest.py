@@ -11,6 +11,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from browser import CHROMIUM, Browser  # noqa: E402
 
 from cirlib.bank import NoteBank  # noqa: E402
 from cirlib.builder import BankBuilder  # noqa: E402
@@ -78,3 +79,13 @@ def tone_sounds() -> list[Sound]:
 def tone_bank(tmp_path_factory) -> NoteBank:
     """Bank of `tone_sounds`."""
     return build_bank(tmp_path_factory.mktemp("banks") / "tones", tone_sounds())
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A real browser, the same for all tests."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium or Chrome on this machine")
+    opened = Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()

@@ -3,11 +3,7 @@
 import base64
 import hashlib
 import io
-import json
 import re
-import shutil
-import subprocess
-import threading
 from html.parser import HTMLParser
 
 import numpy as np
@@ -21,7 +17,6 @@ from cirlib.pages import Example, Sound, examples_page
 
 VOID = {"meta", "img", "link", "br", "hr", "input", "base"}
 HOSTILE = "</script><script>hacked = 1</script>\"'><img src=x onerror='hacked = 1'>&lt;\n"
-CHROMIUM = next(filter(None, map(shutil.which, ("google-chrome", "chromium", "chromium-browser"))), None)
 
 
 class Reader(HTMLParser):
@@ -294,51 +289,33 @@ def test_nothing_to_show_and_a_rate_that_mp3_lacks(tmp_path):
         read(tmp_path, example(), sample_rate=96000)
 
 
-PROBE = """<script>
-const report = {errors: []};
-for (const kind of ["error", "unhandledrejection", "securitypolicyviolation"])
-  addEventListener(kind, e => report.errors.push(kind + ": " + (e.message || e.reason || e.violatedDirective)), true);
-addEventListener("load", async () => {
-  const figures = [...document.querySelectorAll("figure")].map(f => [f.querySelector("button"), f.querySelector("audio")]);
-  const state = () => figures.map(([button, audio]) => [!audio.paused, button.ariaPressed === "true", audio.currentTime > 0]);
-  const told = (audio, kind) => new Promise(done => audio.addEventListener(kind, done, {once: true}));
-  const past = async audio => { while (!(audio.currentTime > 0)) await told(audio, "timeupdate"); };
-  for (const i of [0, 1, 3]) { figures[i][0].click(); await past(figures[i][1]); report[i] = state(); }
-  await figures[2][1].play(); await past(figures[2][1]); report[2] = state();
+ACT = """
+const figures = [...document.querySelectorAll("figure")].map(f => [f.querySelector("button"), f.querySelector("audio")]);
+const state = () => figures.map(([button, audio]) => [!audio.paused, button.ariaPressed === "true", audio.currentTime > 0]);
+const told = (audio, kind) => new Promise(done => audio.addEventListener(kind, done, {once: true}));
+const past = async audio => { while (!(audio.currentTime > 0)) await told(audio, "timeupdate"); };
+const act = async () => {
+  const report = {played: []};
+  for (const i of [0, 1, 3]) { figures[i][0].click(); await past(figures[i][1]); report.played.push([i, state()]); }
+  await figures[2][1].play(); await past(figures[2][1]); report.played.push([2, state()]);
   figures[2][0].click(); await told(figures[2][1], "pause"); report.stopped = state();
   report.early = figures[2][1].currentTime < 20;
   report.seconds = figures.map(([_, audio]) => audio.duration);
-  report.wide = document.documentElement.scrollWidth > innerWidth;
-  report.hacked = typeof hacked;
-  console.log("REPORT " + JSON.stringify(report));
-});
-</script>"""
+  return report;
+};
+"""
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on this machine")
-def test_in_a_real_browser(tmp_path):
+def test_in_a_real_browser(tmp_path, browser):
     """A click on a picture plays, so does the player; one starts, the others stop at their beginning; nothing is reported as wrong."""
     audio = {p: tone(p, 30.0, 0.1) for p in (60, 62, 64)}
     mix, true, match, again = (Sound(audio[p], HOSTILE + "x" * 99) for p in (60, 62, 64, 62))
     page = examples_page(tmp_path / "page.html", [example(HOSTILE, mix, (HOSTILE, true, [match, again]))], HOSTILE, HOSTILE)
-    page.write_text(page.read_text().replace("<head>", "<head>" + PROBE, 1))
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--mute-audio", "--window-size=380,800", "--enable-logging=stderr"]
-    options += ["--autoplay-policy=no-user-gesture-required", f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()]
-    browser = subprocess.Popen([CHROMIUM, *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    deadline = threading.Timer(60, browser.kill)
-    deadline.start()
-    console = []
-    with browser:
-        for line in browser.stderr:
-            console += [line] if "CONSOLE" in line else []
-            if "REPORT" in line:
-                break
-        browser.terminate()
-    deadline.cancel()
-    assert len(console) == 1, console
-    report = json.loads(re.search(r'REPORT (\{.*\})"', console[0])[1])
-    assert report["errors"] == [] and report["hacked"] == "undefined" and not report["wide"]
-    for i in range(4):
-        assert report[str(i)] == [[j == i] * 3 for j in range(4)]  # playing, marked, not at its beginning
+    browser.open(page, 380, 800)
+    report = browser.ask(ACT + "act()")
+    for i, state in report["played"]:
+        assert state == [[j == i] * 3 for j in range(4)]  # playing, marked, not at its beginning
     assert report["stopped"] == [[False, False, j == 2] for j in range(4)] and report["early"]
     assert report["seconds"] == pytest.approx([30] * 4, abs=0.01)
+    assert browser.ask("document.documentElement.scrollWidth <= innerWidth && typeof hacked == 'undefined'")
+    assert browser.complaints == [] and browser.requests == [page.as_uri()]

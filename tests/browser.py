@@ -1,0 +1,164 @@
+"""A real Chromium without a window, driven through its DevTools protocol: pages are opened, clicked and typed at as people do."""
+
+import base64
+import io
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+
+CHROMIUM = next(filter(None, map(shutil.which, ("google-chrome", "chromium", "chromium-browser"))), None)
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--mute-audio", "--autoplay-policy=no-user-gesture-required", "--no-first-run")
+PATIENCE = 30.0  # seconds for anything to happen
+KEYS = {
+    "Tab": 9,
+    "Enter": 13,
+    "Escape": 27,
+    " ": 32,
+    "End": 35,
+    "Home": 36,
+    "ArrowUp": 38,
+    "ArrowDown": 40,
+    "ArrowLeft": 37,
+    "ArrowRight": 39,
+}
+
+
+class Browser:
+    """One tab. `complaints`: what the console reported as wrong; `requests`: addresses that were fetched, data: left out."""
+
+    def __init__(self, folder: Path, *flags: str):
+        port = Path(folder) / "DevToolsActivePort"
+        port.unlink(missing_ok=True)  # of an earlier browser
+        options = [*FLAGS, *flags, "--remote-debugging-port=0", f"--user-data-dir={folder}", "about:blank"]
+        self.process = subprocess.Popen([CHROMIUM, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            self._connect(port)
+        except BaseException:
+            self.process.kill()
+            raise
+
+    def _connect(self, port: Path) -> None:
+        from websocket import create_connection
+
+        wait(lambda: port.exists() and port.read_text().count("\n") == 1)
+        number, address = port.read_text().split("\n")
+        self.socket = create_connection(f"ws://127.0.0.1:{number}{address}", suppress_origin=True, timeout=PATIENCE)
+        self.complaints, self.fetched, self.number, self.session = [], {}, 0, None
+        tab = next(t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page")
+        self.session = self.call("Target.attachToTarget", targetId=tab["targetId"], flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters) -> dict:
+        """One command, and what it answers; what happens meanwhile is noted."""
+        self.number += 1
+        self.socket.send(json.dumps({"id": self.number, "method": method, "params": parameters} | self._to()))
+        while (message := json.loads(self.socket.recv())).get("id") != self.number:
+            self._note(message.get("method"), message.get("params", {}))
+        if "error" in message:
+            raise RuntimeError(f"{method}: {message['error']['message']}")
+        return message["result"]
+
+    def _to(self) -> dict:
+        return {"sessionId": self.session} if self.session else {}
+
+    def _note(self, method: str, event: dict) -> None:
+        if method == "Runtime.exceptionThrown":
+            self.complaints.append(event["exceptionDetails"].get("exception", {}).get("description", "exception"))
+        elif method == "Runtime.consoleAPICalled" and event["type"] in ("error", "warning", "assert"):
+            self.complaints.append(" ".join(str(a.get("value", a.get("description"))) for a in event["args"]))
+        elif method == "Log.entryAdded" and event["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(event["entry"]["text"])
+        elif method == "Network.requestWillBeSent" and not event["request"]["url"].startswith("data:"):
+            self.fetched[event["requestId"]] = event["request"]["url"]
+        elif method == "Network.loadingFailed" and event.get("blockedReason"):
+            self.fetched.pop(event["requestId"], None)  # refused by the page's policy
+
+    @property
+    def requests(self) -> list[str]:
+        """Addresses that were fetched since the page was opened."""
+        return list(self.fetched.values())
+
+    def open(self, page: Path, width: int = 1200, height: int = 800, ready: str = "true", **media: str) -> None:
+        """Open a file in a window of that size; `ready`: what must be true then; `media`: features such as prefers_color_scheme="dark"."""
+        self.complaints, self.fetched = [], {}
+        self.resize(width, height)
+        self.media(**media)
+        self.ask("window.old = true")
+        self.call("Page.navigate", url=Path(page).as_uri())
+        self.until(f"!window.old && document.readyState == 'complete' && ({ready})")
+
+    def resize(self, width: int, height: int) -> None:
+        """The size of the window, in pixels of the page."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
+    def media(self, **features: str) -> None:
+        """What media queries see."""
+        self.call("Emulation.setEmulatedMedia", features=[{"name": k.replace("_", "-"), "value": v} for k, v in features.items()])
+
+    def ask(self, expression: str):
+        """Value of an expression of JavaScript; a promise is awaited."""
+        answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        if "exceptionDetails" in answer:
+            raise RuntimeError(answer["exceptionDetails"].get("exception", {}).get("description", expression))
+        return answer["result"].get("value")
+
+    def until(self, expression: str):
+        """The value of an expression once it is true."""
+        return wait(lambda: self.ask(expression), expression)
+
+    def mouse(self, x: float, y: float, click: bool = False) -> None:
+        """Move the mouse there, and click."""
+        for kind in ("mouseMoved", *(("mousePressed", "mouseReleased") if click else ())):
+            button = {"button": "left", "clickCount": 1} if kind != "mouseMoved" else {}
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
+
+    def click(self, selector: str) -> None:
+        """Click the middle of an element, scrolled to if need be."""
+        box = f"document.querySelector({json.dumps(selector)})"
+        self.ask(f"{box}.scrollIntoView({{block: 'nearest'}})")
+        x, y = self.ask(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({box}.getBoundingClientRect())")
+        self.mouse(x, y, click=True)
+
+    def press(self, *keys: str) -> None:
+        """Press keys one after the other."""
+        for key in keys:
+            text = {"text": "\r"} if key == "Enter" else {"text": key} if len(key) == 1 else {}
+            code = {"windowsVirtualKeyCode": KEYS[key]} if key in KEYS else {}
+            self.call("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, **code, **text)
+            self.call("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, **code)
+
+    def type(self, text: str) -> None:
+        """Write into what has the focus."""
+        self.call("Input.insertText", text=text)
+
+    def picture(self) -> np.ndarray:
+        """What the window shows, (height, width, 3) uint8."""
+        from PIL import Image
+
+        png = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+        return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+    def close(self) -> None:
+        """End the browser."""
+        try:
+            self.session = None
+            self.call("Browser.close")
+            self.process.wait(10)
+        except Exception:
+            self.process.kill()
+            self.process.wait()
+        self.socket.close()
+
+
+def wait(condition, what: str = "the browser to start"):
+    """The value of a function once it is true; an AssertionError after PATIENCE."""
+    end = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        assert time.monotonic() < end, f"waited {PATIENCE:g} s for {what}"
+        time.sleep(0.02)
+    return value
