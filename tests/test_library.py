@@ -1,6 +1,7 @@
 """Libraries: what is found is what is nearest; updates embed only what changed; nothing is lost, whoever stops or writes."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -52,7 +53,7 @@ def built(folder, encoder, tmp_path) -> Library:
 
 def stored(lib: Library):
     """Rows of the table by path."""
-    return Library.open(lib.path)._table.to_pandas().set_index("path").sort_index()
+    return Library.open(lib.path)._table.whole().to_pandas().set_index("path").sort_index()
 
 
 def counts(changes) -> tuple[int, int, int, int]:
@@ -136,7 +137,7 @@ def test_families_tell_the_nearest_of_each_and_how_sure_it_is_that_it_plays(buil
     vector = built.embed(query)[2]
     told = np.stack([vector, -vector]).astype(float)
     Presence(["Bass", "Synth Lead"], 9 * told / np.linalg.norm(vector), np.zeros(2)).save(tmp_path / "presence.json", digest(encoder))
-    found = Library.build(folder, str(checkpoint), built.path).families(query)
+    found = Library.build(folder, str(checkpoint), tmp_path / "told").families(query)
     assert found.family.to_list() == ["Bass", "Synth Lead"]
     np.testing.assert_allclose(found.presence, 1 / (1 + np.exp([-9, 9])), atol=1e-6)
     assert found.distance.to_list() == plain.distance.to_list()[::-1]
@@ -291,6 +292,84 @@ def test_names_of_strangers(encoder, tmp_path, name):
     assert counts(lib.add(tmp_path / "in")) == (0, 0, 1, 1)
 
 
+def test_a_bank_with_an_instrument_of_no_family(encoder, tmp_path):
+    build_bank(tmp_path / "bank", [sound("a", tone(40)), sound("b", tone(60), family=None)])
+    lib = Library.build(tmp_path / "bank", encoder, tmp_path / "lib")
+    assert lib.describe()["families"] == {"Bass": 1, "none told": 1} and lib.search(tone(60), k=1).uid[0] == "b"
+
+
+def test_a_folder_with_a_foreign_bank_json_is_a_folder(built, folder):
+    (folder / "bank.json").write_text("{}")
+    assert counts(built.add(folder)) == (0, 0, 0, 6)
+
+
+def test_what_lies_below_a_folder_that_cannot_be_read_is_kept(built, folder, monkeypatch):
+    """A permission that is lost for a while is no reason to forget."""
+    scandir = os.scandir
+
+    def denied(path):
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", denied)
+        changes = built.add(folder)
+    assert counts(changes) == (0, 0, 0, 3) and changes.left_out == {"deep": "a folder that cannot be read (Permission denied)"}
+    assert len(stored(built)) == 6 and counts(built.add(folder)) == (0, 0, 0, 6)
+
+
+def test_odd_entries_of_a_folder_are_told(built, folder):
+    (folder / "gone.wav").symlink_to(folder / "nowhere.wav")
+    (folder / "again").symlink_to(folder)
+    write(folder / "constant.wav", np.full(4000, 0.5))
+    open(os.fsencode(folder) + b"/caf\xe9.wav", "wb").close()
+    changes = built.add(folder)
+    assert counts(changes) == (0, 0, 0, 6)
+    assert changes.left_out == {
+        "gone.wav": "not readable (No such file or directory)", "again": "a link to a folder, not followed",
+        "constant.wav": "silent but for an offset", "caf?.wav": "its name is not UTF-8",
+    }  # fmt: skip
+
+
+def test_a_library_whose_sounds_are_all_unusable_is_empty(encoder, tmp_path):
+    write(tmp_path / "in" / "silent.wav", np.zeros(4000))
+    lib = Library.build(tmp_path / "in", encoder, tmp_path / "lib")
+    with pytest.raises(ValueError, match="this library holds no sounds: add a folder or a bank"):
+        lib.search(tone(60))
+
+
+def test_origins_are_removed_and_never_nested(built, folder, tmp_path):
+    write(tmp_path / "other" / "x.wav", tone(50))
+    built.add(tmp_path / "other")
+    for nested in (folder / "deep", tmp_path):
+        with pytest.raises(ValueError, match=r"lie one inside the other, .*: remove .* from the library first, or add"):
+            built.add(nested)
+    with pytest.raises(ValueError, match=r"has no sounds of .*deep; it has those of"):
+        built.remove(folder / "deep")
+    item = built.search(folder / NAMES[0], k=1).iloc[0]
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(FileNotFoundError, match=r"bass one.wav is no longer at .*: add its folder or bank again, or remove it"):
+        built.preview(item)
+    assert counts(built.remove(folder)) == (0, 0, 6, 0) and list(stored(built).index) == ["x.wav"]
+    assert counts(built.add(tmp_path / "moved")) == (6, 0, 0, 0)
+
+
+def test_many_changes_at_once(built, folder, monkeypatch):
+    """More ids than one condition takes."""
+    monkeypatch.setattr("cirlib.table.LONGEST_LIST", 2)
+    for name in NAMES[:5]:
+        (folder / name).unlink()
+    assert counts(built.add(folder)) == (0, 0, 5, 1)
+
+
+def test_a_damaged_table_is_one_sentence(built):
+    for file in (built.path / "sounds.lance" / "data").iterdir():
+        file.write_bytes(b"no data")
+    with pytest.raises(OSError, match=r"^the table of library .*lib cannot be read or written \("):
+        Library.open(built.path).search(tone(60))
+
+
 # Several processes, interruptions
 
 
@@ -357,16 +436,20 @@ def test_a_killed_writer_loses_nothing_and_two_take_turns(built, tmp_path):
 # Encoders, versions, damage
 
 
-def test_another_encoder_or_metric_is_refused(built, folder, encoder):
+def test_another_encoder_or_metric_is_refused(built, folder, encoder, tmp_path):
     other = AudioEncoder.create("cnn", SECONDS, width=4, dim=16).eval()
-    with pytest.raises(ValueError, match=r"lib was made with an encoder \(cosine\): vectors of an encoder \(cosine\) cannot be compared"):
+    with pytest.raises(ValueError, match=r"lib was made with an encoder \(cosine\), and an encoder \(cosine\) is another, whose vectors"):
         Library.build(folder, other, built.path)
-    with pytest.raises(ValueError, match=r"\(cosine\): vectors of an encoder \(l2\) cannot be compared"):
+    with pytest.raises(ValueError, match=r"\(cosine\), and an encoder \(l2\) is another, whose vectors"):
         Library.build(folder, encoder, built.path, metric="l2")
     with pytest.raises(ValueError, match="unknown metric 'L2'"):
         Library.build(folder, encoder, built.path, metric="L2")
     with pytest.raises(ValueError, match="cnn has random weights: name a trained encoder"):
         Library.build(folder, "cnn", built.path)
+    again = Library.build(folder, str(encoder.save(tmp_path / "best.pt")), tmp_path / "again")
+    other.save(tmp_path / "best.pt")
+    with pytest.raises(ValueError, match=r"best\.pt was trained again since: its vectors"):
+        Library.build(folder, str(tmp_path / "best.pt"), again.path)
     other.save(built.path / "encoder.pt")
     with pytest.raises(ValueError, match=r"encoder\.pt is not the encoder of this library"):
         Library.open(built.path).search(tone(60))
@@ -415,10 +498,19 @@ def test_commands(folder, encoder, tmp_path, capsys):
     main(["search", lib, str(folder / NAMES[0]), "--windows"])
     assert "bass one.wav" in capsys.readouterr().out
     assert [f["presence"] for f in told("search", lib, str(folder / NAMES[0]), "--families")["found"]] == [None, None]
+    main(["search", lib, str(folder / NAMES[0]), "--families"])
+    assert capsys.readouterr().out.startswith("whether a family plays at all is not told: run notebooks/09_open_mixtures.ipynb")
     main(["info", lib])
     assert "families: Synth Lead (3), Bass (2), none told (1)" in capsys.readouterr().out
+    for wrong, words in (
+        (["build", lib, str(folder), "--metric", "l2"], "has cosine distance: build another library for l2"),
+        (["search", lib, "x.wav", "--families", "--windows"], "leave out --family and --windows"),
+    ):
+        with pytest.raises(SystemExit, match=words):
+            main(wrong)
     main(["add", lib, str(folder)])
     assert "0 new, 0 changed, 0 removed, 6 unchanged, 1 left out:\n  text.wav: not readable" in capsys.readouterr().out
+    assert told("remove", lib, str(folder))["removed"] == 6
 
 
 @pytest.mark.parametrize(
