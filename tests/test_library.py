@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from conftest import RATE, build_bank, sound, tone
@@ -14,6 +15,7 @@ from tones import write
 from cirlib import library
 from cirlib.catalog import heard
 from cirlib.encoder import AudioEncoder, digest
+from cirlib.gallery import Gallery
 from cirlib.library import Library
 from cirlib.library_cli import main
 from cirlib.open_mixtures import Presence
@@ -94,6 +96,20 @@ def test_what_is_found_is_what_brute_force_finds(folder, encoder, tmp_path, metr
         np.testing.assert_allclose(found.distance, expected.distance[:3], atol=1e-6)
 
 
+@pytest.mark.parametrize("metric", library.METRICS)
+def test_the_nearest_of_sounds_that_hardly_differ(metric):
+    """Differences under the rounding of single precision: found as in double precision."""
+    rng = np.random.default_rng(3)
+    vectors = (rng.standard_normal(16) + rng.normal(0, 3e-7, (300, 16))).astype(np.float32)
+    names = [f"{k:03d}" for k in range(300)]
+    rows = {name: ["x"] * 300 for name in ("id", "stamp", "family", "source", "origin")} | {"uid": names, "path": names}
+    rows |= {"start": np.zeros(300), "seconds": np.ones(300), "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 16)}
+    gallery, query = Gallery(pa.table(rows), metric, 0), rng.standard_normal(16)
+    exact = distances(query[None], vectors, metric)[0]
+    found = gallery.nearest(query, k=20)
+    np.testing.assert_allclose(np.sort(exact)[:20], exact[found.uid.astype(int)], rtol=0, atol=1e-14)
+
+
 def test_a_bank_gives_its_gallery(tone_bank, encoder, tmp_path):
     lib = Library.build(tone_bank.paths[0], encoder, tmp_path / "lib")
     items = tone_bank.gallery()
@@ -117,11 +133,20 @@ def test_silence_before_a_sound_is_skipped_and_its_preview_begins_with_the_sound
     assert (rate, len(audio)) == (RATE, len(plain))
 
 
+def test_a_long_sound_is_heard_by_its_beginning(encoder, tmp_path):
+    """At the level of what is heard of it, not of what follows."""
+    quiet, loud = note(60, SECONDS), note(50, 3 * SECONDS)
+    write(tmp_path / "in" / "x.wav", np.concatenate([0.05 * quiet, loud]))
+    lib = Library.build(tmp_path / "in", encoder, tmp_path / "lib")
+    assert lib.search(quiet).distance[0] < 1e-4 < lib.search(loud).distance[0] and lib.search(quiet).seconds[0] == SECONDS
+
+
 def test_long_queries_are_pooled_by_duration_or_searched_window_by_window(built, folder, encoder):
     parts = [note(40, SECONDS), np.zeros(round(SECONDS * RATE)), note(45, SECONDS), note(50, SECONDS / 2)]
     query = np.concatenate(parts)
     one_by_one = built.search(query, k=2, windows=True)
     assert list(one_by_one.window) == [0, 0, 1, 1, 1.5, 1.5], "the silent window is left out"
+    assert list(built.embed(note(40, SECONDS + 0.01))[0]) == [0], "a rest too short to be a sound is no window"
     for start, part in zip((0, 1, 1.5), (parts[0], parts[2], parts[3]), strict=True):
         assert one_by_one[one_by_one.window == start].uid.to_list() == built.search(part, k=2).uid.to_list()
     pooled = encoder.embed([heard(part) for part in (parts[0], parts[2], parts[3])])
@@ -231,7 +256,9 @@ def test_only_what_is_new_or_changed_is_embedded_and_what_is_gone_disappears(bui
     before = stored(built).vector
     assert counts(built.add(folder)) == (0, 0, 0, 6) and not embedded
     write(folder / "new.wav", tone(70))
-    write(folder / NAMES[0], tone(71))
+    size = (folder / NAMES[0]).stat().st_size
+    write(folder / NAMES[0], note(71))
+    assert (folder / NAMES[0]).stat().st_size == size, "what changed is not told by its size"
     (folder / NAMES[1]).unlink()
     assert counts(built.add(folder)) == (1, 1, 1, 4) and sum(embedded) == 2
     after = stored(built).vector
@@ -260,15 +287,20 @@ def test_files_that_are_no_sound_are_told_and_forgotten(built, folder):
 
 def test_origins_do_not_touch_each_other_and_an_empty_one_removes_nothing(built, folder, tmp_path):
     other = tmp_path / "other" / "sounds"  # same name, same files
-    write(other / NAMES[0], tone(50))
-    assert counts(built.add(other)) == (1, 0, 0, 0)
-    assert sorted(built.describe()["origins"].values()) == [1, 6]
-    (other / NAMES[0]).unlink()
+    for name in NAMES[2:5]:
+        write(other / name, tone(50))
+    assert len(built.search(tone(50), "Synth Lead", k=9)) == 1
+    assert counts(built.add(other)) == (3, 0, 0, 0)
+    assert sorted(built.describe()["origins"].values()) == [3, 6] and built.describe()["instruments"] == 5
+    found = built.search(tone(50), "Synth Lead", k=9)
+    assert found.path.str.startswith(str(other)).to_list() == [True, False], "two instruments of the same name, each once"
+    for name in NAMES[2:5]:
+        (other / name).unlink()
     with pytest.raises(FileNotFoundError, match="no sound file"):
         built.add(other)
     with pytest.raises(FileNotFoundError, match=r"no folder of sounds and no note bank at .*gone"):
         built.add(tmp_path / "gone")
-    assert len(stored(built)) == 7
+    assert len(stored(built)) == 9
 
 
 def test_a_bank_that_was_built_again_gives_what_changed(encoder, tmp_path):

@@ -82,6 +82,13 @@ def test_presence_finds_planted_families_and_is_calibrated():
     assert open_mixtures.average_precision(clean(planted(500, 0.01, 7)[0]), planted(500, 0.01, 7)[1]).min() > 0.999
 
 
+def test_presence_is_calibrated_on_instruments_that_the_fit_never_heard():
+    """What is clear in training is not in validation: without calibration it would be far too sure."""
+    presence = Presence.fit(["Bass", "Piano", "Reed"], planted(2000, 0.5, 0), planted(2000, 4.0, 1))
+    vectors, told = planted(4000, 4.0, 2)
+    assert open_mixtures.presence_summary(presence(vectors), told)["calibration_error"] < 0.03
+
+
 def test_presence_of_noise_is_what_is_usual():
     """Nothing to read: every probability is near the share of the family, and precision near chance."""
     rng = np.random.default_rng(0)
