@@ -13,7 +13,8 @@ from torchaudio.functional import resample
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 from cirlib import paths, tracking
-from cirlib.encoder import AST_PREFIX, AST_SHAPES, ENCODERS, AudioEncoder, EncoderConfig
+from cirlib.encoder import AST_PREFIX, AST_SHAPES, ENCODERS, AudioEncoder, EncoderConfig, digest, load_trained
+from cirlib.experiment import TrainConfig, write_config
 
 SMALL = [name for name in ENCODERS if name != "ast-base"]
 SHAPE = {"num_mel_bins": 128, "patch_size": 16, "time_stride": 12, "frequency_stride": 12}
@@ -560,3 +561,31 @@ def test_create_from_an_artifact(trained, monkeypatch, tmp_path):
     np.testing.assert_array_equal(encoder.embed(sounds(SECOND)), trained.embed(sounds(SECOND)))
     with pytest.raises(ValueError, match=r"^wandb:team/cirlib/x:best was trained on clips of 1 s"):
         AudioEncoder.create("wandb:team/cirlib/x:best")
+
+
+def test_a_trained_encoder_tells_the_distance_that_it_was_trained_with(tmp_path):
+    """By its run, else by the name of its loss in the name of the file."""
+    encoder = AudioEncoder.create("cnn", 0.5, width=4, dim=8)
+    files = [tmp_path / "run" / "best.pt", tmp_path / "ICASSP26_Triplet-full_bs48.pt", tmp_path / "other.pt"]
+    for file in files:
+        encoder.save(file)
+    write_config(tmp_path / "run", TrainConfig(loss="triplet"), "key")
+    loaded, metrics = zip(*(load_trained(str(file)) for file in files), strict=True)
+    assert metrics == ("l2", "l2", "cosine") and {digest(e) for e in loaded} == {digest(encoder)}
+    write_config(tmp_path / "run", TrainConfig(loss="infonce"), "key")
+    assert load_trained(str(files[0]))[1] == "cosine"
+    with pytest.raises(ValueError, match="cnn has random weights: name a trained encoder"):
+        load_trained("cnn")
+
+
+def test_digest_tells_all_that_an_embedding_depends_on():
+    """Weights, clip length and the scale of the front end."""
+    encoder = AudioEncoder.create("cnn", 0.5, width=4, dim=8)
+    digests = {digest(encoder)}
+    for name, value in (("seconds", 1.0), ("mean", 0.0), ("std", 1.0)):
+        other = AudioEncoder(dataclasses.replace(encoder.config, **{name: value}))
+        other.load_state_dict(encoder.state_dict())
+        digests.add(digest(other))
+    with torch.no_grad():
+        next(encoder.parameters()).mul_(2)
+    assert len(digests | {digest(encoder)}) == 5
