@@ -45,7 +45,7 @@ export PYTHONUNBUFFERED := 1
 .NOTPARALLEL:
 
 reproduce: tables ## set up, render, train, evaluate, write figures/PRESET
-	@cat $(FIGURES)/table_mixture.md $(FIGURES)/table_single.md
+	@cat $(FIGURES)/table_mixture.md $(FIGURES)/table_single.md $(if $(OPENED),$(FIGURES)/open.md)
 
 test: $(READY) ## set up, run the tests
 	$(PY) -m pytest

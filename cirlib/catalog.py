@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ import pandas as pd
 
 from .bank import NoteBank
 from .mixing import PEAK, clip
-from .sources.audio import RATE, SUFFIXES, Unusable, read_audio, resample
-from .sources.folder import FolderConfig, find_sounds, group_files, instrument_family
+from .sources.audio import FLOOR_DB, RATE, SUFFIXES, Unusable, read_audio, resample
+from .sources.folder import UNREADABLE, FolderConfig, find_sounds, group_files, instrument_family
 
 LEAD_S = 10.0  # silence before a sound that is skipped, at most
 ONSET_DB = -50.0  # below the peak: where a sound begins
@@ -20,11 +21,12 @@ class Catalog(ABC):
     """Sounds of one origin.
 
     `entries`: a row per sound, indexed by `id` (no other origin has it), with uid (its instrument), family, source, path (inside the
-    origin) and `stamp`, which changes when the sound does.
+    origin) and `stamp`, which changes when the sound does. `left_out`: what is no entry, with the reason. `unreadable`: folders that hide
+    what is below them.
     """
 
-    def __init__(self, origin: Path, rows: list[tuple]):
-        self.origin = origin
+    def __init__(self, origin: Path, rows: list[tuple], left_out: dict[str, str] | None = None, unreadable: Sequence[str] = ()):
+        self.origin, self.left_out, self.unreadable = origin, left_out or {}, tuple(unreadable)
         self.entries = pd.DataFrame(rows, columns=["uid", "family", "source", "path", "stamp"], dtype=object)
         self.entries.index = pd.Index([f"{origin}\n{row[3] or row[0]}" for row in rows], name="id")
 
@@ -36,7 +38,12 @@ class Catalog(ABC):
 def open_catalog(origin: str | Path) -> Catalog:
     """Catalog of a note bank or of a folder of sounds; FileNotFoundError if it is neither."""
     origin = Path(origin).expanduser().resolve()
-    return BankCatalog(origin) if (origin / "bank.json").is_file() else FolderCatalog(origin)
+    return BankCatalog(origin) if is_bank(origin) else FolderCatalog(origin)
+
+
+def is_bank(folder: Path) -> bool:
+    """Whether a folder has the files of a note bank; other programs may have a bank.json too."""
+    return all((folder / name).is_file() for name in ("bank.json", "notes.parquet", "audio.i16"))
 
 
 class BankCatalog(Catalog):
@@ -46,7 +53,8 @@ class BankCatalog(Catalog):
         self.bank = bank = NoteBank.open(origin)
         items = bank.gallery()
         stamps = (hashlib.blake2b(bank.audio(row).tobytes(), digest_size=16).hexdigest() for row in items.reference)
-        rows = [(uid, item.family, item.source, "", stamp) for (uid, item), stamp in zip(items.iterrows(), stamps, strict=True)]
+        about = items[["family", "source"]].astype(object).where(items[["family", "source"]].notna(), None)
+        rows = [(uid, *told, "", stamp) for uid, told, stamp in zip(items.index, about.to_numpy(), stamps, strict=True)]
         super().__init__(origin, rows)
         self._rows = dict(zip(self.entries.index, items.reference, strict=True))
 
@@ -63,17 +71,23 @@ class FolderCatalog(Catalog):
     def __init__(self, origin: Path):
         if not origin.is_dir():
             raise FileNotFoundError(f"no folder of sounds and no note bank at {origin}")
-        files, _ = find_sounds(origin)
+        files, remarks = find_sounds(origin)
+        left_out = {remark.name: remark.text for remark in remarks}
+        left_out |= {_shown(file, origin): "its name is not UTF-8" for file in files if not _writable(file)}
+        files = [file for file in files if _writable(file)]
         if not files:
             raise FileNotFoundError(f"no sound file ({' '.join(SUFFIXES)}) in {origin} or below, and no note bank")
-        rows = []
+        rows, unreadable = [], [remark.name for remark in remarks if remark.text.startswith(UNREADABLE)]
         for uid, plan in group_files(origin, files, FolderConfig()).items():
             family = instrument_family(origin, uid, plan[0][0])
             for name, _, _ in plan:
-                file = origin / name
-                state = file.stat() if file.exists() else file.lstat()
+                try:
+                    state = (origin / name).stat()
+                except OSError as error:
+                    left_out[name] = f"not readable ({error.strerror})"
+                    continue
                 rows.append((uid, family, "folder", name, f"{state.st_size} {state.st_mtime_ns}"))
-        super().__init__(origin, rows)
+        super().__init__(origin, rows, left_out, unreadable)
 
     def sound(self, id: str, seconds: float) -> tuple[np.ndarray, float]:
         path = self.origin / self.entries.path[id]
@@ -81,9 +95,29 @@ class FolderCatalog(Catalog):
             audio = read_audio(path, LEAD_S + seconds)
         except OSError as error:
             raise Unusable(f"not readable ({error.strerror})") from None
-        audio = heard(audio.astype(np.float32) / (32768 if audio.dtype == np.int16 else 1))
+        audio = heard(centred(audio.astype(np.float32) / (32768 if audio.dtype == np.int16 else 1)))
         first = int(np.argmax(np.abs(audio) > PEAK * 10 ** (ONSET_DB / 20)))
         return heard(audio[first : first + round(seconds * RATE)]), first / RATE
+
+
+def _writable(file: Path) -> bool:
+    """Whether a table can hold the name of a file."""
+    try:
+        return bool(str(file).encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _shown(file: Path, origin: Path) -> str:
+    return str(file.relative_to(origin)).encode(errors="replace").decode()
+
+
+def centred(audio: np.ndarray) -> np.ndarray:
+    """A sound (n,) without offset; Unusable if nothing else is in it."""
+    audio = audio - audio.mean(dtype=np.float64).astype(np.float32)
+    if np.abs(audio).max() < 10 ** (FLOOR_DB / 20):
+        raise Unusable("silent but for an offset")
+    return audio
 
 
 def heard(audio: np.ndarray) -> np.ndarray:

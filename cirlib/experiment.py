@@ -91,8 +91,9 @@ class TrainConfig:
                 raise ValueError(f"{name} must be positive, got {value}")
         if min(self.endless, self.chunk) < 0:
             raise ValueError(f"endless and chunk must be 0 or more, got {self.endless} and {self.chunk}")
-        if not 0 <= self.voices <= len(self.families) or (self.voices and (self.curriculum or self.endless)):
-            raise ValueError(f"voices must be 0 to {len(self.families)} (the number of families), without curriculum and endless")
+        if not 0 <= self.voices <= len(self.families) or (self.voices and (self.task != "mixture" or self.curriculum or self.endless)):
+            most = len(self.families)
+            raise ValueError(f"voices must be 0 to {most} (the number of families), of the mixture task without curriculum and endless")
         if self.endless and (self.task != "mixture" or self.curriculum):
             raise ValueError(
                 "endless instruments train the mixture task, without a curriculum: set endless to 0 or task and curriculum to these"

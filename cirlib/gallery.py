@@ -16,7 +16,7 @@ class Gallery:
 
     def __init__(self, table: pa.Table, metric: str, version: int):
         rows = table.drop_columns(["vector", "id", "stamp"]).to_pandas()
-        vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(rows), -1)
+        vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(rows), table.schema.field("vector").type.list_size)
         order = np.lexsort([pd.factorize(rows[name], sort=True)[0] for name in ("path", "uid", "origin")])
         self.version, self.metric, self.rows = version, metric, rows.iloc[order].reset_index(drop=True)
         self.search = Search(np.empty((0, vectors.shape[1]), np.float32), vectors[order], metric)

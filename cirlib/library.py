@@ -6,20 +6,17 @@ written in blocks: what was embedded before an interruption stays. One process w
 """
 
 import json
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from . import paths, query
 from .bank import NoteBank
-from .catalog import Catalog, open_catalog
+from .catalog import Catalog, is_bank, open_catalog
 from .checkpoints import best_device
 from .config import choose
 from .encoder import AudioEncoder, digest, load_trained
@@ -29,18 +26,17 @@ from .gallery import Gallery
 from .jobs import require
 from .open_mixtures import Presence
 from .sources.audio import RATE, Unusable, read_audio
+from .table import LABELS, Table
 
 FORMAT = 1
 METRICS = ("cosine", "l2")
 BLOCK = 512  # sounds of one commit
 PART = 32  # sounds in memory at once
-LONGEST_LIST = 500  # ids in one condition
-KEEP = timedelta(hours=1)  # earlier states, for processes that read them
 
 
 @dataclass
 class Changes:
-    """What an update did: numbers of sounds, and the files that are no usable sound, with the reason."""
+    """What an update did: numbers of sounds, and what is no usable sound, with the reason."""
 
     new: int = 0
     changed: int = 0
@@ -53,13 +49,11 @@ class Library:
     """An index of sounds: `Library.build(...)` or `Library.open(path)`, then `search`."""
 
     def __init__(self, path: Path, info: dict):
-        import lancedb
-
         self.path, self.info = path, info
         self.metric: str = info["metric"]
         self.changes: Changes | None = None  # what the last update did
         self._encoder, self._gallery = None, None
-        self._table = lancedb.connect(path).open_table("sounds")
+        self._table = Table(path)
 
     @classmethod
     def build(cls, sounds: str | Path, encoder: str | AudioEncoder, path: str | Path, metric: str = "", show: bool = False) -> "Library":
@@ -69,30 +63,33 @@ class Library:
         ValueError if the library there was made with another encoder or metric; FileNotFoundError if there are no sounds.
         """
         require("libraries", "lancedb", "filelock")
-        path, catalog = Path(path), open_catalog(sounds)
+        path, catalog = Path(path).expanduser(), open_catalog(sounds)
         name, trained = "an encoder", "cosine"
         if isinstance(encoder, str):
             name, (encoder, trained) = encoder, load_trained(encoder)
         metric = choose("metric", metric or trained, METRICS)
         with _writing(path):
-            if not (path / "library.json").is_file():
-                _create(path, encoder, {"encoder": name, "digest": digest(encoder), "metric": metric})
+            if not (path / "library.json").is_file():  # written last: what is there without it is not complete
+                encoder.save(path / "encoder.pt")
+                Table.create(path, encoder.dim)
+                told = {"encoder": name, "digest": digest(encoder), "metric": metric}
+                write_json(path / "library.json", {"format": FORMAT, "dim": encoder.dim, "clip_s": encoder.config.seconds, **told})
             library = cls.open(path)
             if (library.info["digest"], library.metric) != (digest(encoder), metric):
+                again = name == library.info["encoder"] and metric == library.metric and name.endswith(".pt")
+                why = "was trained again since: its" if again else f"({metric}) is another, whose"
                 raise ValueError(
-                    f"{paths.short(path)} was made with {library.info['encoder']} ({library.metric}): vectors of {name} ({metric}) cannot "
-                    "be compared with its own; give that encoder, or build another library"
+                    f"{paths.short(path)} was made with {library.info['encoder']} ({library.metric}), and {name} {why} vectors cannot be "
+                    "compared with its own; build another library, or delete it and build it again"
                 )
             library._update(catalog, show)
-            if name.endswith(".pt") and (told := Presence.load(paths.at_home(name).with_name("presence.json"), library.info["digest"])):
-                told.save(path / "presence.json", library.info["digest"])
         return library
 
     @classmethod
     def open(cls, path: str | Path) -> "Library":
         """The library at `path`. Raises FileNotFoundError, or ValueError for one that is damaged or of another version."""
         require("libraries", "lancedb", "filelock")
-        path = Path(path)
+        path = Path(path).expanduser()
         if not (path / "library.json").is_file():
             there = ", ".join(sorted(p.parent.name for p in paths.LIB.glob("*/library.json"))) or "none"
             raise FileNotFoundError(f"no library at {paths.short(path)}: build one first; in {paths.short(paths.LIB)} there are: {there}")
@@ -101,18 +98,33 @@ class Library:
             if info["format"] != FORMAT:
                 raise ValueError(f"it has format {info['format']}, this version reads {FORMAT}")
             return cls(path, info)
-        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"library {paths.short(path)} cannot be read ({reason}): delete it and build it again") from None
 
     def add(self, sounds: str | Path, show: bool = False) -> Changes:
         """Bring the sounds of a note bank or folder up to date: only new and changed ones are embedded, those that are gone disappear.
 
-        Sounds of other folders and banks stay. Raises FileNotFoundError, and changes nothing, where there is no sound.
+        Sounds of other folders and banks stay. Raises FileNotFoundError, and changes nothing, where there is no sound, and ValueError for
+        a folder inside another of the library, or around it: its sounds would be listed twice.
         """
         catalog = open_catalog(sounds)
         with _writing(self.path):
             return self._update(catalog, show)
+
+    def remove(self, sounds: str | Path) -> Changes:
+        """Forget all sounds of a folder or bank, also of one that is no longer there; ValueError if the library has none of it."""
+        origin = Path(sounds).expanduser().resolve()
+        with _writing(self.path):
+            ids = self._table.rows("id", origin=origin).id
+            if ids.empty:
+                raise ValueError(
+                    f"{paths.short(self.path)} has no sounds of {origin}; it has those of {', '.join(self.describe()['origins'])}"
+                )
+            self._table.delete(ids)
+            self._table.tidy()
+        self.changes = Changes(removed=len(ids))
+        return self.changes
 
     @property
     def encoder(self) -> AudioEncoder:
@@ -146,7 +158,8 @@ class Library:
         """What plays in a sound or mix: the nearest instrument of each family of the library, as `search` gives it, and `presence`, the
         probability that the family plays at all.
 
-        Most probable first; by distance, and presence NaN, for an encoder without presence.json (09_open_mixtures makes it).
+        Most probable first; by distance, and presence NaN, for an encoder without presence.json (09_open_mixtures writes it beside the
+        checkpoint). Probabilities are right on the whole for mixtures of 1 to 6 instruments that play throughout.
         """
         vector = self.embed(sound, sample_rate)[2]
         held = self._current().families
@@ -154,7 +167,7 @@ class Library:
         if not names:
             raise ValueError("no sound of this library has a family: their names and folders tell none")
         found = pd.concat([self.nearest(vector, family, 1) for family in names], ignore_index=True)
-        model = Presence.load(self.path / "presence.json", self.info["digest"])
+        model = self._presence()
         told = dict(zip(model.families, model(vector[None])[0], strict=True)) if model else {}
         found.insert(1, "presence", found.family.map(told).astype(float))
         return found.sort_values(["presence", "distance"], ascending=[False, True], ignore_index=True)
@@ -172,61 +185,73 @@ class Library:
         return self._current().nearest(vector, family, k)
 
     def _current(self) -> Gallery:
-        self._table.checkout_latest()
-        if self._gallery is None or self._gallery.version != self._table.version:
-            self._gallery = Gallery(self._table.to_arrow(), self.metric, self._table.version)
+        version = self._table.version
+        if self._gallery is None or self._gallery.version != version:
+            self._gallery = Gallery(self._table.whole(), self.metric, version)
         return self._gallery
 
+    def _presence(self) -> Presence | None:
+        """Presence of this encoder, kept here or beside its checkpoint."""
+        places = [self.path, *([paths.at_home(self.info["encoder"]).parent] if self.info["encoder"].endswith(".pt") else [])]
+        return next(filter(None, (Presence.load(place / "presence.json", self.info["digest"]) for place in places)), None)
+
     def preview(self, item: pd.Series) -> tuple[np.ndarray, int]:
-        """A found sound to listen to, (n,) float32 at some rate: a row of what `search` gives."""
+        """A found sound to listen to, (n,) float32 at some rate: a row of what `search` gives. FileNotFoundError if it is gone since."""
         seconds, place = float(item.seconds), Path(item.path)
-        if place.is_dir():
-            bank = NoteBank.open(place)
-            return bank.audio(bank.instruments.reference[item.uid], round(seconds * bank.sample_rate)), bank.sample_rate
-        audio = read_audio(place, item.start + seconds)[round(item.start * RATE) :]
+        try:
+            if is_bank(place):
+                bank = NoteBank.open(place)
+                return bank.audio(bank.instruments.reference[item.uid], round(seconds * bank.sample_rate)), bank.sample_rate
+            audio = read_audio(place, item.start + seconds)[round(item.start * RATE) :]
+        except (OSError, KeyError, Unusable):
+            raise FileNotFoundError(f"{item.uid} is no longer at {place}: add its folder or bank again, or remove it") from None
         return audio.astype(np.float32) / (32768 if audio.dtype == np.int16 else 1), RATE
 
     def describe(self) -> dict:
         """What the library holds, as plain data."""
-        rows = self._rows("origin", "uid", "family")
+        rows = self._table.rows("origin", "uid", "family")
         return {
             "path": paths.short(self.path), **{k: self.info[k] for k in ("encoder", "metric", "dim", "clip_s")}, "sounds": len(rows),
-            "instruments": int(rows.uid.nunique()), "families": rows.family.fillna("none told").value_counts().to_dict(),
-            "origins": rows.origin.value_counts().to_dict(), "bytes": sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file()),
+            "instruments": len(rows[["origin", "uid"]].drop_duplicates()),
+            "families": rows.family.fillna("none told").value_counts().to_dict(), "origins": rows.origin.value_counts().to_dict(),
+            "bytes": sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file()),
         }  # fmt: skip
-
-    # Writing
-
-    def _rows(self, *columns: str, where: str | None = None) -> pd.DataFrame:
-        self._table.checkout_latest()
-        found = self._table.search().select(list(columns)).limit(max(1, self._table.count_rows()))
-        return (found.where(where) if where else found).to_pandas()
 
     def _update(self, catalog: Catalog, show: bool) -> Changes:
         """Embed what is new or changed, block by block, then forget what is gone."""
-        entries, labels = catalog.entries, ["uid", "family", "source"]
-        known = self._rows("id", "stamp", *labels, where=f"origin = {_quoted(str(catalog.origin))}").set_index("id")
+        self._check_apart(catalog.origin)
+        entries, labels = catalog.entries, list(LABELS)
+        known = self._table.rows("id", "path", "stamp", *labels, origin=catalog.origin).set_index("id")
         same = entries.stamp == known.stamp.reindex(entries.index)
-        fresh, lost = entries.index[~same], set(known.index.difference(entries.index))
-        changes = Changes(unchanged=int(same.sum()))
+        hidden = known.path.str.startswith(tuple(f"{name}/" for name in catalog.unreadable)) if catalog.unreadable else known.path.isna()
+        fresh, lost = entries.index[~same], set(known.index[~hidden.to_numpy(bool)].difference(entries.index))
+        changes = Changes(unchanged=int(same.sum()), left_out=dict(catalog.left_out))
         for start in progress(range(0, len(fresh), BLOCK), f"blocks of {BLOCK} sounds", show and len(fresh) > BLOCK):
             rows, unusable = self._embedded(catalog, fresh[start : start + BLOCK])
-            self._write(rows)
+            self._table.write(rows)
             again = sum(row["id"] in known.index for row in rows)
             changes.changed, changes.new = changes.changed + again, changes.new + len(rows) - again
             changes.left_out |= {entries.path[id]: reason for id, reason in unusable.items()}
             lost |= unusable.keys() & set(known.index)
         renamed = (entries[labels].fillna("") != known[labels].reindex(entries.index).fillna("")).any(axis=1) & same
-        for ids in _lists(entries.index[renamed]):  # the file is the same, what its name tells is not
-            rows = self._table.search().where(f"id IN ({', '.join(map(_quoted, ids))})").limit(len(ids)).to_list()
-            self._write([{**row, **entries.loc[row["id"], labels]} for row in rows])
-        for ids in _lists(sorted(lost)):
-            self._table.delete(f"id IN ({', '.join(map(_quoted, ids))})")
+        self._table.relabel(entries.loc[renamed, labels])  # the file is the same, what its name tells is not
+        self._table.delete(sorted(lost))
         changes.removed = len(lost)
         if len(fresh) or len(lost):
-            self._table.optimize(cleanup_older_than=KEEP)
+            self._table.tidy()
+        if model := self._presence():
+            model.save(self.path / "presence.json", self.info["digest"])
         self.changes = changes
         return changes
+
+    def _check_apart(self, origin: Path) -> None:
+        """ValueError for a folder inside another one of the library, or around it."""
+        for other in map(Path, self._table.rows("origin").origin.unique()):
+            if other != origin and (origin.is_relative_to(other) or other.is_relative_to(origin)):
+                raise ValueError(
+                    f"{origin} and {other}, whose sounds are in {paths.short(self.path)}, lie one inside the other, and sounds would be "
+                    f"listed twice: remove {other} from the library first, or add {other} again"
+                )
 
     def _embedded(self, catalog: Catalog, ids: pd.Index) -> tuple[list[dict], dict[str, str]]:
         """Rows of sounds with their vectors, and the ids of those that are none, with the reason."""
@@ -247,56 +272,25 @@ class Library:
             rows += [{**row, "vector": vector} for row, vector in zip(part, vectors, strict=True)]
         return rows, unusable
 
-    def _write(self, rows: list[dict]) -> None:
-        if rows:
-            schema = self._table.schema
-            columns = {name: [row[name] for row in rows] for name in schema.names if name != "vector"}
-            vectors = pa.array(np.concatenate([row["vector"] for row in rows], dtype=np.float32))
-            columns["vector"] = pa.FixedSizeListArray.from_arrays(vectors, self.info["dim"])
-            block = pa.table(columns, schema=schema)
-            self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(block)
-
-
-def _create(path: Path, encoder: AudioEncoder, info: dict) -> None:
-    """An empty library; library.json last, so that one that is not complete is made again."""
-    import lancedb
-
-    encoder.save(path / "encoder.pt")
-    texts = [pa.field(name, pa.string()) for name in ("id", "uid", "family", "source", "origin", "path", "stamp")]
-    numbers = [pa.field(name, pa.float64()) for name in ("start", "seconds")]
-    schema = pa.schema([*texts, *numbers, pa.field("vector", pa.list_(pa.float32(), encoder.dim))])
-    shutil.rmtree(path / "sounds.lance", ignore_errors=True)
-    lancedb.connect(path).create_table("sounds", schema=schema)
-    write_json(path / "library.json", {"format": FORMAT, "dim": encoder.dim, "clip_s": encoder.config.seconds, **info})
-
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
     """The only process that writes to a library; another one waits until this has ended, however it ends."""
     from filelock import FileLock, Timeout
 
-    path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / ".lock")
     try:
+        path.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
-    except Timeout:
+    except OSError as error:
+        if not isinstance(error, Timeout):
+            raise OSError(f"library {paths.short(path)} cannot be written ({error.strerror})") from None
         print(f"{paths.short(path)} is being written by another process: waiting for it", flush=True)
         lock.acquire()
     try:
         yield
     finally:
         lock.release()
-
-
-def _quoted(text: str) -> str:
-    """A text in a condition."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _lists(ids: Iterable[str]) -> Iterator[list[str]]:
-    """Parts of ids, short enough for one condition."""
-    ids = list(ids)
-    return (ids[i : i + LONGEST_LIST] for i in range(0, len(ids), LONGEST_LIST))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Libraries from a shell: python -m cirlib.library build|add|search|info."""
+"""Libraries from a shell: python -m cirlib.library build|add|remove|search|info."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cirlib.library", description="Index sounds, search them with a sound or a mix.")
-    commands = parser.add_subparsers(required=True, metavar="build|add|search|info")
+    commands = parser.add_subparsers(required=True, metavar="build|add|remove|search|info")
 
     def command(name: str, run, help: str, *arguments: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=help, description=help)
@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--encoder", default="", help="checkpoint (.pt), hub id or folder of a trained encoder; needed for a new library")
     build.add_argument("--metric", default="", help="cosine or l2; what the encoder was trained with unless told")
     command("add", _add, "embed what is new or changed in a folder or note bank, forget what is gone", "sounds")
+    command("remove", _remove, "forget the sounds of a folder or note bank, also of one that is gone", "sounds")
     search = command("search", _search, "the instruments that sound like a file", "query")
     search.add_argument("--family", help="only instruments of this family")
     search.add_argument("-k", type=int, default=5, help="how many (5)")
@@ -56,6 +57,8 @@ def _place(name: str) -> Path:
 def _build(options) -> None:
     place = _place(options.library)
     if not options.encoder and (place / "library.json").is_file():
+        if options.metric not in ("", Library.open(place).metric):
+            raise ValueError(f"{options.library} has {Library.open(place).metric} distance: build another library for {options.metric}")
         return _add(options)
     if not options.encoder:
         raise ValueError("a new library needs --encoder: a checkpoint such as runs/demo/multi-infonce/seed0/best.pt, a hub id or a folder")
@@ -65,6 +68,10 @@ def _build(options) -> None:
 
 def _add(options) -> None:
     _tell_changes(Library.open(_place(options.library)).add(options.sounds, show=not options.json), options.json)
+
+
+def _remove(options) -> None:
+    _tell_changes(Library.open(_place(options.library)).remove(options.sounds), options.json)
 
 
 def _tell_changes(changes: Changes, as_json: bool) -> None:
@@ -79,11 +86,16 @@ def _tell_changes(changes: Changes, as_json: bool) -> None:
 
 
 def _search(options) -> None:
+    if options.families and (options.family or options.windows):
+        raise ValueError("--families tells the best of every family for the whole query: leave out --family and --windows")
     library, query = Library.open(_place(options.library)), Path(options.query)
     found = library.families(query) if options.families else library.search(query, options.family, options.k, options.windows)
     if options.json:
         rows = found.astype(object).where(found.notna(), None).to_dict("records")
         return print(json.dumps({"query": options.query, "found": rows}, indent=1))
+    if options.families and found.presence.isna().all():
+        found = found.drop(columns="presence")
+        print("whether a family plays at all is not told: run notebooks/09_open_mixtures.ipynb for the run of this encoder")
     found["family"] = found.family.fillna("")
     print(found.drop(columns=["source", "seconds"]).to_string(index=False, float_format="{:.3f}".format, na_rep=""))
 

@@ -75,7 +75,11 @@ def nearest_by_family(vectors: np.ndarray, gallery: np.ndarray, items: pd.DataFr
 
 @dataclass
 class Presence:
-    """Probability that each family plays in a sound: sigmoid(W x + b) of the embedding x at unit length."""
+    """Probability that each family plays in a sound: sigmoid(W x + b) of the embedding x at unit length.
+
+    Calibrated over mixtures of 1 to MOST instruments, as many of each: told for a sound of which the number is known, it is too high for
+    one instrument and too low for many.
+    """
 
     families: list[str]
     weights: np.ndarray  # (F, D)
@@ -90,15 +94,22 @@ class Presence:
         """Logistic regressions on mixtures of training instruments, calibrated (Platt 1999) on those of validation instruments.
 
         train, valid: embeddings (N, D) and present (N, F). The regularisation is the one with the best mean average precision on `valid`.
+        ValueError for a family that plays in all of them or in none.
         """
         from sklearn.linear_model import LogisticRegression
         from sklearn.preprocessing import StandardScaler
+
+        for name, *told in zip(families, train[1].T, valid[1].T, strict=True):
+            if any(column.all() or not column.any() for column in told):
+                raise ValueError(
+                    f"{name} plays in all of these mixtures or in none: its presence cannot be learned; use a bank of more families"
+                )
 
         scaler = StandardScaler().fit(_unit(train[0]))
         x, y = scaler.transform(_unit(train[0])), train[1]
         held, best = scaler.transform(_unit(valid[0])), None
         for strength in STRENGTHS:
-            models = [LogisticRegression(C=strength, max_iter=500).fit(x, column) for column in y.T]
+            models = [LogisticRegression(C=strength, solver="newton-cholesky").fit(x, column) for column in y.T]
             weights, bias = np.concatenate([m.coef_ for m in models]), np.concatenate([m.intercept_ for m in models])
             precision = average_precision(held @ weights.T + bias, valid[1]).mean()
             if best is None or precision > best[0]:
@@ -117,10 +128,13 @@ class Presence:
     @classmethod
     def load(cls, path: Path, encoder: str) -> "Presence | None":
         """What `save` wrote, or None if it is not there or of another encoder."""
-        values = json.loads(path.read_text()) if path.is_file() else {}
-        if values.get("encoder") != encoder:
-            return None
-        return cls(values["families"], np.array(values["weights"]), np.array(values["bias"]))
+        try:
+            values = json.loads(path.read_text()) if path.is_file() else {}
+            if values.get("encoder") != encoder:
+                return None
+            return cls(values["families"], np.array(values["weights"]), np.array(values["bias"]))
+        except (ValueError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged ({type(error).__name__}): run notebooks/09_open_mixtures.ipynb again") from None
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

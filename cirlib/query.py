@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .catalog import heard
-from .sources.audio import FLOOR_DB, RATE, SHORTEST_S, Unusable, read_long, resample, usable
+from .catalog import centred, heard
+from .sources.audio import RATE, SHORTEST_S, Unusable, read_long, resample, usable
 
 QUIET_DB = -60.0  # below the peak of the query: a window without sound
 
@@ -19,9 +19,7 @@ def windows(sound: str | Path | np.ndarray, seconds: float, sample_rate: int = R
     name = str(sound) if isinstance(sound, (str, Path)) else "the query"
     try:
         audio = _read(Path(sound)) if isinstance(sound, (str, Path)) else _waveform(np.asarray(sound), sample_rate)
-        level = audio - audio.mean(dtype=np.float64).astype(np.float32)
-        if np.abs(level).max() < 10 ** (FLOOR_DB / 20):
-            raise Unusable("silent but for an offset")
+        level = centred(audio)
     except Unusable as error:
         raise ValueError(f"{name} cannot be searched: {error}") from None
     samples, least = round(seconds * RATE), round(SHORTEST_S * RATE)

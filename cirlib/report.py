@@ -292,6 +292,8 @@ def readme_block(preset: str) -> str:
     """
     if preset == "performance":
         return performance_block()
+    if preset == "open":  # its other tables are of small interest
+        return (ROOT / "figures" / "open" / "open.md").read_text()
     folder, tested = ROOT / "figures" / preset, {row.name: row_config(row.values).tests for row in sweep.rows(preset)}
     parts, absent = [], {}
     for task in TITLES:

@@ -121,7 +121,8 @@ class MixtureSteps:
     Args:
         clips: sounds in a batch of all processes together; a mixture of v instruments counts 1 + v.
         curriculum: shares of the steps with 1, 2, ... instruments per mixture; the remaining steps play all families.
-        voices: every step draws 1 to this many instruments per mixture, of families that each mixture draws; 0: all families play.
+        voices: every step draws 1 to this many instruments per mixture, of families that each mixture draws; 0: all families play. Clips
+            that several processes cannot share evenly are then left out.
     """
 
     def __init__(self, bank, families=MIXTURE_FAMILIES, clips=48, steps=1000, curriculum=(), size=40000, seed=0,
@@ -129,13 +130,17 @@ class MixtureSteps:
         if len(curriculum) >= len(families) or min(curriculum, default=0) < 0 or sum(curriculum) > 1:
             raise ValueError(f"curriculum must be at most {len(families) - 1} shares of the steps that sum to at most 1")
         self.bank, self.families, self.clips, self.size, self.seed = bank, families, clips, size, seed
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.open = rank, world, bool(voices)
         self.options = {"protocol": protocol, "seconds": seconds, "statistics": statistics, "augmented": augmented}
         ends = [round(steps * sum(curriculum[: v + 1])) for v in range(len(curriculum))]
         playing = np.full(steps, len(families))
         for v, end in reversed(list(enumerate(ends))):
             playing[:end] = v + 1
         if voices:
+            if clips // (1 + voices) < world:
+                raise ValueError(
+                    f"batches of {clips} clips hold less than one mixture of {voices} for each of {world} processes: use more clips"
+                )
             playing = np.random.default_rng([seed, VOICES]).integers(1, voices + 1, steps)
         self._voices, self._streams = playing, {}  # voices -> (next batch, iterator)
 
@@ -163,6 +168,8 @@ class MixtureSteps:
             seed = int(np.random.default_rng([self.seed, epoch, voices]).integers(2**31))
             dataset = MixtureDataset(self.bank, self.families, "train", self.size, seed, voices=voices, **self.options)
             mixtures, count = self.clips // (1 + voices), 0
+            if self.open:  # no number of clips suits every number of instruments
+                mixtures -= mixtures % self.world
             size = part(mixtures, self.world, f"mixtures of {voices} ({self.clips} clips)")
             for indices in mixture_batches(dataset, size, self.rank, self.world):
                 count += 1

@@ -171,8 +171,8 @@ class SingleEncoderTask(MixtureTask):
 
     def __init__(self, *args):
         super().__init__(*args)
-        if self.config.curriculum or self.config.voices:
-            raise ValueError(f"{self.config.task} hears all families in every mixture: leave curriculum empty and voices 0")
+        if self.config.curriculum:
+            raise ValueError(f"{self.config.task} hears all families in every mixture: leave curriculum empty")
         self.single = AudioEncoder.load(self.config.single_run()[1]).requires_grad_(False)
 
     def _split(self, vectors: np.ndarray) -> np.ndarray:

@@ -89,3 +89,23 @@ def browser(tmp_path_factory):
     opened = Browser(tmp_path_factory.mktemp("profile"))
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def figure_style():
+    """The style of all figures, on no screen; the figures of a test are closed."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    from cirlib import plots
+
+    with mpl.rc_context():
+        plt.switch_backend("agg")
+        plots.style()
+        yield
+        plt.close("all")
+
+
+def drawn(figure) -> None:
+    """Draw everything: layout and fonts too."""
+    figure.canvas.draw()

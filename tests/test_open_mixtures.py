@@ -9,8 +9,6 @@ from cirlib import open_mixtures
 from cirlib.families import MIXTURE_FAMILIES
 from cirlib.open_mixtures import Presence
 
-RNG = np.random.default_rng(0)
-
 
 def planted(count: int, noise: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings (N, 12) that hold one direction for each family that plays, and which do, (N, 3)."""
@@ -79,15 +77,23 @@ def test_presence_finds_planted_families_and_is_calibrated():
     assert found["map"] > found["chance"] + 0.25 and found["map_ci"][0] < found["map"] < found["map_ci"][1]
     assert found["calibration_error"] < 0.03
     np.testing.assert_allclose(probability.mean(axis=0), test[1].mean(axis=0), atol=0.03)
-    np.testing.assert_allclose(presence(7 * test[0]), probability, atol=1e-9), "only directions count"
+    np.testing.assert_allclose(presence(7 * test[0]), probability, atol=1e-9)  # only directions count
     clean = Presence.fit(["Bass", "Piano", "Reed"], planted(500, 0.01, 5), planted(500, 0.01, 6))
     assert open_mixtures.average_precision(clean(planted(500, 0.01, 7)[0]), planted(500, 0.01, 7)[1]).min() > 0.999
 
 
+def test_presence_is_calibrated_on_instruments_that_the_fit_never_heard():
+    """What is clear in training is not in validation: without calibration it would be far too sure."""
+    presence = Presence.fit(["Bass", "Piano", "Reed"], planted(2000, 0.5, 0), planted(2000, 4.0, 1))
+    vectors, told = planted(4000, 4.0, 2)
+    assert open_mixtures.presence_summary(presence(vectors), told)["calibration_error"] < 0.03
+
+
 def test_presence_of_noise_is_what_is_usual():
     """Nothing to read: every probability is near the share of the family, and precision near chance."""
-    told = [RNG.random((n, 2)) < [0.1, 0.6] for n in (2000, 2000, 2000)]
-    noise = [RNG.standard_normal((2000, 6)) for _ in told]
+    rng = np.random.default_rng(0)
+    told = [rng.random((n, 2)) < [0.1, 0.6] for n in (2000, 2000, 2000)]
+    noise = [rng.standard_normal((2000, 6)) for _ in told]
     probability = Presence.fit(["Bass", "Piano"], (noise[0], told[0]), (noise[1], told[1]))(noise[2])
     np.testing.assert_allclose(probability.mean(axis=0), [0.1, 0.6], atol=0.03)
     np.testing.assert_allclose(open_mixtures.average_precision(probability, told[2]), [0.1, 0.6], atol=0.05)
@@ -97,15 +103,26 @@ def test_presence_of_noise_is_what_is_usual():
 def test_presence_is_kept_with_its_encoder(tmp_path):
     presence = Presence(["Bass"], np.array([[1.0, -2.0]]), np.array([0.5]))
     presence.save(tmp_path / "presence.json", "abc")
-    again, vectors = Presence.load(tmp_path / "presence.json", "abc"), RNG.standard_normal((5, 2))
+    again, vectors = Presence.load(tmp_path / "presence.json", "abc"), np.random.default_rng(0).standard_normal((5, 2))
     np.testing.assert_array_equal(again(vectors), presence(vectors))
     assert Presence.load(tmp_path / "presence.json", "other") is None and Presence.load(tmp_path / "none.json", "abc") is None
+    (tmp_path / "presence.json").write_text('{"encoder": "abc"')
+    with pytest.raises(ValueError, match=r"presence\.json is damaged .*: run notebooks/09_open_mixtures"):
+        Presence.load(tmp_path / "presence.json", "abc")
+
+
+def test_presence_of_what_always_plays_is_refused():
+    vectors, told = planted(50, 0.1, 1)
+    told[:, 1] = True
+    with pytest.raises(ValueError, match=r"^Piano plays in all of these mixtures or in none: .* more families"):
+        Presence.fit(["Bass", "Piano", "Reed"], (vectors, told), (vectors, told))
 
 
 def test_calibration_recovers_the_probabilities_that_scores_stand_for():
-    scores = RNG.normal(0, [1, 50], (20000, 2))
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0, [1, 50], (20000, 2))
     slope, shift = np.array([2.0, -0.04]), np.array([-1.0, 0.5])
-    told = RNG.random(scores.shape) < 1 / (1 + np.exp(-(slope * scores + shift)))
+    told = rng.random(scores.shape) < 1 / (1 + np.exp(-(slope * scores + shift)))
     found = open_mixtures.calibrate(scores, told)
     np.testing.assert_allclose(found[0], slope, rtol=0.1)
     np.testing.assert_allclose(found[1], shift, atol=0.1)

@@ -4,27 +4,11 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import drawn
 
 from cirlib import plots, plots_space, space
 
-pytestmark = pytest.mark.filterwarnings("error")
-
-
-@pytest.fixture(autouse=True)
-def style():
-    """The shared style, on no screen; the figures of a test are closed."""
-    import matplotlib.pyplot as plt
-
-    with mpl.rc_context():
-        plt.switch_backend("agg")
-        plots.style()
-        yield
-        plt.close("all")
-
-
-def drawn(figure) -> None:
-    """Draw everything: layout and fonts too."""
-    figure.canvas.draw()
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("figure_style")]
 
 
 def legend(axis) -> list[str]:

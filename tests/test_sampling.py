@@ -125,6 +125,16 @@ def test_voices_are_drawn_for_each_step(tone_bank):
     assert drawn != [MixtureSteps(tone_bank, clips=16, steps=60, voices=2, seed=1).voices(k) for k in range(60)]
 
 
+def test_open_mixtures_are_shared_by_processes(tone_bank):
+    """16 clips are 8, 5 and 4 mixtures; two processes leave one of the 5 out."""
+    parts = [MixtureSteps(tone_bank, clips=16, steps=12, size=40, voices=3, rank=r, world=2) for r in range(2)]
+    for k in range(12):
+        batches = [mixtures_of(part.batch(k)) for part in parts]
+        assert len(batches[0]) == len(batches[1]) == {1: 4, 2: 2, 3: 2}[parts[0].voices(k)] and not set(batches[0]) & set(batches[1])
+    with pytest.raises(ValueError, match="batches of 7 clips hold less than one mixture of 3 for each of 2 processes: use more clips"):
+        MixtureSteps(tone_bank, clips=7, voices=3, world=2)
+
+
 @pytest.mark.parametrize("options", [{}, {"curriculum": (), "voices": 3}], ids=["curriculum", "voices"])
 def test_mixture_step_does_not_depend_on_the_steps_before(tone_bank, options):
     """Random access, as after a resume, gives what sequential access gives; each epoch has new mixtures."""

@@ -6,6 +6,7 @@ else alike are the notes of one instrument, named by their folder or by what the
 The family comes from the name of the file or the nearest folder that tells one, else there is none.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ _NUMBERS = re.compile(_EDGE + r"(\d{2,3})(?:[_-](\d{2,3}))?$")
 _WEAK_NAME = re.compile(r"(?:" + _EDGE + r"|(?<=[a-z])(?=[A-G]))([A-Ga-g])([#sb♯♭]?)(-?\d)" + _END)
 _LAYER = re.compile(_EDGE + r"(?:(?:v|vel|rr|layer|take)\d+|pp|mp|mf|ff|[pf])" + _END, re.IGNORECASE)
 PIANO = (21, 108)  # a lone number is a pitch only on the piano, and a folder with one beside it (001, 002, ...) counts its files
+UNREADABLE = "a folder that cannot be read"
 CHUNK = 64  # files of one job
 PITCH_S = 2.0  # of a sound that its pitch is estimated from
 
@@ -83,17 +85,27 @@ def build(path: Path, config: FolderConfig, n_jobs: int = -1) -> NoteBank:
 
 
 def find_sounds(root: Path) -> tuple[list[Path], list[Remark]]:
-    """Files with the suffix of a sound, sorted, hidden ones left out; folders that look like one are remarks."""
+    """Files with the suffix of a sound, sorted, hidden ones left out. Remarks: folders that look like one, cannot be read, or are links
+    (they are not followed: they may lead back)."""
     files, remarks = [], []
-    for file in sorted(root.rglob("*")):
-        inside = file.relative_to(root)
-        if file.suffix.lower() not in SUFFIXES or any(part.startswith((".", "__MACOSX")) for part in inside.parts):
-            continue
-        if file.is_dir():
-            remarks.append(Remark(inside.as_posix(), "a folder, not a file"))
-        else:
-            files.append(file)
-    return files, remarks
+
+    def unreadable(error: OSError) -> None:
+        remarks.append(Remark(Path(error.filename).relative_to(root).as_posix(), f"{UNREADABLE} ({error.strerror})"))
+
+    for top, folders, files_here in os.walk(root, onerror=unreadable):
+        folders[:] = [name for name in folders if not _hidden(name)]
+        inside = Path(top).relative_to(root)
+        for name in folders:
+            if Path(name).suffix.lower() in SUFFIXES:
+                remarks.append(Remark((inside / name).as_posix(), "a folder, not a file"))
+            elif Path(top, name).is_symlink():
+                remarks.append(Remark((inside / name).as_posix(), "a link to a folder, not followed"))
+        files += [Path(top, name) for name in files_here if Path(name).suffix.lower() in SUFFIXES and not _hidden(name)]
+    return sorted(files), remarks
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "__MACOSX"))
 
 
 def name_pitch(stem: str, middle_c: int = 4, numbers: bool = True) -> tuple[int | None, int | None, str]:
