@@ -38,11 +38,14 @@ def open_banks(names: Iterable[str]) -> NoteBank:
     return bank
 
 
-def progress(items, title: str, show: bool = True):
-    """A text progress bar that looks the same in a notebook, a terminal and a log; at most one update in five seconds."""
+def progress(items, title: str, show: bool = True, done: int = 0):
+    """A text progress bar that looks the same in a notebook, a terminal and a log; at most one update in five seconds.
+
+    `done`: how many items came before these, in an earlier run.
+    """
     from tqdm import tqdm
 
-    return tqdm(items, desc=title, mininterval=5, disable=not show)
+    return tqdm(items, desc=title, mininterval=5, disable=not show, initial=done, total=done + len(items) if done else None)
 
 
 class Retriever:

@@ -1,5 +1,6 @@
 """What made a result: git commit, versions, device, data checksums, seed."""
 
+import json
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -17,13 +18,31 @@ def collect(seed: int, bank: NoteBank | None = None) -> dict:
     gpu = torch.cuda.is_available()
     return {
         "git": _git("rev-parse", "HEAD"),
-        "dirty": None if (changes := _git("status", "--porcelain", "--untracked-files=no")) is None else bool(changes),
+        "dirty": _dirty(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "device": torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads ({platform.machine()})",
         "data": [] if bank is None else [info["sha256"] for info in bank.infos],
         "seed": seed,
     }
+
+
+def _dirty() -> bool | None:
+    """Whether tracked files differ from the commit; None without git. JupyterLab saves outputs into notebooks: these do not count."""
+    changed = _git("diff", "HEAD", "--name-only", "--relative", "-z")
+    if changed is None:
+        return None
+    return any(not (name.endswith(".ipynb") and _same_cells(name)) for name in changed.split("\0") if name)
+
+
+def _same_cells(notebook: str) -> bool:
+    """Whether a notebook, relative to ROOT, has the cells of the commit; their outputs and execution counts may differ."""
+    try:
+        texts = [(ROOT / notebook).read_text(), _git("show", f"HEAD:./{notebook}")]
+        ours, theirs = ([(c["cell_type"], "".join(c["source"])) for c in json.loads(text)["cells"]] for text in texts)
+    except (OSError, ValueError, TypeError, KeyError):  # deleted, new or no notebook
+        return False
+    return ours == theirs
 
 
 def _git(*args: str) -> str | None:

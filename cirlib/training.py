@@ -167,7 +167,7 @@ class _Trainer:
             write_json(self.folder / "provenance.json", provenance.collect(config.seed, self.bank))
         mode = config.wandb if self.main else "off"
         tracker = tracking.start(mode, f"{config.preset}/{config.experiment}/seed{config.seed}", to_dict(config), self.folder)
-        bar = evaluate.progress(range(self.step, config.steps), config.experiment, self.progress)
+        bar = evaluate.progress(range(self.step, config.steps), config.experiment, self.progress, done=self.step)
         try:
             self._start_clock()
             for step, batch in zip(bar, self._batches(), strict=True):

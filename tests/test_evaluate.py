@@ -534,3 +534,9 @@ if __name__ == "__main__":
     expected = evaluate.embed_rows(encoder, tone_bank, rows)
     np.testing.assert_allclose(np.load(tmp_path / "vectors.npy"), expected, atol=1e-6)
     assert np.abs(expected - expected[0]).max(axis=1)[1:6].min() > 1e-4  # the last is the same tone
+
+
+def test_the_bar_of_a_run_that_goes_on_counts_what_was_done_before(capsys):
+    assert list(evaluate.progress(range(6, 8), "resumed", done=6)) == [6, 7]
+    assert "resumed: 100%" in (told := capsys.readouterr().err) and "8/8" in told
+    assert list(evaluate.progress(iter("ab"), "new")) == ["a", "b"], "no length is asked for"

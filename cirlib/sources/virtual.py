@@ -67,7 +67,7 @@ def _draw(builder: BankBuilder, config: VirtualConfig, n_jobs: int) -> tuple[lis
     for _ in range(MOST_ATTEMPTS):
         keys = {s: _key(s, attempt[s]) for s in slots}
         jobs = {keys[s]: {"slot": s, "split": split, "attempt": attempt[s], "config": config} for s, split in slots.items()}
-        failed = builder.run(jobs, render_instrument, n_jobs, "instruments")
+        failed = builder.run(jobs, render_instrument, n_jobs, "drawn again" if redrawn else "instruments")
         bad = {s: failed[keys[s]] for s in slots if keys[s] in failed}
         bad |= _near_duplicates(builder, {s: keys[s] for s in slots if s not in bad}, config.distinct_db)
         if not bad:
