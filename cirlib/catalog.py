@@ -96,7 +96,7 @@ class FolderCatalog(Catalog):
         except OSError as error:
             raise Unusable(f"not readable ({error.strerror})") from None
         audio = heard(centred(audio.astype(np.float32) / (32768 if audio.dtype == np.int16 else 1)))
-        first = int(np.argmax(np.abs(audio) > PEAK * 10 ** (ONSET_DB / 20)))
+        first = onset(audio)
         return heard(audio[first : first + round(seconds * RATE)]), first / RATE
 
 
@@ -118,6 +118,11 @@ def centred(audio: np.ndarray) -> np.ndarray:
     if np.abs(audio).max() < 10 ** (FLOOR_DB / 20):
         raise Unusable("silent but for an offset")
     return audio
+
+
+def onset(audio: np.ndarray) -> int:
+    """Where a sound (n,) begins: its first sample above ONSET_DB under the peak."""
+    return int(np.argmax(np.abs(audio) > np.abs(audio).max() * 10 ** (ONSET_DB / 20)))
 
 
 def heard(audio: np.ndarray) -> np.ndarray:

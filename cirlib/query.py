@@ -4,14 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
-from .catalog import centred, heard
+from .catalog import centred, heard, onset
 from .sources.audio import RATE, SHORTEST_S, Unusable, read_long, resample, usable
 
 QUIET_DB = -60.0  # below the peak of the query: a window without sound
 
 
 def windows(sound: str | Path | np.ndarray, seconds: float, sample_rate: int = RATE) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Starts (W,) in seconds and sounds (n,) at 16 kHz of the windows of a query, the last one shorter; silent ones are left out.
+    """Starts (W,) in seconds and sounds (n,) at 16 kHz of the windows of a query, the last one shorter; silence before it
+    and silent windows are left out.
 
     sound: an audio file (any rate, channels and length) or a waveform (n,). Raises FileNotFoundError, or ValueError that says why a
     sound cannot be searched.
@@ -23,8 +24,9 @@ def windows(sound: str | Path | np.ndarray, seconds: float, sample_rate: int = R
     except Unusable as error:
         raise ValueError(f"{name} cannot be searched: {error}") from None
     samples, least = round(seconds * RATE), round(SHORTEST_S * RATE)
+    first = onset(level)  # as a library's sounds begin
     floor = np.abs(level).max() * 10 ** (QUIET_DB / 20)
-    starts = range(0, max(1, len(level) - least), samples)
+    starts = range(first, max(first + 1, len(level) - least), samples)
     kept = [i for i in starts if np.abs(level[i : i + samples]).max() > floor]
     return np.array(kept) / RATE, [heard(level[i : i + samples]) for i in kept]
 

@@ -126,6 +126,7 @@ def test_silence_before_a_sound_is_skipped_and_its_preview_begins_with_the_sound
     late, plain = np.concatenate([np.zeros(round(1.25 * RATE)), tone(60)]), tone(60)
     write(tmp_path / "in" / "late.wav", late)
     lib = Library.build(tmp_path / "in", encoder, tmp_path / "lib")
+    assert lib.search(tmp_path / "in" / "late.wav").distance[0] == pytest.approx(0, abs=1e-6)
     (item,) = (row for _, row in lib.search(plain).iterrows())
     assert item.start == pytest.approx(1.25, abs=1e-3) and item.distance < 1e-4
     audio, rate = lib.preview(item)
