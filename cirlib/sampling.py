@@ -7,6 +7,7 @@ the rule holds for the global batch: each process takes its own part of it.
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 
 from .bank import NoteBank
 from .families import MIXTURE_FAMILIES
@@ -77,7 +78,7 @@ class PairSampler:
         names, self.instrument = np.unique(notes.instrument.to_numpy(str), return_inverse=True)
         original = bank.instruments.augments.fillna(bank.instruments.index.to_series())
         self.original = np.unique(original.reindex(names).to_numpy(str), return_inverse=True)[1][self.instrument]
-        self.family = np.unique(notes.family.to_numpy(str), return_inverse=True)[1]
+        self.family = pd.factorize(notes.family)[0]  # -1: of no family
         self.pairs, self.hard_ratio, self.seed = pairs, hard_ratio, seed
         count = len(np.unique(self.original))
         if pairs < 1:

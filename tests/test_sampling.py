@@ -221,6 +221,15 @@ def test_hard_ratio_is_exact(tone_bank, hard_ratio, hard):
     assert len(families) == 3
 
 
+def test_families_are_told_apart_where_some_have_none(tmp_path):
+    """Bass and Brass begin alike; an instrument of no family must not make them one."""
+    names = ("Bass", "Brass", None)
+    sounds = [sound(f"{f}{i}", tone(60 + k), family=f) for f in names for i in range(4) for k in range(2)]
+    bank = build_bank(tmp_path / "bank", sounds)
+    for batch in PairSampler(bank, pairs=4, hard_ratio=1).epoch(0):
+        assert len(set(bank.notes.family.fillna("")[batch[:, 0]])) == 1
+
+
 def test_every_instrument_is_seen_about_as_often(tone_bank):
     """Sounds that were drawn become unlikely: after one epoch nearly all were drawn, none often."""
     rows = np.concatenate(list(PairSampler(tone_bank, pairs=6).epoch(0))).ravel()
