@@ -21,6 +21,7 @@ from .cnn import ConvNet
 from .config import choose, from_dict
 from .frontend import BANDS, MEAN, RATE, STD, LogMel, frames_for
 from .paths import DATA, at_home
+from .readout import PartReadout
 
 AST_SHAPES = {  # hidden size, layers, heads
     "ast-base": (768, 12, 12),
@@ -50,6 +51,7 @@ class EncoderConfig:
     width: int = 32  # channels of the first stage of the cnn
     dim: int = 256  # embedding size of the cnn
     outputs: int = 0  # of the head; 0: no head
+    parts: tuple[str, ...] = ()  # families that the embedding has a part for, behind one for any sound; (): it has no parts (readout.py)
     ast: dict = dataclasses.field(default_factory=dict)  # shape of an AST, as in its config.json
 
 
@@ -61,7 +63,14 @@ class AudioEncoder(nn.Module):
         self.config = config
         frames = config.ast.get("max_length", frames_for(config.seconds))
         self.frontend = LogMel(frames, config.mean, config.std)
-        self.backbone = ConvNet(config.width, config.dim) if config.name == "cnn" else _ast(config.ast)
+        parts = 1 + len(config.parts) if config.parts else 0
+        if config.name == "cnn":
+            self.backbone = ConvNet(config.width, 0 if parts else config.dim)
+            self.readout = PartReadout(self.backbone.channels, BANDS // 16, parts, config.dim) if parts else None
+        else:
+            self.backbone = _ast(config.ast)
+            hidden = config.ast["hidden_size"]
+            self.readout = PartReadout(hidden, 1, parts, hidden) if parts else None
         self.classifier = Head(self.dim, config.outputs) if config.outputs else None
         self.labels: list[str] = []  # names of the outputs of a classifier
 
@@ -70,7 +79,7 @@ class AudioEncoder(nn.Module):
         """A new encoder by preset name, or a trained one: an AST by hub id ("owner/name") or local folder in hub format, a checkpoint
         (.pt, relative to the project's home), or one that W&B keeps ("wandb:entity/project/name:best").
 
-        `options` are fields of EncoderConfig (width, dim, outputs). Raises ValueError or OSError that says what is valid.
+        `options` are fields of EncoderConfig (width, dim, outputs, parts). Raises ValueError or OSError that says what is valid.
         """
         if name in ENCODERS:
             shape = _ast_shape(name, frames_for(seconds)) if name in AST_SHAPES else {}
@@ -83,7 +92,10 @@ class AudioEncoder(nn.Module):
             encoder = cls._pretrained(name, seconds)
         if encoder.config.seconds != seconds:
             raise ValueError(f"{name} was trained on clips of {encoder.config.seconds:g} s: set seconds to that, not to {seconds:g}")
-        outputs = options.get("outputs", 0)
+        outputs, parts = options.get("outputs", 0), tuple(options.get("parts", ()))
+        if parts != encoder.config.parts:
+            trained, encoder = encoder, cls(dataclasses.replace(encoder.config, outputs=0, parts=parts))
+            encoder.backbone.load_state_dict(trained.backbone.state_dict(), strict=False)  # all but the head of a cnn
         encoder.config = dataclasses.replace(encoder.config, outputs=outputs)
         encoder.classifier, encoder.labels = Head(encoder.dim, outputs) if outputs else None, []  # a stored head has other labels
         return encoder
@@ -115,8 +127,9 @@ class AudioEncoder(nn.Module):
 
     @property
     def dim(self) -> int:
-        """Embedding size D."""
-        return self.config.dim if self.config.name == "cnn" else self.config.ast["hidden_size"]
+        """Embedding size D, all parts together."""
+        size = self.config.dim if self.config.name == "cnn" else self.config.ast["hidden_size"]
+        return size * (1 + len(self.config.parts))
 
     @property
     def device(self) -> torch.device:
@@ -126,11 +139,19 @@ class AudioEncoder(nn.Module):
     def forward(self, waveforms: torch.Tensor, head: bool = False) -> torch.Tensor:
         """Embeddings (B, D) with gradients, or what the head makes of them (B, outputs).
 
-        AST: mean of the class and distillation tokens after the last layer norm (paper section 3).
+        AST: mean of the class and distillation tokens after the last layer norm (paper section 3). An embedding with parts: its parts in
+        a row, each of length 1.
         """
-        out = self.backbone(self.frontend(waveforms))
-        vectors = out if isinstance(out, torch.Tensor) else out.pooler_output
+        vectors = self.encode(self.frontend(waveforms))
         return self.classifier(vectors) if head else vectors
+
+    def encode(self, features: torch.Tensor) -> torch.Tensor:
+        """Log-mel (B, frames, 128) -> embeddings (B, D)."""
+        out = self.backbone(features)
+        if self.readout is None:
+            return out if isinstance(out, torch.Tensor) else out.pooler_output
+        maps = out if isinstance(out, torch.Tensor) else out.last_hidden_state[:, None, 2:]  # patches, without class and distillation
+        return self.readout(maps).flatten(1)
 
     @torch.inference_mode()
     def embed(
@@ -167,6 +188,8 @@ class AudioEncoder(nn.Module):
         """Write a checkpoint atomically, in the form of the published ones; `extra` is plain data kept in custom_config."""
         prefix = "" if self.config.name == "cnn" else AST_PREFIX
         state = {prefix + _published_name(k): v for k, v in self.backbone.state_dict().items()}
+        if self.readout is not None:
+            state |= {f"readout.{k}": v for k, v in self.readout.state_dict().items()}
         if self.classifier is not None:
             state |= {f"classifier.{k}": v for k, v in self.classifier.state_dict().items()}
         model = {
@@ -185,11 +208,13 @@ class AudioEncoder(nn.Module):
         weights, custom = read_checkpoint(path, "an encoder")
         try:
             stored = {k.removeprefix(AST_PREFIX): v for k, v in weights.items()}
-            state = {_published_name(k): v for k, v in stored.items() if not k.startswith("classifier.")}
+            state = {_published_name(k): v for k, v in stored.items() if not k.startswith(("classifier.", "readout."))}
             head = {k.removeprefix("classifier."): v for k, v in stored.items() if k.startswith("classifier.")}
             encoder = cls(_stored_config(custom, state, head))
             names = {_published_name(k): k for k in encoder.backbone.state_dict()}
             encoder.backbone.load_state_dict({names.get(k, k): v for k, v in state.items()})
+            if encoder.readout is not None:
+                encoder.readout.load_state_dict({k.removeprefix("readout."): v for k, v in stored.items() if k.startswith("readout.")})
             if encoder.classifier is not None:
                 encoder.classifier.load_state_dict(head)
                 labels = custom.get("dataset", {}).get("id2label", {})
@@ -231,8 +256,10 @@ def load_trained(name: str) -> tuple[AudioEncoder, str]:
 
 def digest(encoder: AudioEncoder) -> str:
     """Digest of all that an embedding depends on: weights and clip length."""
-    out = hashlib.sha256(json.dumps([encoder.config.seconds, encoder.config.mean, encoder.config.std]).encode())
-    for name, value in sorted(encoder.backbone.state_dict().items()):
+    told = [encoder.config.seconds, encoder.config.mean, encoder.config.std, *encoder.config.parts]
+    out = hashlib.sha256(json.dumps(told).encode())
+    weights = encoder.backbone.state_dict() | ({} if encoder.readout is None else encoder.readout.state_dict(prefix="readout."))
+    for name, value in sorted(weights.items()):
         out.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     return out.hexdigest()
 

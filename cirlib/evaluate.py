@@ -21,6 +21,7 @@ from .files import write_atomic, write_json
 from .frontend import RATE
 from .mixing import MixtureDataset, clip
 from .paths import at_home
+from .readout import first_part, own_part
 
 EVAL_SEED = 12345  # of the mixtures that are ranked; the same for every row
 BLOCK = 64  # clips embedded at once
@@ -57,6 +58,7 @@ class Retriever:
 
     def __init__(self, encoder: AudioEncoder, mixtures: Waves | None = None, separate: Waves | None = None):
         self.encoder, self.mixtures, self.separate = encoder, mixtures or encoder.embed, separate
+        self.parts = encoder.config.parts  # families that its vectors have a part for
 
     def notes(self, bank: NoteBank, rows: Sequence[int], protocol: str = "strict") -> np.ndarray:
         """Vectors (N, D) of single sounds of a bank, cut or padded to the encoder's clip length."""
@@ -108,10 +110,14 @@ def _in_blocks(count: int, vectors: Callable[[np.ndarray], np.ndarray]) -> np.nd
     return processes.share(count, lambda own: np.concatenate([vectors(own[i : i + BLOCK]) for i in range(0, len(own), BLOCK)]))
 
 
-def mixture_ranks(vectors, truth: pd.DataFrame, gallery, items: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """`truth` with the rank of each instrument among the gallery items of its family, for vectors of embed_mixtures."""
+def mixture_ranks(vectors, truth: pd.DataFrame, gallery, items: pd.DataFrame, metric: str, parts: Sequence[str] = ()) -> pd.DataFrame:
+    """`truth` with the rank of each instrument among the gallery items of its family, for vectors of embed_mixtures.
+
+    `parts`: families that the vectors have a part for; these are compared by that part alone.
+    """
     query = truth["query"].to_numpy()
     queries = vectors[query] if vectors.ndim == 2 else vectors[query, truth.place.to_numpy()]
+    queries, gallery = own_part(queries, truth.family, parts), own_part(gallery, items.family, parts)
     position = pd.Series(np.arange(len(items)), index=items.index)[truth.instrument].to_numpy()
     rank = retrieval.ranks(queries, gallery, position, items.family.to_numpy(), metric)
     return truth.drop(columns="place").assign(source=items.source.to_numpy()[position], rank=rank)
@@ -160,7 +166,7 @@ class Validation:
         bank, items, metric, protocol = self.bank, self.items, self.config.metric, self.config.protocol
         gallery = retriever.notes(bank, items.reference.to_numpy(), protocol)
         if self.on_mixtures:
-            table = mixture_ranks(*embed_mixtures(retriever, self.dataset), gallery, items, metric)
+            table = mixture_ranks(*embed_mixtures(retriever, self.dataset), gallery, items, metric, retriever.parts)
         else:
             table = single_ranks(retriever.notes(bank, self.rows, protocol), self.rows, bank, gallery, items, metric)
         rank = table["rank"].to_numpy()
@@ -177,12 +183,13 @@ class Embedded:
     truth: pd.DataFrame | None = None  # a row per stem of the mixtures
     singles: np.ndarray | None = None  # (N, D)
     rows: np.ndarray | None = None  # (N,) bank rows of the single sounds
+    parts: tuple[str, ...] = ()  # families that the vectors have a part for; single sounds are compared by the first part
 
 
 def embed_test(retriever: Retriever, bank: NoteBank, config) -> Embedded:
     """Gallery and queries of the tests that `config.tests` names."""
     items = bank.gallery()
-    out = Embedded(items, retriever.notes(bank, items.reference.to_numpy(), config.protocol))
+    out = Embedded(items, retriever.notes(bank, items.reference.to_numpy(), config.protocol), parts=retriever.parts)
     if "mixture" in config.tests:
         out.mixtures, out.truth = embed_mixtures(retriever, config.mixtures(bank, "test", config.queries, EVAL_SEED))
     if "single" in config.tests:
@@ -196,9 +203,10 @@ def rank_test(found: Embedded, bank: NoteBank, config, metric: str) -> dict[str,
     ranks = {}
     if found.mixtures is not None:
         inside = found.items.family.isin(config.families).to_numpy()
-        ranks["mixture"] = mixture_ranks(found.mixtures, found.truth, found.gallery[inside], found.items[inside], metric)
+        ranks["mixture"] = mixture_ranks(found.mixtures, found.truth, found.gallery[inside], found.items[inside], metric, found.parts)
     if found.singles is not None:
-        ranks["single"] = single_ranks(found.singles, found.rows, bank, found.gallery, found.items, metric)
+        singles, gallery = first_part(found.singles, found.parts), first_part(found.gallery, found.parts)
+        ranks["single"] = single_ranks(singles, found.rows, bank, gallery, found.items, metric)
     return ranks
 
 
@@ -228,7 +236,8 @@ def score(found: Embedded, bank: NoteBank, config) -> tuple[dict[str, pd.DataFra
 
 def self_match(found: Embedded, metric: str) -> float:
     """Share of the reference notes that find themselves first in the gallery; a low one is told, it is for the reader to judge."""
-    itself = retrieval.ranks(found.gallery, found.gallery, np.arange(len(found.items)), None, metric)
+    gallery = first_part(found.gallery, found.parts)
+    itself = retrieval.ranks(gallery, gallery, np.arange(len(found.items)), None, metric)
     share = retrieval.top_k(itself, 1)
     print(f"reference notes that find themselves first: {100 * share:.1f} %")
     if share < SELF_MATCH:

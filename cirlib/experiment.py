@@ -20,9 +20,10 @@ from .sources.virtual import VERSION
 
 TASKS = tuple(losses.LOSSES)  # tasks.py, and baselines.py for those without a loss
 METHODS = ("mfcc", "timbre-toolbox", "demucs", "separate", "multi-encoder")  # of 05_baselines
-ON_MIXTURES = ("mixture", "multi-encoder", "separate")  # tasks that hear mixtures of all families in training
-WITH_ENCODER = ("mixture", "single", "classify", "multi-encoder")  # tasks whose training starts from `encoder`
+ON_MIXTURES = ("mixture", "family", "multi-encoder", "separate")  # tasks that hear mixtures of all families in training
+WITH_ENCODER = ("mixture", "family", "single", "classify", "multi-encoder")  # tasks whose training starts from `encoder`
 WITH_SINGLE = ("multi-encoder", "separate", "demucs")  # tasks that stand on a trained encoder for single sounds
+PRECISIONS = ("", "float32", "bf16")
 TESTS = ("mixture", "single")
 # what does not change the weights
 ASIDE = ("preset", "experiment", "bank", "single", "queries", "tests", "wandb", "log_every", "chunk", "workers", "compile")
@@ -36,7 +37,7 @@ class TrainConfig:
     experiment: str = ""  # name of the row; "" takes the loss
     seed: int = 0
     bank: tuple[str, ...] = ("data/quick",)  # note banks; relative to the project's home
-    task: str = "mixture"  # single, classify, multi-encoder, separate (tasks.py); demucs, mfcc, timbre-toolbox (baselines.py)
+    task: str = "mixture"  # family, single, classify, multi-encoder, separate (tasks.py); demucs, mfcc, timbre-toolbox (baselines.py)
     families: tuple[str, ...] = MIXTURE_FAMILIES  # that play together in mixtures; single and classify train on all
     protocol: str = "strict"  # or paper: keeps what the reference does
     statistics: str = ""  # file of note statistics (midi.py), relative to the project's home; "": the documented default
@@ -49,6 +50,8 @@ class TrainConfig:
     clips: int = 64  # sounds per batch; a mixture of three instruments counts four
     curriculum: tuple[float, ...] = ()  # shares of the steps with 1, 2, ... instruments per mixture
     voices: int = 0  # mixture: batches of 1 to this many instruments, of any of the families; 0: one of each family
+    plays: int = 3  # family: mixtures of a batch that each of its instruments plays in
+    pairs: int = 0  # family: pairs of single sounds of the other families in a batch, of its clips
     endless: int = 0  # mixture: new virtual instruments of each mixture family in a training set; 0: those of the bank train
     renew: int = 120  # endless: steps that a set of instruments trains
     hard_ratio: float = 0.5  # single: share of the pairs that come from one family
@@ -66,6 +69,7 @@ class TrainConfig:
     chunk: int = 0  # clips that the encoder hears at once (gradient caching: less memory, the same gradient); 0: all
     workers: int = -1  # processes that make batches ahead of the steps; -1: one beside a GPU, none on a CPU
     compile: bool = False  # torch.compile the backbone
+    precision: str = ""  # float32 or bf16 (mixed); "": bf16 on a GPU, float32 on a CPU. On a CPU without avx512_bf16 or amx bf16 is slow
 
     def __post_init__(self):
         self.experiment = self.experiment or self.loss
@@ -73,6 +77,7 @@ class TrainConfig:
         paths.plain_name("experiment", self.experiment)
         choose("task", self.task, TASKS)
         choose("protocol", self.protocol, PROTOCOLS)
+        choose("precision", self.precision, PRECISIONS)
         choose("wandb mode", self.wandb, tracking.MODES)
         choose(f"{self.task} loss", self.loss, losses.LOSSES[self.task])
         if not self.tests:
@@ -84,16 +89,19 @@ class TrainConfig:
         for name in ("hard_ratio", "warmup"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
-        positive = "steps clips seconds epoch_size start_lr end_lr temperature valid_every valid_size log_every queries renew"
+        positive = "steps clips seconds plays epoch_size start_lr end_lr temperature valid_every valid_size log_every queries renew"
         for name in positive.split():
             value = getattr(self, name)
             if not (0 < value < math.inf or (name == "steps" and value == 0)):
                 raise ValueError(f"{name} must be positive, got {value}")
-        if min(self.endless, self.chunk) < 0:
-            raise ValueError(f"endless and chunk must be 0 or more, got {self.endless} and {self.chunk}")
+        for name in ("endless", "chunk", "pairs"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not 0 <= self.voices <= len(self.families) or (self.voices and (self.task != "mixture" or self.curriculum or self.endless)):
             most = len(self.families)
             raise ValueError(f"voices must be 0 to {most} (the number of families), of the mixture task without curriculum and endless")
+        if self.task == "family" and self.curriculum:
+            raise ValueError("all families play in the mixtures of the family task: leave curriculum empty")
         if self.endless and (self.task != "mixture" or self.curriculum):
             raise ValueError(
                 "endless instruments train the mixture task, without a curriculum: set endless to 0 or task and curriculum to these"

@@ -28,7 +28,7 @@ class _Exportable(nn.Module):
 
     def __init__(self, encoder: AudioEncoder):
         super().__init__()
-        self.frontend, self.backbone = encoder.frontend, encoder.backbone
+        self.frontend, self.encoder = encoder.frontend, encoder
         self.register_buffer("kernel", _kernel(encoder.frontend))
 
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
@@ -36,8 +36,7 @@ class _Exportable(nn.Module):
         x = F.conv1d(waveforms[:, None], self.kernel, stride=HOP)[:, :, : front.frames]  # (B, 2 * 257, n)
         squares = x.square().transpose(1, 2)  # (B, n, 2 * 257)
         logmel = F.pad((squares @ front.mel).clamp_min(EPSILON).log(), (0, 0, 0, front.frames - squares.shape[1]))
-        out = self.backbone((logmel - front.mean) / (2 * front.std))
-        return out if isinstance(out, torch.Tensor) else out.pooler_output
+        return self.encoder.encode((logmel - front.mean) / (2 * front.std))
 
 
 def _kernel(frontend: LogMel) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 Pairs (single-instrument task): anchors a and positives p, (N, D). Mixtures: stems (M, S, D) and mixtures (M, D).
 `families` (M, S) are integer labels of the stems; without them, stem s of every mixture is taken as one family.
-Classifiers: logits (B, C).
+Classifiers: logits (B, C). Embeddings in parts (readout.py): `family_infonce`.
 d is the Euclidean distance (with 1e-6 added to each difference, as torch does), c the cosine similarity / temperature.
 """
 
@@ -160,6 +160,28 @@ def multi_infonce(stems, mixtures, families, temperature):
     return (within + across + back + back_within) / 4
 
 
+def family_infonce(references, families, instruments, mixtures, members, temperature=TEMPERATURE):
+    """Multi-positive InfoNCE between mixtures and notes of their instruments, each mixture heard for one family at a time.
+
+    References (R, D) are notes of instruments (R,), integers, of families (R,), 0 to F - 1; mixtures (M, F, D) are the parts of their
+    embeddings for each family, members (M, S) the instruments that play in them. For a note r of family f and a mixture m it plays in,
+    the mean of two cross-entropies: of c(r, m_f) and those of r with all mixtures that it does not play in; and of c(r, m_f) and those
+    of m_f with all notes of the family whose instruments do not play in m.
+    """
+    heard = F.normalize(mixtures, dim=-1)[:, families]  # (M, R, D)
+    logits = torch.einsum("mrd,rd->mr", heard, F.normalize(references, dim=-1)) / temperature
+    plays = (members[:, :, None] == instruments).any(dim=1)  # (M, R)
+    back = _among_others(logits.T, plays.T)
+    within = [_among_others(logits[:, families == f], plays[:, families == f]) for f in families.unique()]
+    return (torch.cat(within).mean() + back.mean()) / 2
+
+
+def _among_others(logits: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of each positive entry (N, K) among itself and the negatives of its row."""
+    negatives = logits.masked_fill(positive, float("-inf")).logsumexp(dim=1, keepdim=True)
+    return (torch.logaddexp(negatives, logits) - logits)[positive]
+
+
 def class_loss(name: str, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Loss `name` of CLASS_LOSSES on logits (B, C): a scalar.
 
@@ -190,6 +212,7 @@ CLASS_LOSSES = ("instrument", "family", "tags")
 LOSSES = {  # by task (tasks.py)
     "mixture": tuple(MIXTURE_LOSSES),
     "single": tuple(PAIR_LOSSES),
+    "family": ("family-infonce",),
     "classify": CLASS_LOSSES,
     "multi-encoder": ("cosine",),
     "separate": ("magnitude",),

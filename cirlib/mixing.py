@@ -7,6 +7,7 @@ may rest throughout, the shift is circular, training references are always the r
 is divided by its maximum instead of its maximum magnitude.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -121,6 +122,16 @@ class MixtureDataset:
         if self.voices < len(self.families):
             playing = sorted(self._rng(i, 1).choice(len(self.families), self.voices, replace=False))
         return [(self.families[c], self._names[c][self._plan[i, c]]) for c in playing]
+
+    def regroup(self, indices: Sequence[int], plays: int, rng: np.random.Generator) -> "MixtureDataset":
+        """The instruments of these mixtures, each in `plays` mixtures, in new combinations: a dataset of len(indices) * plays mixtures.
+
+        All families must play in each mixture.
+        """
+        chosen, out = self._plan[np.asarray(indices)], copy.copy(self)
+        rounds = [rng.permuted(chosen, axis=0) for _ in range(plays)]
+        out._plan, out.size, out.seed = np.concatenate(rounds), len(chosen) * plays, int(rng.integers(2**31))
+        return out
 
     def originals(self, i: int) -> set[str]:
         """Instruments of mixture i with twins named by their original: what must not come twice in a batch."""

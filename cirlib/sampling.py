@@ -4,7 +4,7 @@ No instrument comes twice in a batch, an instrument and its effects-off twin cou
 the rule holds for the global batch: each process takes its own part of it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from .bank import NoteBank
 from .families import MIXTURE_FAMILIES
 from .mixing import MixtureDataset
 
-VOICES = 1 << 31  # marks the draw of how many instruments play
+VOICES, NOTES = 1 << 31, 2 << 31  # mark the draws of how many instruments play, and of which notes stand for them
 
 
 def mixture_batches(dataset: MixtureDataset, size: int, rank: int = 0, world: int = 1) -> Iterator[np.ndarray]:
@@ -63,16 +63,26 @@ class PairSampler:
     Args:
         pairs: instruments in a batch (half of its sounds). hard_ratio: share of the pairs that come from one family,
             drawn by drawing a sound; the others come from the other families. augmented: effects-off twins train too.
+            without: families that are left out.
     Within each choice, sounds are drawn with probability proportional to exp(-times drawn in this epoch).
     """
 
-    def __init__(self, bank: NoteBank, pairs: int, hard_ratio: float = 0.5, seed: int = 0, augmented: bool = True):
+    def __init__(
+        self,
+        bank: NoteBank,
+        pairs: int,
+        hard_ratio: float = 0.5,
+        seed: int = 0,
+        augmented: bool = True,
+        without: Sequence[str] = (),
+    ):
         if not 0 <= hard_ratio <= 1:
             raise ValueError(f"hard_ratio must be between 0 and 1, got {hard_ratio}")
         notes = bank.notes
         keep = (notes.split == "train") & (notes.groupby("instrument").instrument.transform("size") > 1)
         if not augmented:
             keep &= notes.augments.isna()
+        keep &= ~notes.family.isin(without)
         notes = notes[keep]
         self.rows = notes.index.to_numpy()
         names, self.instrument = np.unique(notes.instrument.to_numpy(str), return_inverse=True)
@@ -84,7 +94,8 @@ class PairSampler:
         if pairs < 1:
             raise ValueError("a batch of pairs needs 2 clips or more")
         if pairs > count:
-            raise ValueError(f"{pairs} pairs need as many training instruments with two sounds or more; there are {count}")
+            other = f" of other families than {', '.join(without)}" if without else ""
+            raise ValueError(f"{pairs} pairs need as many training instruments with two sounds or more{other}; there are {count}")
         self.batches_per_epoch = max(1, len(self.rows) // (2 * pairs))
 
     def epoch(self, number: int, rank: int = 0, world: int = 1) -> Iterator[np.ndarray]:
@@ -180,6 +191,40 @@ class MixtureSteps:
                     f"{self.size} mixtures give no batch of {mixtures} without a repeated instrument: use fewer clips or a longer epoch"
                 )
             epoch += 1
+
+
+class FamilySteps:
+    """Batch of training step k of mixtures whose instruments meet again: each plays in `plays` mixtures and is heard as two notes.
+
+    Args:
+        clips: sounds in a batch of all processes together; a group of one instrument of each family counts plays + 2 per family.
+    """
+
+    def __init__(self, bank, families, clips, plays=1, rank=0, world=1, **options):
+        self.group = plays + 2 * len(families)
+        count = clips // self.group
+        if count < 2 * world:
+            raise ValueError(
+                f"each process needs clips for 2 groups of {plays} mixtures and their notes ({self.group} clips), {clips} hold {count}"
+            )
+        self.plays, self.seed, self.rank, self.world = plays, options.get("seed", 0), rank, world
+        self.steps = MixtureSteps(bank, families, (count - count % world) * (1 + len(families)), **options)
+        self.families = self.steps.families
+        self._rows = bank.notes.groupby("instrument", sort=False).indices
+
+    def batch(self, step: int) -> tuple[MixtureDataset, np.ndarray, list[tuple[str, str]], np.ndarray]:
+        """(dataset, indices (M,) of the mixtures of a step, (family, instrument) of each of N, bank rows (2, N) of two notes of each)."""
+        dataset, indices = self.steps.batch(step)
+        rng = np.random.default_rng([self.seed, step, NOTES])
+        named = [pair for i in indices for pair in dataset.plan(i)]
+        rows = np.array([self._pair(self._rows[uid], rng) for _, uid in named])
+        mixtures, own = dataset.regroup(indices, self.plays, rng), slice(self.rank, None, self.world)
+        return mixtures, np.arange(len(mixtures))[own], named[own], rows[own].T
+
+    @staticmethod
+    def _pair(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Two notes of an instrument, different ones if it has them."""
+        return rng.choice(rows, 2, replace=len(rows) < 2)
 
 
 class PairSteps:

@@ -1,6 +1,7 @@
 """What is trained: each task makes its model, the batches of its steps, its loss, and the retriever that is validated and tested.
 
 mixture        one vector for every sound, mixtures near their instruments (the paper's method)
+family         a part of the vector for each family and one for single sounds: mixtures and pairs in one batch (ours)
 single         pairs of sounds of one instrument (paper, single-instrument experiment)
 classify       instrument, family or tags of single sounds; retrieval by the embedding under the head
 multi-encoder  one vector per family, predicted from the mixture (Kim et al., arXiv 2211.07951)
@@ -19,7 +20,7 @@ from .evaluate import Retriever, Validation
 from .experiment import ON_MIXTURES, TrainConfig
 from .mixing import PEAK, clip
 from .processes import gather
-from .sampling import MixtureSteps, NoteSteps, PairSampler, PairSteps
+from .sampling import FamilySteps, MixtureSteps, NoteSteps, PairSampler, PairSteps
 from .separation import MaskSeparator, SeparatorConfig
 
 Batch = dict[str, torch.Tensor]
@@ -116,6 +117,53 @@ class MixtureTask(Task):
         m, s = batch["families"].shape
         stems, mixtures, families = map(gather, (vectors[: m * s].reshape(m, s, -1), vectors[m * s :], batch["families"]))
         return losses.mixture_loss(self.config.loss, stems, mixtures, families, self.config.temperature)
+
+
+class FamilyTask(Task):
+    """references (2, N, T) of instruments (N,) and families (N,), mixtures (M, T) of members (M, S), pairs (2, P, T) of other families."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        c = self.config
+        self.steps = FamilySteps(
+            self.bank, c.families, c.clips - 2 * c.pairs, c.plays, self.rank, self.world, steps=c.steps, size=c.epoch_size,
+            seed=c.seed, protocol=c.protocol, seconds=c.seconds, statistics=c.note_statistics(), augmented=c.augmented,
+        )  # fmt: skip
+        self.pairs = None
+        if c.pairs:
+            sampler = PairSampler(self.bank, c.pairs, c.hard_ratio, c.seed, c.augmented, without=self.steps.families)
+            self.pairs = PairSteps(sampler, self.rank, self.world)
+        self._number = {uid: i for i, uid in enumerate(self.bank.instruments.index)}
+
+    def model(self) -> AudioEncoder:
+        return self._encoder(parts=tuple(self.steps.families))
+
+    def batch(self, step: int) -> Batch:
+        dataset, indices, named, rows = self.steps.batch(step)
+        out = {
+            "references": torch.from_numpy(np.stack([self._clips(side) for side in rows])),
+            "instruments": torch.tensor([self._number[uid] for _, uid in named]),
+            "families": torch.tensor([dataset.families.index(name) for name, _ in named]),
+            "mixtures": torch.from_numpy(dataset.batch(indices, "none")[0]),
+            "members": torch.tensor([[self._number[uid] for _, uid in dataset.plan(i)] for i in indices]),
+        }
+        if self.pairs:
+            out["pairs"] = torch.from_numpy(np.stack([self._clips(side) for side in self.pairs.batch(step).T]))
+        return out
+
+    def sounds(self, batch: Batch) -> torch.Tensor:
+        pairs = [batch["pairs"].flatten(0, 1)] if self.pairs else []
+        return torch.cat([batch["references"].flatten(0, 1), batch["mixtures"], *pairs])
+
+    def objective(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
+        n, m, temperature = len(batch["instruments"]), len(batch["mixtures"]), self.config.temperature
+        parts = vectors.reshape(len(vectors), 1 + len(self.steps.families), -1)  # (N, 1 + F, D)
+        notes, mixtures, others = parts.split([2 * n, m, len(parts) - 2 * n - m])
+        own = notes[torch.arange(2 * n), 1 + batch["families"].repeat(2)]
+        of_notes = (gather(batch[name].repeat(2)) for name in ("families", "instruments"))
+        found = losses.family_infonce(gather(own), *of_notes, gather(mixtures[:, 1:]), gather(batch["members"]), temperature)
+        first, second = (torch.cat(sides) for sides in zip(notes[:, 0].chunk(2), others[:, 0].chunk(2), strict=True))
+        return found + losses.pair_loss("infonce", gather(first), gather(second), temperature)
 
 
 class SingleTask(Task):
@@ -238,6 +286,7 @@ def separated(single: AudioEncoder, separate) -> Retriever:
 
 TRAINED = {
     "mixture": MixtureTask,
+    "family": FamilyTask,
     "single": SingleTask,
     "classify": ClassifyTask,
     "multi-encoder": MultiEncoderTask,

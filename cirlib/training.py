@@ -59,7 +59,7 @@ def fit(config: TrainConfig, progress: bool = True) -> Run:
     non-finite loss and KeyboardInterrupt on Ctrl-C; in both cases the state on disk is good and fit() continues from it. Raises
     TrainingError too if another process trains this very run.
     """
-    accelerator = _accelerator()
+    accelerator = _accelerator(config.precision)
     bank = evaluate.open_banks(config.bank)
     with claimed(config, bank) if accelerator.is_main_process else contextlib.nullcontext():
         accelerator.wait_for_everyone()
@@ -70,14 +70,16 @@ def fit(config: TrainConfig, progress: bool = True) -> Run:
         return Run(config.folder, json.loads(finished.read_text()))
 
 
-def _accelerator():
-    """This process among those that train together: bf16 on GPUs, gloo between CPU processes."""
+def _accelerator(precision: str):
+    """This process among those that train together: bf16 on GPUs unless told otherwise, gloo between CPU processes."""
     from accelerate import Accelerator
 
-    if torch.cuda.is_available():
-        return Accelerator(mixed_precision="bf16")
+    gpu = torch.cuda.is_available()
+    mixed = "bf16" if precision == "bf16" or (gpu and not precision) else "no"
+    if gpu:
+        return Accelerator(mixed_precision=mixed)
     _keep_memory()
-    return Accelerator(cpu=True)
+    return Accelerator(cpu=True, mixed_precision=mixed)
 
 
 def _keep_memory() -> None:

@@ -45,6 +45,8 @@ class Oracle:
     A mixture is the sum of its instruments, or with `each` one vector per family of the datasets.
     """
 
+    parts = ()
+
     def __init__(self, bank, datasets, each=False):
         self.axes = dict(zip(bank.instruments.index, np.eye(len(bank.instruments)), strict=True))
         self.played = {}
@@ -65,6 +67,8 @@ class Oracle:
 
 class Guess:
     """A random vector for every sound."""
+
+    parts = ()
 
     def __init__(self):
         self.rng = np.random.default_rng(0)
