@@ -16,6 +16,7 @@ from .families import MIXTURE_FAMILIES
 from .files import contents, sha256, write_atomic
 from .midi import NoteStatistics, load_statistics, statistics_file
 from .mixing import PROTOCOLS, MixtureDataset
+from .optimiser import OPTIMISERS
 from .sources.virtual import VERSION
 
 TASKS = tuple(losses.LOSSES)  # tasks.py, and baselines.py for those without a loss
@@ -57,6 +58,7 @@ class TrainConfig:
     hard_ratio: float = 0.5  # single: share of the pairs that come from one family
     augmented: bool = True  # effects-off twins train too
     epoch_size: int = 40000  # mixtures drawn before every instrument must come again
+    optimiser: str = "adam"  # or muon, whose learning rates are about 40 times as high
     start_lr: float = 5e-4
     end_lr: float = 5e-5
     warmup: float = 0.01  # share of the steps
@@ -77,6 +79,7 @@ class TrainConfig:
         paths.plain_name("experiment", self.experiment)
         choose("task", self.task, TASKS)
         choose("protocol", self.protocol, PROTOCOLS)
+        choose("optimiser", self.optimiser, OPTIMISERS)
         choose("precision", self.precision, PRECISIONS)
         choose("wandb mode", self.wandb, tracking.MODES)
         choose(f"{self.task} loss", self.loss, losses.LOSSES[self.task])

@@ -26,6 +26,7 @@ from .config import from_dict, read_params, to_dict
 from .experiment import TrainConfig, learning_rate, write_config
 from .files import write_atomic, write_json
 from .gradients import backward, check_chunks
+from .optimiser import make_optimiser
 from .sources import ensure_banks
 from .tasks import Task, make_task
 
@@ -151,8 +152,8 @@ class _Trainer:
             check_chunks(model)
         if config.compile:
             model.backbone.compile()
-        optimiser = torch.optim.Adam(model.parameters(), lr=config.end_lr)
-        self.model, self.optimiser = accelerator.prepare(model, optimiser)
+        self.model = accelerator.prepare(model)
+        self.optimiser = make_optimiser(config.optimiser, self.module)
         self.step, self.best, self.history = 0, -1.0, []
         self.losses = []  # of the steps that are not logged yet
         self.validation = self.task.validation()
@@ -209,10 +210,8 @@ class _Trainer:
 
     def _update(self, step: int, batch: dict[str, torch.Tensor]) -> None:
         self.model.train()
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(step, self.config)
         batch = {k: v.to(self.accelerator.device, non_blocking=True) for k, v in batch.items()}
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         loss = backward(self.task, self.model, batch, self.config.chunk, partial(self.accelerator.no_sync, self.model))
         self.losses.append(self.accelerator.reduce(loss, "mean").item())
         self.counted += 1
@@ -221,7 +220,7 @@ class _Trainer:
             raise TrainingError(
                 f"the loss of {self.config.experiment} is not finite at step {step}: lower start_lr or look at the data; {kept}"
             )
-        self.optimiser.step()
+        self.optimiser.step(learning_rate(step, self.config))
         self.step = step + 1
 
     def _start_clock(self) -> None:

@@ -25,6 +25,7 @@ CASES = [
     ("mixture", "infonce-full-asymmetric"),
     ("mixture", "infonce-full-mended"),
     ("mixture", "multi-infonce"),
+    ("family", "family-infonce"),
     ("single", "triplet"),
     ("single", "infonce"),
     ("classify", "family"),
@@ -32,17 +33,20 @@ CASES = [
 
 
 def config(bank: str, task: str, loss: str, **values) -> TrainConfig:
-    """Two mixtures or four pairs for each of two processes."""
-    return TrainConfig(preset="test", bank=(bank,), task=task, loss=loss, seconds=0.5, clips=16, epoch_size=20, **values)
+    """Two mixtures, two groups of a family run, or four pairs for each of two processes."""
+    if task == "family":
+        values = {"clips": 32, "plays": 2} | values
+    values = {"clips": 16} | values
+    return TrainConfig(preset="test", bank=(bank,), task=task, loss=loss, seconds=0.5, epoch_size=20, **values)
 
 
 class Small(nn.Module):
-    """(N, T) waveforms -> (N, 13), in double precision, with a normalisation over the batch."""
+    """(N, T) waveforms -> (N, 12), in double precision, with a normalisation over the batch."""
 
     def __init__(self, norm: bool):
         super().__init__()
         torch.manual_seed(0)
-        self.first, self.last = nn.Conv2d(1, 6, 16, stride=16).double(), nn.Linear(6 * 5 * 6, 13).double()
+        self.first, self.last = nn.Conv2d(1, 6, 16, stride=16).double(), nn.Linear(6 * 5 * 6, 12).double()
         self.norm = BatchNorm(6).double() if norm else nn.Identity()
 
     def forward(self, waveforms, head=False):

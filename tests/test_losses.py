@@ -4,7 +4,17 @@ import pytest
 import torch
 
 from cirlib.experiment import TrainConfig
-from cirlib.losses import CLASS_LOSSES, LOSSES, MIXTURE_LOSSES, PAIR_LOSSES, class_loss, cosine_loss, mixture_loss, pair_loss
+from cirlib.losses import (
+    CLASS_LOSSES,
+    LOSSES,
+    MIXTURE_LOSSES,
+    PAIR_LOSSES,
+    class_loss,
+    cosine_loss,
+    family_infonce,
+    mixture_loss,
+    pair_loss,
+)
 
 SHAPES = [(2, 1, 3), (4, 1, 6), (1, 3, 4), (2, 2, 5), (3, 4, 2), (6, 3, 8)]  # M, S, D
 MARGIN, EPS = 1.0, 1e-6
@@ -309,3 +319,32 @@ def test_losses_of_each_task():
         assert [TrainConfig(task=task, loss=name).loss for name in names] == list(names) != []
         with pytest.raises(ValueError, match=f"unknown {task} loss .*valid: {', '.join(names)}$"):
             TrainConfig(task=task, loss="family" if task != "classify" else "cosine")
+
+
+@pytest.mark.parametrize("plays", [1, 2, 3])
+def test_family_infonce(plays):
+    """Against a loop: note r and a mixture m it plays in, among the mixtures without it and among the notes of others of its family."""
+    generator = torch.Generator().manual_seed(plays)
+    groups, families_, dim, t = 3, 2, 5, 0.3
+    instruments = torch.arange(groups * families_).repeat(2) + 40  # two notes of each
+    families = (torch.arange(groups * families_) % families_).repeat(2)
+    columns = [
+        torch.cat([40 + f + families_ * torch.randperm(groups, generator=generator) for _ in range(plays)]) for f in range(families_)
+    ]
+    members = torch.stack(columns, dim=1)
+    references = torch.randn(len(instruments), dim, generator=generator, dtype=torch.float64, requires_grad=True)
+    mixtures = torch.randn(len(members), families_, dim, generator=generator, dtype=torch.float64, requires_grad=True)
+    within, back = [], []
+    for m, playing in enumerate(members.tolist()):
+        for r, (uid, f) in enumerate(zip(instruments.tolist(), families.tolist(), strict=True)):
+            if uid in playing:
+                own = c(references[r], mixtures[m, f], t)
+                rivals = [k for k in range(len(families)) if families[k] == f and instruments[k] not in playing]
+                others = [k for k in range(len(members)) if uid not in members[k].tolist()]
+                within.append(cross_entropy([own, *(c(references[k], mixtures[m, f], t) for k in rivals)], 0))
+                back.append(cross_entropy([own, *(c(references[r], mixtures[k, f], t) for k in others)], 0))
+    expected = (mean(within) + mean(back)) / 2
+    found = family_infonce(references, families, instruments, mixtures, members, t)
+    torch.testing.assert_close(found, expected)
+    for ours, theirs in zip(*(torch.autograd.grad(x, (references, mixtures)) for x in (found, expected)), strict=True):
+        torch.testing.assert_close(ours, theirs)

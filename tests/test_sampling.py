@@ -8,7 +8,7 @@ from conftest import SPLIT_SIZES, TWINS, build_bank, instrument_tones, sound, to
 
 from cirlib.families import MIXTURE_FAMILIES
 from cirlib.mixing import MixtureDataset
-from cirlib.sampling import MixtureSteps, NoteSteps, PairSampler, PairSteps, mixture_batches
+from cirlib.sampling import FamilySteps, MixtureSteps, NoteSteps, PairSampler, PairSteps, mixture_batches
 
 ORIGINALS = SPLIT_SIZES["train"]  # training instruments of each family, twins not counted
 
@@ -189,6 +189,66 @@ def test_bad_curriculum(tone_bank, curriculum):
 
 
 # Pairs
+
+
+def family_steps(bank, clips=36, **options):
+    return FamilySteps(bank, MIXTURE_FAMILIES, clips, **{"steps": 20, "size": 2000, "seconds": 0.25, **options})
+
+
+@pytest.mark.parametrize(("clips", "plays", "groups"), [(14, 1, 2), (27, 1, 3), (36, 3, 4), (24, 2, 3)])
+def test_instruments_of_a_batch_meet_again(tone_bank, original, clips, plays, groups):
+    """Each plays in as many mixtures of its family's place, and is heard as two different notes of its own."""
+    sampler = family_steps(tone_bank, clips, plays=plays)
+    seen = set()
+    for step in range(8):
+        dataset, indices, named, rows = sampler.batch(step)
+        assert len(indices) == len(dataset) == groups * plays and rows.shape == (2, 3 * groups) == (2, len(named))
+        assert len({original[uid] for _, uid in named}) == len(named)
+        plans = [tuple(dataset.plan(i)) for i in indices]
+        for pair in named:
+            assert sum(pair in plan for plan in plans) == plays
+        assert all([name for name, _ in plan] == list(MIXTURE_FAMILIES) for plan in plans)
+        notes = tone_bank.notes.instrument.to_numpy()[rows]
+        assert (notes == [uid for _, uid in named]).all() and (rows[0] != rows[1]).all()
+        seen.add(dataset[0].mixture.tobytes())
+    assert len(seen) == 8
+
+
+def test_new_combinations_are_not_those_of_the_first_mixtures(tone_bank):
+    batches = map(family_steps(tone_bank, 36, plays=3).batch, range(10))
+    plans = [set(map(tuple, map(dataset.plan, indices))) for dataset, indices, *_ in batches]
+    assert np.mean([len(plan) for plan in plans]) > 10  # of 12
+
+
+def test_family_step_does_not_depend_on_the_steps_before(tone_bank):
+    sampler, other = family_steps(tone_bank), family_steps(tone_bank)
+    sampler.batch(0), sampler.batch(1)
+    for a, b in zip(sampler.batch(2)[1:], other.batch(2)[1:], strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(sampler.batch(2)[0][4].mixture, other.batch(2)[0][4].mixture)
+    assert family_steps(tone_bank, seed=1).batch(2)[2] != other.batch(2)[2]
+
+
+def test_processes_take_parts_of_the_same_family_step(tone_bank):
+    whole, parts = family_steps(tone_bank, 28).batch(1), [family_steps(tone_bank, 28, rank=r, world=2).batch(1) for r in range(2)]
+    assert sorted(np.concatenate([part[1] for part in parts])) == list(whole[1])
+    for r, (dataset, _, named, rows) in enumerate(parts):
+        assert named == whole[2][r::2] and (rows == whole[3][:, r::2]).all()
+        np.testing.assert_array_equal(dataset[r].mixture, whole[0][r].mixture)
+
+
+def test_family_step_needs_two_groups_for_each_process(tone_bank):
+    with pytest.raises(ValueError, match=r"each process needs clips for 2 groups of 3 mixtures .*\(9 clips\), 17 hold 1"):
+        family_steps(tone_bank, 17, plays=3)
+    with pytest.raises(ValueError, match="18 hold 2"):
+        family_steps(tone_bank, 18, plays=3, world=2)
+
+
+def test_pairs_without_some_families(tone_bank):
+    sampler = PairSampler(tone_bank, pairs=3, without=("Bass", "Synth Lead"))
+    assert set(tone_bank.notes.family[np.concatenate([b.ravel() for b in sampler.epoch(0)])]) == {"Chromatic Percussion"}
+    with pytest.raises(ValueError, match="of other families than Bass, Synth Lead; there are 6"):
+        PairSampler(tone_bank, pairs=7, without=("Bass", "Synth Lead"))
 
 
 def columns(bank, batch):

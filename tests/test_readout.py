@@ -1,0 +1,68 @@
+"""An embedding in parts: what each part hears, how it is stored, and which part is compared."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from cirlib.encoder import AudioEncoder, digest
+from cirlib.readout import HEADS, PartReadout, first_part, own_part
+
+FAMILIES = ("Chromatic Percussion", "Bass", "Synth Lead")
+
+
+def test_parts_are_attention_over_time_in_each_band():
+    torch.manual_seed(0)
+    b, bands, t, channels, parts = 2, 3, 5, 2 * HEADS, 4
+    readout, maps = PartReadout(channels, bands, parts, 6), torch.randn(b, bands, t, channels)
+    scores = readout.attention(maps)
+    for i in range(b):
+        for p in range(parts):
+            pooled = []
+            for band in range(bands):
+                for h in range(HEADS):
+                    weight = torch.stack([scores[i, band, k, h * parts + p] for k in range(t)]).softmax(0)
+                    pooled.append(sum(weight[k] * maps[i, band, k, 2 * h : 2 * h + 2] for k in range(t)))
+            expected = readout.dense(torch.cat(pooled))
+            torch.testing.assert_close(readout(maps)[i, p], expected / expected.norm())
+
+
+@pytest.mark.parametrize("name", ["cnn", "ast-tiny"])
+def test_encoder_with_parts(tmp_path, name):
+    """Each part has length 1; a checkpoint gives the same embedding; the digest tells the weights of the readout."""
+    torch.manual_seed(0)
+    encoder = AudioEncoder.create(name, 0.5, parts=FAMILIES).eval()
+    sounds = np.random.default_rng(0).normal(size=(3, 8000)).astype(np.float32) / 10
+    vectors = encoder.embed(sounds)
+    size = encoder.dim // 4
+    assert vectors.shape == (3, encoder.dim) and size in (256, 192)
+    np.testing.assert_allclose(np.linalg.norm(vectors.reshape(3, 4, size), axis=2), 1, atol=1e-5)
+    assert np.abs(vectors[:, :size] - vectors[:, size : 2 * size]).max() > 1e-3
+    loaded = AudioEncoder.load(encoder.save(tmp_path / "parts.pt"))
+    assert loaded.config.parts == FAMILIES
+    np.testing.assert_array_equal(loaded.embed(sounds), vectors)
+    before = digest(encoder)
+    with torch.no_grad():
+        encoder.readout.dense.bias += 1
+    assert digest(loaded) == before != digest(encoder)
+
+
+@pytest.mark.parametrize("name", ["cnn", "ast-tiny"])
+def test_training_with_parts_can_start_from_an_encoder_without(tmp_path, name):
+    plain = AudioEncoder.create(name, 0.5)
+    path = str(plain.save(tmp_path / "plain.pt"))
+    encoder = AudioEncoder.create(path, 0.5, parts=FAMILIES)
+    kept = encoder.backbone.state_dict()
+    assert kept and all(torch.equal(v, plain.backbone.state_dict()[k]) for k, v in kept.items())
+    assert encoder.config.parts == FAMILIES and encoder.dim == 4 * plain.dim
+    back = AudioEncoder.create(str(encoder.save(tmp_path / "parts.pt")), 0.5)
+    assert back.readout is None and back.dim == plain.dim
+
+
+def test_the_part_of_the_own_family_is_compared():
+    vectors = np.arange(24.0).reshape(3, 8)  # three sounds, four parts of two numbers
+    expected = [vectors[0, 4:6], vectors[1, :2], vectors[2, :2]]
+    np.testing.assert_array_equal(own_part(vectors, ["Bass", "Piano", math.nan], FAMILIES), expected)
+    np.testing.assert_array_equal(first_part(vectors, FAMILIES), vectors[:, :2])
+    assert own_part(vectors, ["Bass"] * 3, ()) is vectors and first_part(vectors, ()).shape == vectors.shape
