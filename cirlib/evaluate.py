@@ -250,7 +250,7 @@ def write_results(folder: Path, found: Embedded, ranks: dict[str, pd.DataFrame],
 
     Ranks of tests that were asked for earlier and are no longer go.
     """
-    arrays = {"gallery": found.gallery, "items": found.items.index.to_numpy(str)}
+    arrays = {"gallery": found.gallery, "items": found.items.index.to_numpy(str), "parts": np.array(found.parts, str)}
     if found.mixtures is not None:
         arrays["mixtures"] = found.mixtures[:KEPT_MIXTURES]
     if found.singles is not None:

@@ -1,4 +1,9 @@
-"""Sounds of a library in memory: the nearest instruments to an embedding, each by its nearest sound. Exact."""
+"""Sounds of a library in memory: the nearest instruments to an embedding, each by its nearest sound. Exact.
+
+Of embeddings in parts (readout.py) the part of the family that is asked for is compared, else the part for any sound.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,12 +19,13 @@ COLUMNS = ["uid", "family", "source", "path", "start", "seconds", "distance"]  #
 class Gallery:
     """The sounds of one state of a library; those of an instrument lie side by side."""
 
-    def __init__(self, table: pa.Table, metric: str, version: int):
+    def __init__(self, table: pa.Table, metric: str, version: int, parts: Sequence[str] = ()):
         rows = table.drop_columns(["vector", "id", "stamp"]).to_pandas()
         vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(rows), table.schema.field("vector").type.list_size)
         order = np.lexsort([pd.factorize(rows[name], sort=True)[0] for name in ("path", "uid", "origin")])
         self.version, self.metric, self.rows = version, metric, rows.iloc[order].reset_index(drop=True)
-        self.search = Search(np.empty((0, vectors.shape[1]), np.float32), vectors[order], metric)
+        self.parts, self._vectors, self._searches = ("", *parts), vectors[order], {}
+        self._search("")
         owner = self.rows[["origin", "uid"]]
         self.first = np.flatnonzero((owner != owner.shift()).any(axis=1))  # row where an instrument begins
         self.families = self.rows.family.to_numpy(object)[self.first]
@@ -29,10 +35,11 @@ class Gallery:
 
         Raises ValueError for an unknown family, one without sounds, an empty library and an embedding of another size.
         """
-        if vector.shape != self.search.gallery.shape[1:]:
-            raise ValueError(f"an embedding of this library has shape {self.search.gallery.shape[1:]}, got {vector.shape}")
+        if vector.shape != self._vectors.shape[1:]:
+            raise ValueError(f"an embedding of this library has shape {self._vectors.shape[1:]}, got {vector.shape}")
         members = self._members(family)
-        search = self.search.ask(vector[None])
+        part = family if family in self.parts else ""
+        search = self._search(part).ask(vector[None, self._columns(part)])
         values, slack = search.screen(np.arange(1))
         best = np.minimum.reduceat(values[0], self.first)[members]
         k = min(k, len(members))
@@ -44,6 +51,18 @@ class Gallery:
         _, nearest = np.unique(np.repeat(near, ends[near] - self.first[near])[order], return_index=True)
         chosen = order[np.sort(nearest)[:k]]
         return self._told(rows[chosen], exact[chosen], search)
+
+    def _columns(self, part: str) -> slice:
+        """Columns of a part of the embeddings."""
+        size, place = self._vectors.shape[1] // len(self.parts), self.parts.index(part)
+        return slice(place * size, (place + 1) * size)
+
+    def _search(self, part: str) -> Search:
+        """Search by one part, kept."""
+        if part not in self._searches:
+            vectors = np.ascontiguousarray(self._vectors[:, self._columns(part)])
+            self._searches[part] = Search(np.empty((0, vectors.shape[1]), np.float32), vectors, self.metric)
+        return self._searches[part]
 
     def _members(self, family: str | None) -> np.ndarray:
         """Positions of the instruments of a family."""

@@ -72,7 +72,7 @@ class Library:
             if not (path / "library.json").is_file():  # written last: what is there without it is not complete
                 encoder.save(path / "encoder.pt")
                 Table.create(path, encoder.dim)
-                told = {"encoder": name, "digest": digest(encoder), "metric": metric}
+                told = {"encoder": name, "digest": digest(encoder), "metric": metric, "parts": list(encoder.config.parts)}
                 write_json(path / "library.json", {"format": FORMAT, "dim": encoder.dim, "clip_s": encoder.config.seconds, **told})
             library = cls.open(path)
             if (library.info["digest"], library.metric) != (digest(encoder), metric):
@@ -187,7 +187,7 @@ class Library:
     def _current(self) -> Gallery:
         version = self._table.version
         if self._gallery is None or self._gallery.version != version:
-            self._gallery = Gallery(self._table.whole(), self.metric, version)
+            self._gallery = Gallery(self._table.whole(), self.metric, version, self.info.get("parts", ()))
         return self._gallery
 
     def _presence(self) -> Presence | None:

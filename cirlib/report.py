@@ -69,14 +69,17 @@ LABELS = {  # in the order of the tables
     "triplet-full": "full triplet",
     "triplet-full-24": "full triplet, batch 24",
     "triplet-full-48": "full triplet, batch 48",
+    "triplet-full-tuned": "full triplet, with the optimiser of ours",
     "infonce": "InfoNCE",
     "infonce-24": "InfoNCE, batch 24",
     "infonce-48": "InfoNCE, batch 48",
+    "infonce-full": "full InfoNCE",
     "infonce-full-48": "full InfoNCE, batch 48",
     "infonce-full-asymmetric-48": "full InfoNCE, asymmetric, batch 48",
     "infonce-full-mended-48": "full InfoNCE, mended, batch 48",
     "multi-infonce": "multi-positive InfoNCE (ours)",
     "multi-infonce-open": "multi-positive InfoNCE, open mixtures (ours)",
+    "family-infonce": "a part for each family (ours)",
     "published": "the authors' checkpoint",
 }
 SLICE_KEYS = ["experiment", "slice", "value"]

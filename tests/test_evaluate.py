@@ -34,6 +34,7 @@ from cirlib.evaluate import (
 from cirlib.experiment import TrainConfig
 from cirlib.families import MIXTURE_FAMILIES
 from cirlib.mixing import MixtureDataset, clip
+from cirlib.readout import first_part
 from cirlib.retrieval import TOP_K
 
 CONFIG = TrainConfig(preset="test", seconds=0.1, queries=30, valid_size=40)
@@ -398,7 +399,7 @@ def test_results_are_written_and_metrics_last(tone_bank, embedded, tmp_path, mon
     assert json.loads((tmp_path / "metrics.json").read_text()) == json.loads(json.dumps(returned))
     assert returned["experiment"] == "x" and returned["single"] == result["single"]
     with np.load(tmp_path / "embeddings.npz", allow_pickle=False) as file:
-        assert set(file) == {"gallery", "items", "mixtures", "singles", "rows"}
+        assert set(file) == {"gallery", "items", "parts", "mixtures", "singles", "rows"}
         np.testing.assert_array_equal(file["gallery"], embedded.gallery)
         np.testing.assert_array_equal(file["mixtures"], embedded.mixtures[:12])
         np.testing.assert_array_equal(file["singles"], embedded.singles)
@@ -544,3 +545,24 @@ def test_the_bar_of_a_run_that_goes_on_counts_what_was_done_before(capsys):
     assert list(evaluate.progress(range(6, 8), "resumed", done=6)) == [6, 7]
     assert "resumed: 100%" in (told := capsys.readouterr().err) and "8/8" in told
     assert list(evaluate.progress(iter("ab"), "new")) == ["a", "b"], "no length is asked for"
+
+
+def test_a_mixture_is_compared_by_the_part_of_the_family(tone_bank):
+    """Parts that know the truth for their family only, and are wrong for all others."""
+    items = tone_bank.gallery(MIXTURE_FAMILIES)
+    g, parts = len(items), MIXTURE_FAMILIES
+    rng = np.random.default_rng(0)
+    gallery = rng.normal(size=(g, 4, g))
+    place = {name: 1 + parts.index(name) for name in parts}
+    for i, family in enumerate(items.family):
+        gallery[i, place[family]] = np.eye(g)[i]
+    queries = rng.normal(size=(g, 4, g))  # one for each item, which plays in it
+    for i, family in enumerate(items.family):
+        queries[i, place[family]] = np.eye(g)[i]
+    truth = pd.DataFrame({"query": range(g), "place": 0, "family": items.family.to_numpy(), "instrument": items.index})
+    own = mixture_ranks(queries.reshape(g, -1), truth, gallery.reshape(g, -1), items, "cosine", parts)
+    assert (own["rank"] == 0).all()
+    whole = mixture_ranks(queries.reshape(g, -1), truth, gallery.reshape(g, -1), items, "cosine")
+    assert (whole["rank"] > 0).any()
+    found = Embedded(items, gallery.reshape(g, -1), parts=parts)
+    assert self_match(found, "cosine") == 1 and first_part(found.gallery, parts).shape == (g, g)

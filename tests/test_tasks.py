@@ -10,6 +10,7 @@ from test_training import config  # noqa: F401 (a fixture)
 from cirlib import losses, tasks
 from cirlib.encoder import AudioEncoder
 from cirlib.evaluate import Retriever
+from cirlib.families import MIXTURE_FAMILIES
 from cirlib.mixing import PEAK, clip
 from cirlib.tasks import make_task, separated
 from cirlib.training import fit
@@ -43,6 +44,49 @@ def test_mixture_loss_is_that_of_the_embeddings(config, tone_bank):  # noqa: F81
     stems = torch.stack([encoder(group) for group in batch["references"]])
     expected = losses.mixture_loss("multi-infonce", stems, encoder(batch["mixtures"]), batch["families"], task.config.temperature)
     torch.testing.assert_close(task.loss(encoder, batch), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pairs", [0, 2])
+def test_batch_of_a_family_run(config, tone_bank, pairs):  # noqa: F811
+    """Mixtures, two notes of each of their instruments, and pairs of other families; the loss asks each part for its own."""
+    row = dataclasses.replace(
+        config, task="family", loss="family-infonce", families=MIXTURE_FAMILIES[:2], curriculum=(), clips=14 + 2 * pairs, pairs=pairs
+    )
+    task = make_task(row, tone_bank)
+    batch, (dataset, indices, named, rows) = task.batch(1), task.steps.batch(1)
+    assert task.sounds(batch).shape == (14 + 2 * pairs, 8000) and len(indices) == 6 and len(named) == 4
+    uids = tone_bank.instruments.index
+    for k, i in enumerate(indices):
+        item = dataset[i]
+        torch.testing.assert_close(batch["mixtures"][k], torch.from_numpy(item.mixture))
+        assert [uids[int(n)] for n in batch["members"][k]] == item.instruments
+    for k, (name, uid) in enumerate(named):
+        assert uids[int(batch["instruments"][k])] == uid and dataset.families[batch["families"][k]] == name
+        for side in (0, 1):
+            np.testing.assert_array_equal(batch["references"][side, k], clip(tone_bank, rows[side, k], 8000))
+    if pairs:
+        others = task.pairs.batch(1)
+        assert set(tone_bank.notes.family[others.ravel()]) == {MIXTURE_FAMILIES[2]}
+        np.testing.assert_array_equal(batch["pairs"][1, 0], clip(tone_bank, others[0, 1], 8000))
+
+    encoder = task.model().eval()
+    heard = lambda x: encoder(x).reshape(len(x), 3, -1)  # noqa: E731 - one part for any sound, two for families
+    first, second, mixtures = map(heard, (*batch["references"], batch["mixtures"]))
+    own = torch.cat([notes[torch.arange(4), 1 + batch["families"]] for notes in (first, second)])
+    repeated = (batch[name].repeat(2) for name in ("families", "instruments"))
+    found = losses.family_infonce(own, *repeated, mixtures[:, 1:], batch["members"], row.temperature)
+    sides = [first[:, 0], second[:, 0]]
+    if pairs:
+        sides = [torch.cat([side, heard(sounds)[:, 0]]) for side, sounds in zip(sides, batch["pairs"], strict=True)]
+    torch.testing.assert_close(task.loss(encoder, batch), found + losses.pair_loss("infonce", *sides, row.temperature))
+
+
+def test_a_family_run_is_validated_by_the_parts_of_the_families(config, tone_bank):  # noqa: F811
+    """A readout whose family parts know nothing ranks mixtures as chance does; single sounds are compared by the first part."""
+    task = make_task(dataclasses.replace(config, task="family", loss="family-infonce", curriculum=(), clips=18, plays=3), tone_bank)
+    retriever = task.retriever(task.model().eval())
+    assert retriever.parts == MIXTURE_FAMILIES
+    assert 0 < task.validation()(retriever)["mrr"] <= 1
 
 
 def test_pairs_are_two_sounds_of_one_instrument(single, tone_bank):
