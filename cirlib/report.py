@@ -110,7 +110,8 @@ def labels(runs: list[dict]) -> dict[str, str]:
     return {r["experiment"]: label(r["experiment"], r.get("encoder", "cnn")) for r in runs}
 
 
-def _order(experiment: str) -> tuple:
+def order(experiment: str) -> tuple:
+    """Sorts the rows of tables: as LABELS, then by name."""
     names = list(LABELS)
     base = max((n for n in names if experiment == n or experiment.startswith(n + "-")), key=len, default="")
     by_number = re.sub(r"\d+(\.\d+)?", lambda m: f"{float(m[0]):016.6f}", experiment)
@@ -133,7 +134,7 @@ def collect(preset: str) -> list[dict]:
         print(*told.values(), sep="\n")
     if not files:
         raise ValueError(f"no finished run of preset {preset!r}: run notebooks/02_train.ipynb and 03_retrieve.ipynb first")
-    return sorted((json.loads(f.read_text()) for f in files), key=lambda r: (*_order(r["experiment"]), r["seed"]))
+    return sorted((json.loads(f.read_text()) for f in files), key=lambda r: (*order(r["experiment"]), r["seed"]))
 
 
 def _other_settings(folder: Path, values: dict) -> list[str]:
