@@ -1,7 +1,10 @@
 # The pipeline. Targets are files: what is there and newer than what it depends on is not made again.
 #   make reproduce [PRESET=demo] [ROWS=all] [SEEDS="0 1 2"] [SET="steps=100"]     make help tells the rest
 PRESET ?= demo
-SEEDS ?= 0
+RACES := surge
+SEEDS ?= $(if $(filter $(PRESET),$(RACES)),0 1 2,0)
+# a race (RACES) is run in parts: its tables come from figures/PRESET/race.json, which keeps what finished runs found
+TABLES := $(if $(filter $(PRESET),$(RACES)),10_beyond,06_paper)
 # the first Python 3.11 or 3.12 that really runs
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
@@ -60,7 +63,7 @@ bank: $(BANKS) ## only the sounds of PRESET
 
 figures: $(READY) ## only the tables and figures of PRESET, from the runs that are there
 	@mkdir -p $(OUT)
-	@$(NOTEBOOK) 06_paper.ipynb $(OUT)/06_paper.ipynb -p preset $(PRESET)
+	@$(NOTEBOOK) $(TABLES).ipynb $(OUT)/$(TABLES).ipynb -p preset $(PRESET)
 
 readme: $(READY) ## put the tables of PRESET into README.md, once all of its rows are in figures/
 	@$(PY) -m cirlib.report $(PRESET)
@@ -157,7 +160,7 @@ $(SPACE): %/space.json: %/metrics.json notebooks/04_embedding_space.ipynb
 	@echo "embedding space (04_embedding_space)"
 	@$(NOTEBOOK) 04_embedding_space.ipynb $(OUT)/04_embedding_space.ipynb -p preset $(PRESET) -p experiment $(MAPPED) -p seed $(firstword $(SEEDS_$(MAPPED)))
 
-$(FIGURES)/table_mixture.json: $(METRICS) $(SPACE) notebooks/06_paper.ipynb
-	@echo "tables and figures (06_paper)"
-	@$(NOTEBOOK) 06_paper.ipynb $(OUT)/06_paper.ipynb -p preset $(PRESET)
+$(FIGURES)/table_mixture.json: $(METRICS) $(SPACE) notebooks/$(TABLES).ipynb
+	@echo "tables and figures ($(TABLES))"
+	@$(NOTEBOOK) $(TABLES).ipynb $(OUT)/$(TABLES).ipynb -p preset $(PRESET)
 	@touch $@

@@ -192,6 +192,27 @@ def training_curves(histories: dict[str, pd.DataFrame], title: str):
     return figure
 
 
+def race_curves(curves: dict[str, pd.DataFrame], title: str):
+    """Accuracy among validation instruments against steps and against minutes: mean over seeds, and their range.
+
+    `curves`: label -> rows of race.curve of all seeds, with a column `seed`.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
+    for j, (label, rows) in enumerate(curves.items()):
+        by_step = rows.groupby("step")
+        mean, low, high = (100 * getattr(by_step.top1, how)() for how in ("mean", "min", "max"))
+        for axis, x in zip(axes, (mean.index, by_step.minutes.mean()), strict=True):
+            axis.plot(x, mean, **row_style(j), markersize=3.5, label=label)
+            axis.fill_between(x, low, high, color=row_style(j)["color"], alpha=0.15, linewidth=0)
+    axes[0].set(xlabel="step", ylabel="top-1 (%)", ylim=(0, None))
+    axes[1].set(xlabel="minutes of training")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
 def scatter_families(axis, points: np.ndarray, families, **kwargs) -> None:
     """Points (N, 2) coloured and marked by family, one legend entry each."""
     families = np.asarray(families)

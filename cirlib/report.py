@@ -255,13 +255,13 @@ def _paper(row: pd.Series) -> str:
     return "" if pd.isna(row.top1_paper) else f"{row.top1_paper:.1f} / {row.top5_paper:.1f}"
 
 
-def write_tables(preset: str, folder: Path | None = None) -> dict[str, pd.DataFrame]:
-    """Write the tables of a preset to figures/<preset>, return those of the tests.
+def write_tables(preset: str, folder: Path | None = None, runs: list[dict] | None = None) -> dict[str, pd.DataFrame]:
+    """Write the tables of a preset (of these `runs`, else of those that `collect` finds) to figures/<preset>, return those of the tests.
 
     table_<test>.{json,csv,md}, slices_<test>.csv, by_source.{csv,md}, classification.{csv,md}.
     """
     folder = folder or FIGURES / preset
-    runs, out = collect(preset), {}
+    runs, out = runs or collect(preset), {}
     parts = {task: slices(runs, task) for task in TITLES}
     sources, classifiers = by_source(parts["mixture"]), classification_table(runs)
     texts = {
@@ -298,6 +298,8 @@ def readme_block(preset: str) -> str:
         return performance_block()
     if preset == "open":  # its other tables are of small interest
         return (ROOT / "figures" / "open" / "open.md").read_text()
+    if (ROOT / "figures" / preset / "race.json").exists():  # run in parts: what is there so far
+        return "\n".join((ROOT / "figures" / preset / f"table_{task}.md").read_text() for task in TITLES)
     folder, tested = ROOT / "figures" / preset, {row.name: row_config(row.values).tests for row in sweep.rows(preset)}
     parts, absent = [], {}
     for task in TITLES:

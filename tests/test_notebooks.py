@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -137,6 +138,20 @@ def test_03_retrieve_refuses_a_run_that_would_be_another_now(tmp_path):
 # The chain
 
 
+def test_10_beyond_draws_the_race_from_its_records_alone(tmp_path):
+    """Without a run on this machine: tables and figures are those in git, byte for byte but for what a font changes."""
+    stored, made = ROOT / "figures" / "surge", tmp_path / "figures" / "surge"
+    made.mkdir(parents=True)
+    shutil.copy(stored / "race.json", made)
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--log-level", "ERROR", str(ROOT / "notebooks" / "10_beyond.ipynb")]
+    env = {**os.environ, "CIRLIB_HOME": str(tmp_path)}
+    done = subprocess.run([*command, str(tmp_path / "out.ipynb")], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    tables = ("race.json", "table_mixture.md", "table_single.md", "table_mixture.json", "slices_single.csv")
+    assert [name for name in tables if (made / name).read_text() != (stored / name).read_text()] == []
+    assert {p.name for p in made.glob("*.svg")} == {p.name for p in stored.glob("*.svg")}
+
+
 def test_08_performance_measures_every_stage(tmp_path):
     """With little work; equal outputs are asserted in the notebook itself."""
     values = "{clips: [1, 2], instruments: 6, mixtures: [1, 2], queries: [20, 40], notes: [300, 3000], vectors: [500, 1000], library: 500}"
@@ -191,7 +206,7 @@ def smoke(tmp_path_factory):
         return ["-f", str(ROOT / "params" / "smoke" / f"{name}.yaml")]
 
     steps = [("01_data", *params("data"))]
-    for row in ("untrained", "multi-infonce", "single-infonce", "single-tags"):
+    for row in ("untrained", "multi-infonce", "family-infonce", "single-infonce", "single-tags"):
         steps += [("02_train", *params(row)), ("03_retrieve", "-p", "preset", "smoke", "-p", "experiment", row)]
     steps += [("05_baselines", *params(row)) for row in ("mfcc", "multi-encoder", "separation")]
     steps += [("04_embedding_space", "-p", "preset", "smoke", "-p", "neighbours", "5"), ("06_paper", "-p", "preset", "smoke")]
@@ -225,9 +240,9 @@ def test_smoke_chain_writes_tables_and_figures(smoke):
     ):
         assert {f"{figure}.svg", f"{figure}.png"} <= names
     rows = json.loads((folder / "table_mixture.json").read_text())
-    assert [r["experiment"] for r in rows] == ["untrained", "mfcc", "separation", "multi-encoder", "multi-infonce"]
+    assert [r["experiment"] for r in rows] == ["untrained", "mfcc", "separation", "multi-encoder", "multi-infonce", "family-infonce"]
     singles = json.loads((folder / "table_single.json").read_text())
-    assert [r["experiment"] for r in singles] == ["untrained", "mfcc", "single-tags", "single-infonce", "multi-infonce"]
+    assert [r["experiment"] for r in singles] == ["untrained", "mfcc", "single-tags", "single-infonce", "multi-infonce", "family-infonce"]
     assert "classifier of 27 tags" in (folder / "classification.md").read_text()
     assert (home / "runs" / "smoke" / "examples.html").read_text().count("<audio") == 6 * 13
     for row in ("multi-infonce", "mfcc"):
@@ -235,6 +250,11 @@ def test_smoke_chain_writes_tables_and_figures(smoke):
     assert all(0 <= r["top1_low"] <= r["top1"] <= r["top1_high"] <= 100 for r in rows)
     run = home / "runs" / "smoke" / "multi-infonce" / "seed0"
     assert {"config.yaml", "history.csv", "best.pt", "last.pt", "provenance.json", "metrics.json"} <= {p.name for p in run.iterdir()}
+
+
+def test_04_embedding_space_says_that_an_embedding_in_parts_is_no_one_space(smoke):
+    done = smoke[1]("04_embedding_space", "-p", "preset", "smoke", "-p", "experiment", "family-infonce")
+    assert done.returncode != 0 and "family-infonce does not give one vector to mixtures and single sounds alike" in done.stderr
 
 
 def test_09_open_mixtures_writes_its_table_and_figures(smoke):

@@ -174,6 +174,15 @@ def test_training_curves_of_16_rows():
     assert len({(line.get_color(), line.get_marker()) for line in figure.axes[1].lines}) == 16
 
 
+def test_race_curves_are_means_over_seeds_against_steps_and_minutes():
+    rows = pd.DataFrame({"step": [10, 20, 10, 20], "minutes": [1.0, 2.0, 3.0, 4.0], "top1": [0.2, 0.4, 0.4, 0.8], "seed": [0, 0, 1, 1]})
+    figure = plots.race_curves({f"row {i}": rows for i in range(10)}, "title")
+    drawn(figure)
+    by_step, by_minute = (axis.lines[3].get_xydata() for axis in figure.axes)
+    np.testing.assert_allclose(by_step, [[10, 30], [20, 60]])
+    np.testing.assert_allclose(by_minute, [[2, 30], [3, 60]])
+
+
 # Files
 
 

@@ -401,7 +401,7 @@ def test_tables_of_the_demo_agree_with_each_other(task):
     pd.testing.assert_frame_equal(csv, frame[csv.columns], rtol=1e-3, check_dtype=False)
 
 
-@pytest.mark.parametrize("name", ["demo", "endless", "open", "performance"])
+@pytest.mark.parametrize("name", ["demo", "endless", "open", "performance", "surge"])
 def test_readme_agrees_with_the_tables(name):
     """As they are in git: a run of one's own does not touch the README."""
     if subprocess.run(["git", "diff", "--quiet", "HEAD", "--", f"figures/{name}"], cwd=ROOT, capture_output=True).returncode == 1:
