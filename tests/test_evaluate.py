@@ -416,7 +416,7 @@ def test_files_of_one_test_only(tone_bank, tmp_path):
     write_results(tmp_path, found, {"single": pd.DataFrame({"rank": [1.0]})}, {})
     assert {p.name for p in tmp_path.iterdir()} == {"embeddings.npz", "single_ranks.parquet", "metrics.json"}
     with np.load(tmp_path / "embeddings.npz", allow_pickle=False) as file:
-        assert set(file) == {"gallery", "items", "singles", "rows"}
+        assert set(file) == {"gallery", "items", "parts", "singles", "rows"}
 
 
 @pytest.mark.parametrize(("vectors", "share"), [(np.eye(39), 1.0), (np.ones((39, 2)), 0.0)], ids=["distinct", "collapsed"])
