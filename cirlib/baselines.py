@@ -51,7 +51,7 @@ class Features:
     that it ranks at random, always the same one.
     """
 
-    parts = ()
+    parts = ()  # as Retriever.parts
 
     def __init__(self, name: str, bank: NoteBank, seconds: float, n_jobs: int = -1):
         self.feature, self.n_jobs = FEATURES[choose("features", name, FEATURES)], n_jobs

@@ -31,6 +31,7 @@ class Optimiser:
     def __init__(self, matrices: list[nn.Parameter], others: list[nn.Parameter]):
         self.matrices = matrices
         self.views = [_rows(p, p).requires_grad_() for p in matrices]  # torch's Muon takes nothing but (rows, columns)
+        assert all(view.data_ptr() == p.data_ptr() for view, p in zip(self.views, matrices, strict=True)), "a copy would not train"
         self.adam = torch.optim.Adam(others) if others else None
         self.muon = torch.optim.Muon(self.views, weight_decay=0.0) if matrices else None
         self._all = [*matrices, *others]
@@ -66,4 +67,4 @@ def _rows(tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     tensor = tensor.detach()
     if weight.ndim == 4 and not weight.is_contiguous():  # channels last
         tensor = tensor.permute(0, 2, 3, 1)
-    return tensor.flatten(1) if tensor.is_contiguous() else tensor.reshape(len(tensor), -1)
+    return tensor.reshape(len(tensor), -1)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from . import report, sweep
 from .config import to_dict
-from .experiment import TrainConfig, read_config, row_config
+from .experiment import TrainConfig, read_config
 from .files import write_json
 from .paths import FIGURES, run_folder, short
 
@@ -27,7 +27,7 @@ def keep(preset: str) -> list[dict]:
     path, rows = FIGURES / preset / NAME, sweep.settings(preset)
     records = {(r["experiment"], r["seed"]): r for r in (json.loads(path.read_text()) if path.exists() else [])}
     for name, seed in list(records):
-        if name not in rows or (other := differences(records[name, seed]["config"], rows[name])):
+        if name not in rows or (other := report.other_settings(records[name, seed]["config"], rows[name])):
             print(f"{name}, seed {seed}, is dropped: {', '.join(other) if name in rows else 'no row has its name any more'}")
             del records[name, seed]
     for run in _finished(preset):
@@ -37,14 +37,9 @@ def keep(preset: str) -> list[dict]:
     if len(sounds) > 1:
         raise ValueError(f"{' and '.join(sounds.values())} heard different sounds: delete the runs of one of them, or {short(path)}")
     out = sorted(records.values(), key=lambda r: (*report.order(r["experiment"]), r["seed"]))
-    write_json(path, out)
+    if out or path.exists():
+        write_json(path, out)
     return out
-
-
-def differences(stored: dict, row: dict) -> list[str]:
-    """What differs between the settings of a record and those of its row."""
-    wanted = to_dict(row_config(row))
-    return [f"{k}={stored.get(k)} (its row: {v})" for k, v in wanted.items() if k not in report.NOT_COMPARED and stored.get(k) != v]
 
 
 def _finished(preset: str) -> list[dict]:
@@ -55,7 +50,8 @@ def _finished(preset: str) -> list[dict]:
     out = []
     for run in runs:
         folder = run_folder(preset, run["experiment"], run["seed"])
-        out.append({**run, "config": to_dict(read_config(folder)[0]), "curve": curve(folder, read_config(folder)[0])})
+        config, _ = read_config(folder)
+        out.append({**run, "config": to_dict(config), "curve": curve(folder, config)})
     return out
 
 

@@ -127,7 +127,7 @@ def collect(preset: str) -> list[dict]:
     wanted, told = sweep.settings(preset), {}
     for file in list(files):
         name = file.parent.parent.name
-        if name in wanted and (other := _other_settings(file.parent, wanted[name])):
+        if name in wanted and (other := other_settings(to_dict(read_config(file.parent)[0]), wanted[name])):
             files.remove(file)
             told[name] = f"{name} is left out: its run has {', '.join(other)}; `make reproduce` makes it again with these settings"
     if told:
@@ -137,11 +137,11 @@ def collect(preset: str) -> list[dict]:
     return sorted((json.loads(f.read_text()) for f in files), key=lambda r: (*order(r["experiment"]), r["seed"]))
 
 
-def _other_settings(folder: Path, values: dict) -> list[str]:
-    """What differs between a run and its row, as `steps=3 (its row: 7)`."""
-    stored, row = to_dict(read_config(folder)[0]), to_dict(row_config(values))
-    names = [name for name in row if name not in NOT_COMPARED and stored[name] != row[name]]
-    return [f"{name}={stored[name]} (its row: {row[name]})" for name in names]
+def other_settings(stored: dict, values: dict) -> list[str]:
+    """What differs between the settings of a run and those of its row, as `steps=3 (its row: 7)`."""
+    row = to_dict(row_config(values))
+    names = [name for name in row if name not in NOT_COMPARED and stored.get(name) != row[name]]
+    return [f"{name}={stored.get(name)} (its row: {row[name]})" for name in names]
 
 
 def table(runs: list[dict], task: str) -> pd.DataFrame:

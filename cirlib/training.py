@@ -74,7 +74,9 @@ def fit(config: TrainConfig, progress: bool = True) -> Run:
 def _accelerator(precision: str):
     """This process among those that train together: bf16 on GPUs unless told otherwise, gloo between CPU processes."""
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
+    AcceleratorState._reset_state()  # of an earlier run in this process, perhaps of another precision
     gpu = torch.cuda.is_available()
     mixed = "bf16" if precision == "bf16" or (gpu and not precision) else "no"
     if gpu:

@@ -21,11 +21,11 @@ def clips(seconds: float) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize(("name", "seconds"), [("cnn", 0.7), ("ast-tiny", 1.0)])
-def test_onnx_embeds_as_the_encoder_does(tmp_path, name, seconds):
+@pytest.mark.parametrize(("name", "seconds", "parts"), [("cnn", 0.7, ()), ("ast-tiny", 1.0, ()), ("cnn", 0.7, ("Bass",))])
+def test_onnx_embeds_as_the_encoder_does(tmp_path, name, seconds, parts):
     onnxruntime = pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
-    encoder = AudioEncoder.create(name, seconds=seconds).eval()
+    encoder = AudioEncoder.create(name, seconds=seconds, parts=parts).eval()
     with torch.no_grad():  # embeddings of the size that training gives
         for weight in encoder.parameters():
             weight *= 1.5

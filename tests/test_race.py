@@ -87,6 +87,10 @@ def test_runs_on_other_sounds_are_refused_and_nothing_is_lost(place):
     assert json.loads((place / "figures" / "p" / "race.json").read_text()) == kept
 
 
+def test_nothing_is_written_where_nothing_ran(place):
+    assert race.keep("p") == race.keep("no-such-preset") == [] and not (place / "figures").exists()
+
+
 def test_every_row_of_the_race_is_trained_alike():
     """Same sounds, steps and clips, encoder and window, and the seeds of the command."""
     rows = [row for row in sweep.rows("surge") if "method" not in row.values]

@@ -9,9 +9,10 @@ from test_training import config  # noqa: F401 (a fixture)
 
 from cirlib import losses, tasks
 from cirlib.encoder import AudioEncoder
-from cirlib.evaluate import Retriever
+from cirlib.evaluate import Retriever, embed_mixtures, embed_test
 from cirlib.families import MIXTURE_FAMILIES
 from cirlib.mixing import PEAK, clip
+from cirlib.retrieval import ranks
 from cirlib.tasks import make_task, separated
 from cirlib.training import fit
 
@@ -85,8 +86,19 @@ def test_a_family_run_is_validated_by_the_parts_of_the_families(config, tone_ban
     """A readout whose family parts know nothing ranks mixtures as chance does; single sounds are compared by the first part."""
     task = make_task(dataclasses.replace(config, task="family", loss="family-infonce", curriculum=(), clips=18, plays=3), tone_bank)
     retriever = task.retriever(task.model().eval())
-    assert retriever.parts == MIXTURE_FAMILIES
-    assert 0 < task.validation()(retriever)["mrr"] <= 1
+    assert retriever.parts == embed_test(retriever, tone_bank, task.config).parts == MIXTURE_FAMILIES
+    validation = task.validation()
+    assert 0 < validation(retriever)["mrr"] <= 1
+    items, metric = validation.items, task.config.metric
+    gallery = retriever.notes(tone_bank, items.reference.to_numpy())
+    vectors, truth = embed_mixtures(retriever, validation.dataset)
+    size, by_part = gallery.shape[1] // 4, []
+    for place, family in enumerate(MIXTURE_FAMILIES, 1):
+        inside, asked = (items.family == family).to_numpy(), truth[truth.family == family]
+        columns = slice(place * size, (place + 1) * size)
+        position = items.index[inside].get_indexer(asked.instrument)
+        by_part.append(ranks(vectors[asked["query"], columns], gallery[inside][:, columns], position, metric=metric))
+    assert validation(retriever)["mrr"] == pytest.approx((1 / (1 + np.concatenate(by_part))).mean())
 
 
 def test_pairs_are_two_sounds_of_one_instrument(single, tone_bank):

@@ -31,6 +31,14 @@ def weights(run) -> dict[str, torch.Tensor]:
     return torch.load(run.folder / "last.pt", weights_only=True)["model"]
 
 
+@pytest.mark.parametrize("change", [{"precision": "bf16"}, {"optimiser": "muon"}])
+def test_precision_and_optimiser_reach_the_training(config, change):
+    """The first loss is near; what is learned is not the same; an interrupted run goes on with it (test_optimiser.py)."""
+    plain = fit(config, progress=False).history.loss.dropna().to_numpy()
+    other = fit(dataclasses.replace(config, experiment="other", **change), progress=False).history.loss.dropna().to_numpy()
+    assert other[0] == pytest.approx(plain[0], rel=0.05) and (other[1:] != plain[1:]).all()
+
+
 def test_learning_rate_warms_up_then_decays_exponentially():
     config = TrainConfig(steps=1000, warmup=0.01, start_lr=1e-3, end_lr=1e-5)
     assert learning_rate(0, config) == pytest.approx(1e-5)
