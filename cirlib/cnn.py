@@ -9,10 +9,7 @@ from .processes import BatchNorm
 
 
 class ConvNet(nn.Module):
-    """(B, frames, 128) log-mel -> (B, dim): four strided convolutions, mean and maximum over time, a linear layer.
-
-    With `dim` 0 the map before these: (B, 8, frames / 32, channels).
-    """
+    """(B, frames, 128) log-mel -> (B, dim): four strided convolutions, mean and maximum over time, a linear layer."""
 
     def __init__(self, width: int = 32, dim: int = 256):
         super().__init__()
@@ -25,11 +22,16 @@ class ConvNet(nn.Module):
             )
         )
         self.channels = widths[-1]
-        self.head = nn.Linear(2 * widths[-1] * 8, dim) if dim else None
+        self.head = nn.Linear(2 * widths[-1] * 8, dim)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        x = self.stages(self.stem(features[:, None]))  # (B, C, frames / 32, 8)
-        if self.head is None:
-            return x.permute(0, 3, 2, 1)
-        pooled = torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1)  # (B, 2C, 8)
+        return self.pool(self.maps(features))
+
+    def maps(self, features: torch.Tensor) -> torch.Tensor:
+        """What the convolutions make of it: (B, C, frames / 32, 8)."""
+        return self.stages(self.stem(features[:, None]))
+
+    def pool(self, maps: torch.Tensor) -> torch.Tensor:
+        """The embedding (B, dim) of these."""
+        pooled = torch.cat([maps.mean(dim=2), maps.amax(dim=2)], dim=1)  # (B, 2C, 8)
         return self.head(pooled.flatten(1))

@@ -63,14 +63,13 @@ class AudioEncoder(nn.Module):
         self.config = config
         frames = config.ast.get("max_length", frames_for(config.seconds))
         self.frontend = LogMel(frames, config.mean, config.std)
-        parts = 1 + len(config.parts) if config.parts else 0
         if config.name == "cnn":
-            self.backbone = ConvNet(config.width, 0 if parts else config.dim)
-            self.readout = PartReadout(self.backbone.channels, BANDS // 16, parts, config.dim) if parts else None
+            self.backbone = ConvNet(config.width, config.dim)
+            shape = self.backbone.channels, BANDS // 16
         else:
             self.backbone = _ast(config.ast)
-            hidden = config.ast["hidden_size"]
-            self.readout = PartReadout(hidden, 1, parts, hidden) if parts else None
+            shape = config.ast["hidden_size"], 1
+        self.readout = PartReadout(*shape, len(config.parts), self.part_dim) if config.parts else None
         self.classifier = Head(self.dim, config.outputs) if config.outputs else None
         self.labels: list[str] = []  # names of the outputs of a classifier
 
@@ -95,7 +94,7 @@ class AudioEncoder(nn.Module):
         outputs, parts = options.get("outputs", 0), tuple(options.get("parts", ()))
         if parts != encoder.config.parts:
             trained, encoder = encoder, cls(dataclasses.replace(encoder.config, outputs=0, parts=parts))
-            encoder.backbone.load_state_dict(trained.backbone.state_dict(), strict=False)  # all but the head of a cnn
+            encoder.backbone.load_state_dict(trained.backbone.state_dict())
         encoder.config = dataclasses.replace(encoder.config, outputs=outputs)
         encoder.classifier, encoder.labels = Head(encoder.dim, outputs) if outputs else None, []  # a stored head has other labels
         return encoder
@@ -128,8 +127,12 @@ class AudioEncoder(nn.Module):
     @property
     def dim(self) -> int:
         """Embedding size D, all parts together."""
-        size = self.config.dim if self.config.name == "cnn" else self.config.ast["hidden_size"]
-        return size * (1 + len(self.config.parts))
+        return self.part_dim * (1 + len(self.config.parts))
+
+    @property
+    def part_dim(self) -> int:
+        """Size of one part of the embedding, of all of it where it has no parts."""
+        return self.config.dim if self.config.name == "cnn" else self.config.ast["hidden_size"]
 
     @property
     def device(self) -> torch.device:
@@ -139,19 +142,23 @@ class AudioEncoder(nn.Module):
     def forward(self, waveforms: torch.Tensor, head: bool = False) -> torch.Tensor:
         """Embeddings (B, D) with gradients, or what the head makes of them (B, outputs).
 
-        AST: mean of the class and distillation tokens after the last layer norm (paper section 3). An embedding with parts: its parts in
-        a row, each of length 1.
+        AST: mean of the class and distillation tokens after the last layer norm (paper section 3). With parts: this embedding and then
+        the parts of the families, each of length 1.
         """
         vectors = self.encode(self.frontend(waveforms))
         return self.classifier(vectors) if head else vectors
 
     def encode(self, features: torch.Tensor) -> torch.Tensor:
         """Log-mel (B, frames, 128) -> embeddings (B, D)."""
-        out = self.backbone(features)
+        if self.config.name == "cnn":
+            maps = self.backbone.maps(features)  # (B, C, T, bands)
+            whole, maps = self.backbone.pool(maps), maps.permute(0, 3, 2, 1)
+        else:
+            out = self.backbone(features)
+            whole, maps = out.pooler_output, out.last_hidden_state[:, None, 2:]  # patches, without class and distillation
         if self.readout is None:
-            return out if isinstance(out, torch.Tensor) else out.pooler_output
-        maps = out if isinstance(out, torch.Tensor) else out.last_hidden_state[:, None, 2:]  # patches, without class and distillation
-        return self.readout(maps).flatten(1)
+            return whole
+        return torch.cat([nn.functional.normalize(whole.float()), self.readout(maps).flatten(1)], dim=1)
 
     @torch.inference_mode()
     def embed(

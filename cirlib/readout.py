@@ -1,7 +1,8 @@
 """An embedding in parts: one for any sound, and one for each family, which hears in a mixture what plays of that family.
 
-Each part attends to its own moments of a sound (attention pooling over time, in every frequency band), then one linear layer,
-the same for all parts, makes a unit vector of it. Whether sounds are alike is told by the cosine similarity of one of their parts.
+The first is the embedding of an encoder without parts. The part of a family attends to its own moments of a sound (attention pooling
+over time, in every frequency band), then one linear layer, the same for all families, makes a unit vector of it. Whether sounds are
+alike is told by the cosine similarity of one of their parts.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ HEADS = 8  # groups of channels that attend on their own
 
 
 class PartReadout(nn.Module):
-    """Maps (B, bands, T, C) -> parts (B, parts, dim) of length 1. C must be a multiple of HEADS."""
+    """Maps (B, bands, T, C) -> parts of the families (B, parts, dim) of length 1. C must be a multiple of HEADS."""
 
     def __init__(self, channels: int, bands: int, parts: int, dim: int):
         super().__init__()
