@@ -25,13 +25,12 @@ class ConvNet(nn.Module):
         self.head = nn.Linear(2 * widths[-1] * 8, dim)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.pool(self.maps(features))
+        return self.head(self.pool(self.maps(features)))
 
     def maps(self, features: torch.Tensor) -> torch.Tensor:
         """What the convolutions make of it: (B, C, frames / 32, 8)."""
         return self.stages(self.stem(features[:, None]))
 
     def pool(self, maps: torch.Tensor) -> torch.Tensor:
-        """The embedding (B, dim) of these."""
-        pooled = torch.cat([maps.mean(dim=2), maps.amax(dim=2)], dim=1)  # (B, 2C, 8)
-        return self.head(pooled.flatten(1))
+        """Mean and maximum over time of these: (B, 2C * 8)."""
+        return torch.cat([maps.mean(dim=2), maps.amax(dim=2)], dim=1).flatten(1)

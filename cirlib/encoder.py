@@ -21,7 +21,7 @@ from .cnn import ConvNet
 from .config import choose, from_dict
 from .frontend import BANDS, MEAN, RATE, STD, LogMel, frames_for
 from .paths import DATA, at_home
-from .readout import PartReadout
+from .readout import PartReadout, part_names
 
 AST_SHAPES = {  # hidden size, layers, heads
     "ast-base": (768, 12, 12),
@@ -51,7 +51,7 @@ class EncoderConfig:
     width: int = 32  # channels of the first stage of the cnn
     dim: int = 256  # embedding size of the cnn
     outputs: int = 0  # of the head; 0: no head
-    parts: tuple[str, ...] = ()  # families that the embedding has a part for, behind one for any sound; (): it has no parts (readout.py)
+    parts: tuple[str, ...] = ()  # families that the embedding has a part for (readout.py); (): it has no parts
     ast: dict = dataclasses.field(default_factory=dict)  # shape of an AST, as in its config.json
 
 
@@ -65,10 +65,10 @@ class AudioEncoder(nn.Module):
         self.frontend = LogMel(frames, config.mean, config.std)
         if config.name == "cnn":
             self.backbone = ConvNet(config.width, config.dim)
-            shape = self.backbone.channels, BANDS // 16
+            shape = self.backbone.channels, BANDS // 16, self.backbone.head.in_features
         else:
             self.backbone = _ast(config.ast)
-            shape = config.ast["hidden_size"], 1
+            shape = config.ast["hidden_size"], 1, config.ast["hidden_size"]
         self.readout = PartReadout(*shape, len(config.parts), self.part_dim) if config.parts else None
         self.classifier = Head(self.dim, config.outputs) if config.outputs else None
         self.labels: list[str] = []  # names of the outputs of a classifier
@@ -127,7 +127,7 @@ class AudioEncoder(nn.Module):
     @property
     def dim(self) -> int:
         """Embedding size D, all parts together."""
-        return self.part_dim * (1 + len(self.config.parts))
+        return self.part_dim * max(1, len(part_names(self.config.parts)))
 
     @property
     def part_dim(self) -> int:
@@ -142,8 +142,8 @@ class AudioEncoder(nn.Module):
     def forward(self, waveforms: torch.Tensor, head: bool = False) -> torch.Tensor:
         """Embeddings (B, D) with gradients, or what the head makes of them (B, outputs).
 
-        AST: mean of the class and distillation tokens after the last layer norm (paper section 3). With parts: this embedding and then
-        the parts of the families, each of length 1.
+        AST: mean of the class and distillation tokens after the last layer norm (paper section 3). With parts (readout.py): this
+        embedding and the other parts in a row, each of length 1.
         """
         vectors = self.encode(self.frontend(waveforms))
         return self.classifier(vectors) if head else vectors
@@ -152,13 +152,15 @@ class AudioEncoder(nn.Module):
         """Log-mel (B, frames, 128) -> embeddings (B, D)."""
         if self.config.name == "cnn":
             maps = self.backbone.maps(features)  # (B, C, T, bands)
-            whole, maps = self.backbone.pool(maps), maps.permute(0, 3, 2, 1)
+            pooled = self.backbone.pool(maps)
+            whole, maps = self.backbone.head(pooled), maps.permute(0, 3, 2, 1)
         else:
             out = self.backbone(features)
-            whole, maps = out.pooler_output, out.last_hidden_state[:, None, 2:]  # patches, without class and distillation
+            whole = pooled = out.pooler_output
+            maps = out.last_hidden_state[:, None, 2:]  # patches, without class and distillation
         if self.readout is None:
             return whole
-        return torch.cat([nn.functional.normalize(whole.float()), self.readout(maps).flatten(1)], dim=1)
+        return torch.cat([nn.functional.normalize(whole.float()), self.readout(maps, pooled).flatten(1)], dim=1)
 
     @torch.inference_mode()
     def embed(

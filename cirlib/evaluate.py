@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import processes, retrieval
+from . import degrade, processes, retrieval
 from .bank import NoteBank
 from .encoder import AudioEncoder
 from .experiment import TESTS
@@ -21,7 +21,7 @@ from .files import write_atomic, write_json
 from .frontend import RATE
 from .mixing import MixtureDataset, clip
 from .paths import at_home
-from .readout import first_part, own_part
+from .readout import SOUND, one_part, own_part
 
 EVAL_SEED = 12345  # of the mixtures that are ranked; the same for every row
 BLOCK = 64  # clips embedded at once
@@ -94,9 +94,12 @@ def _opened(paths: tuple[Path, ...]) -> NoteBank:
     return NoteBank.open(paths)
 
 
-def embed_mixtures(retriever, dataset: MixtureDataset) -> tuple[np.ndarray, pd.DataFrame]:
-    """Vectors (N, D) or (N, S, D) of the mixtures of a dataset, and one row per stem: query, place (of its family), family, instrument."""
-    vectors = _in_blocks(len(dataset), lambda i: retriever.mixtures(dataset.batch(i, "none")[0]))
+def embed_mixtures(retriever, dataset: MixtureDataset, degraded: str = "clean") -> tuple[np.ndarray, pd.DataFrame]:
+    """Vectors (N, D) or (N, S, D) of the mixtures of a dataset, and one row per stem: query, place (of its family), family, instrument.
+
+    `degraded`: one of degrade.DEGRADATIONS.
+    """
+    vectors = _in_blocks(len(dataset), lambda i: retriever.mixtures(degrade.queries(degraded, dataset, i)))
     rows = [
         {"query": i, "place": dataset.families.index(f), "family": f, "instrument": uid}
         for i in range(len(dataset))
@@ -183,17 +186,18 @@ class Embedded:
     truth: pd.DataFrame | None = None  # a row per stem of the mixtures
     singles: np.ndarray | None = None  # (N, D)
     rows: np.ndarray | None = None  # (N,) bank rows of the single sounds
-    parts: tuple[str, ...] = ()  # families that the vectors have a part for; single sounds are compared by the first part
+    parts: tuple[str, ...] = ()  # families that the vectors have a part for; single sounds are compared by the part for them
 
 
-def embed_test(retriever: Retriever, bank: NoteBank, config) -> Embedded:
-    """Gallery and queries of the tests that `config.tests` names."""
+def embed_test(retriever: Retriever, bank: NoteBank, config, split: str = "test") -> Embedded:
+    """Gallery and queries, of the instruments of a split, of the tests that `config.tests` names; another split hears none of "test"."""
     items = bank.gallery()
+    items = items[(items.split != "test") | (split == "test")]
     out = Embedded(items, retriever.notes(bank, items.reference.to_numpy(), config.protocol), parts=retriever.parts)
     if "mixture" in config.tests:
-        out.mixtures, out.truth = embed_mixtures(retriever, config.mixtures(bank, "test", config.queries, EVAL_SEED))
+        out.mixtures, out.truth = embed_mixtures(retriever, config.mixtures(bank, split, config.queries, EVAL_SEED))
     if "single" in config.tests:
-        out.rows = single_queries(bank, "test", config.protocol)
+        out.rows = single_queries(bank, split, config.protocol)
         out.singles = retriever.notes(bank, out.rows, config.protocol)
     return out
 
@@ -205,7 +209,7 @@ def rank_test(found: Embedded, bank: NoteBank, config, metric: str) -> dict[str,
         inside = found.items.family.isin(config.families).to_numpy()
         ranks["mixture"] = mixture_ranks(found.mixtures, found.truth, found.gallery[inside], found.items[inside], metric, found.parts)
     if found.singles is not None:
-        singles, gallery = first_part(found.singles, found.parts), first_part(found.gallery, found.parts)
+        singles, gallery = (one_part(vectors, SOUND, found.parts) for vectors in (found.singles, found.gallery))
         ranks["single"] = single_ranks(singles, found.rows, bank, gallery, found.items, metric)
     return ranks
 
@@ -236,7 +240,7 @@ def score(found: Embedded, bank: NoteBank, config) -> tuple[dict[str, pd.DataFra
 
 def self_match(found: Embedded, metric: str) -> float:
     """Share of the reference notes that find themselves first in the gallery; a low one is told, it is for the reader to judge."""
-    gallery = first_part(found.gallery, found.parts)
+    gallery = one_part(found.gallery, SOUND, found.parts)
     itself = retrieval.ranks(gallery, gallery, np.arange(len(found.items)), None, metric)
     share = retrieval.top_k(itself, 1)
     print(f"reference notes that find themselves first: {100 * share:.1f} %")

@@ -1,6 +1,6 @@
 """Sounds of a library in memory: the nearest instruments to an embedding, each by its nearest sound. Exact.
 
-Of embeddings in parts (readout.py) the part of the family that is asked for is compared, else the part for any sound.
+Of embeddings in parts (readout.py) the part of the family that is asked for is compared, else that for mixes or for single sounds.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from .config import choose
 from .families import GROUPS
+from .readout import MIX, SOUND, one_part
 from .retrieval import Search
 
 COLUMNS = ["uid", "family", "source", "path", "start", "seconds", "distance"]  # of what is found
@@ -24,22 +25,22 @@ class Gallery:
         vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(rows), table.schema.field("vector").type.list_size)
         order = np.lexsort([pd.factorize(rows[name], sort=True)[0] for name in ("path", "uid", "origin")])
         self.version, self.metric, self.rows = version, metric, rows.iloc[order].reset_index(drop=True)
-        self.parts, self._vectors, self._searches = ("", *parts), vectors[order], {}
-        self._search("")
+        self._families, self._vectors, self._searches = tuple(parts), vectors[order], {}
+        self._search(self._part(None, False))
         owner = self.rows[["origin", "uid"]]
         self.first = np.flatnonzero((owner != owner.shift()).any(axis=1))  # row where an instrument begins
         self.families = self.rows.family.to_numpy(object)[self.first]
 
-    def nearest(self, vector: np.ndarray, family: str | None = None, k: int = 5) -> pd.DataFrame:
-        """The k instruments (of a family) nearest to an embedding (D,), nearest first: COLUMNS.
+    def nearest(self, vector: np.ndarray, family: str | None = None, k: int = 5, mix: bool = False) -> pd.DataFrame:
+        """The k instruments (of a family) nearest to an embedding (D,), of a mix or of one sound, nearest first: COLUMNS.
 
         Raises ValueError for an unknown family, one without sounds, an empty library and an embedding of another size.
         """
         if vector.shape != self._vectors.shape[1:]:
             raise ValueError(f"an embedding of this library has shape {self._vectors.shape[1:]}, got {vector.shape}")
         members = self._members(family)
-        part = family if family in self.parts else ""
-        search = self._search(part).ask(vector[None, self._columns(part)])
+        name = self._part(family, mix)
+        search = self._search(name).ask(one_part(vector[None], name, self._families))
         values, slack = search.screen(np.arange(1))
         best = np.minimum.reduceat(values[0], self.first)[members]
         k = min(k, len(members))
@@ -52,17 +53,17 @@ class Gallery:
         chosen = order[np.sort(nearest)[:k]]
         return self._told(rows[chosen], exact[chosen], search)
 
-    def _columns(self, part: str) -> slice:
-        """Columns of a part of the embeddings."""
-        size, place = self._vectors.shape[1] // len(self.parts), self.parts.index(part)
-        return slice(place * size, (place + 1) * size)
+    def _part(self, family: str | None, mix: bool) -> str:
+        """Name of the part that is compared."""
+        return family if family in self._families else MIX if mix else SOUND
 
-    def _search(self, part: str) -> Search:
-        """Search by one part, kept."""
-        if part not in self._searches:
-            vectors = np.ascontiguousarray(self._vectors[:, self._columns(part)])
-            self._searches[part] = Search(np.empty((0, vectors.shape[1]), np.float32), vectors, self.metric)
-        return self._searches[part]
+    def _search(self, name: str) -> Search:
+        """Search by one part, kept; embeddings without parts have one search for all."""
+        name = name if self._families else SOUND
+        if name not in self._searches:
+            vectors = np.ascontiguousarray(one_part(self._vectors, name, self._families))
+            self._searches[name] = Search(np.empty((0, vectors.shape[1]), np.float32), vectors, self.metric)
+        return self._searches[name]
 
     def _members(self, family: str | None) -> np.ndarray:
         """Positions of the instruments of a family."""

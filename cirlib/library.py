@@ -139,20 +139,27 @@ class Library:
         return self._encoder
 
     def search(
-        self, sound: str | Path | np.ndarray, family: str | None = None, k: int = 5, windows: bool = False, sample_rate: int = RATE
+        self,
+        sound: str | Path | np.ndarray,
+        family: str | None = None,
+        k: int = 5,
+        windows: bool = False,
+        sample_rate: int = RATE,
+        mix: bool = False,
     ) -> pd.DataFrame:
         """The k instruments nearest to a sound or mix, nearest first: uid, family, source, path, start and seconds of the nearest sound of
         each in its file, distance.
 
         sound: an audio file or a waveform (n,). A long one is cut into windows of the encoder's clip length: their embeddings are
-        averaged by duration, or with `windows` searched one by one (column `window`: where each begins, in seconds). Raises as
-        query.windows, and ValueError for an unknown family or one that the library lacks.
+        averaged by duration, or with `windows` searched one by one (column `window`: where each begins, in seconds). `mix`: it is a mix
+        or a melody, no single sound, which an encoder in parts (readout.py) must be told where no family of its own is asked for. Raises
+        as query.windows, and ValueError for an unknown family or one that the library lacks.
         """
         starts, vectors, pooled = self.embed(sound, sample_rate)
         if windows:
-            found = [self.nearest(vector, family, k).assign(window=float(start)) for start, vector in zip(starts, vectors, strict=True)]
+            found = [self.nearest(v, family, k, mix).assign(window=float(start)) for start, v in zip(starts, vectors, strict=True)]
             return pd.concat(found, ignore_index=True)
-        return self.nearest(pooled, family, k)
+        return self.nearest(pooled, family, k, mix)
 
     def families(self, sound: str | Path | np.ndarray, sample_rate: int = RATE) -> pd.DataFrame:
         """What plays in a sound or mix: the nearest instrument of each family of the library, as `search` gives it, and `presence`, the
@@ -166,7 +173,7 @@ class Library:
         names = sorted(set(held[pd.notna(held)]))
         if not names:
             raise ValueError("no sound of this library has a family: their names and folders tell none")
-        found = pd.concat([self.nearest(vector, family, 1) for family in names], ignore_index=True)
+        found = pd.concat([self.nearest(vector, family, 1, mix=True) for family in names], ignore_index=True)
         model = self._presence()
         told = dict(zip(model.families, model(vector[None])[0], strict=True)) if model else {}
         found.insert(1, "presence", found.family.map(told).astype(float))
@@ -178,11 +185,11 @@ class Library:
         vectors = self.encoder.embed(sounds)
         return starts, vectors, np.average(vectors, axis=0, weights=[len(part) for part in sounds])
 
-    def nearest(self, vector: np.ndarray, family: str | None = None, k: int = 5) -> pd.DataFrame:
+    def nearest(self, vector: np.ndarray, family: str | None = None, k: int = 5, mix: bool = False) -> pd.DataFrame:
         """The k instruments nearest to an embedding (D,), as `search` gives them. Exact."""
         if k < 1:
             raise ValueError(f"k must be 1 or more, got {k}")
-        return self._current().nearest(vector, family, k)
+        return self._current().nearest(vector, family, k, mix)
 
     def _current(self) -> Gallery:
         version = self._table.version

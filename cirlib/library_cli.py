@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--family", help="only instruments of this family")
     search.add_argument("-k", type=int, default=5, help="how many (5)")
     search.add_argument("--windows", action="store_true", help="search a long file window by window")
+    search.add_argument("--mix", action="store_true", help="the query is a mix or a melody, no single sound (for an encoder in parts)")
     search.add_argument("--families", action="store_true", help="the nearest instrument of each family, and how sure it is that it plays")
     command("info", _info, "what a library holds")
     return parser
@@ -89,7 +90,10 @@ def _search(options) -> None:
     if options.families and (options.family or options.windows):
         raise ValueError("--families tells the best of every family for the whole query: leave out --family and --windows")
     library, query = Library.open(_place(options.library)), Path(options.query)
-    found = library.families(query) if options.families else library.search(query, options.family, options.k, options.windows)
+    if options.families:
+        found = library.families(query)
+    else:
+        found = library.search(query, options.family, options.k, options.windows, mix=options.mix)
     if options.json:
         rows = found.astype(object).where(found.notna(), None).to_dict("records")
         return print(json.dumps({"query": options.query, "found": rows}, indent=1))

@@ -166,7 +166,7 @@ def family_infonce(references, families, instruments, mixtures, members, tempera
     References (R, D) are notes of instruments (R,), integers, of families (R,), 0 to F - 1; mixtures (M, F, D) are the parts of their
     embeddings for each family, members (M, S) the instruments that play in them. For a note r of family f and a mixture m it plays in,
     the mean of two cross-entropies: of c(r, m_f) and those of r with all mixtures that it does not play in; and of c(r, m_f) and those
-    of m_f with all notes of the family whose instruments do not play in m.
+    of m_f with all notes of the family whose instruments do not play in m. A note of an instrument that plays in none is a negative of all.
     """
     heard = F.normalize(mixtures, dim=-1)[:, families]  # (M, R, D)
     logits = torch.einsum("mrd,rd->mr", heard, F.normalize(references, dim=-1)) / temperature

@@ -16,6 +16,7 @@ from .bank import NoteBank
 from .families import FAMILIES
 from .files import write_json
 from .mixing import MixtureDataset
+from .readout import MIX, one_part, own_part
 
 MOST = 6  # instruments of a mixture
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)  # of the fit (inverse regularisation) that are tried
@@ -49,15 +50,20 @@ def embed(retriever: evaluate.Retriever, mixtures: Sequence[MixtureDataset]) -> 
     return np.concatenate(vectors), pd.concat(tables, ignore_index=True)
 
 
-def ranks(vectors: np.ndarray, truth: pd.DataFrame, gallery: np.ndarray, items: pd.DataFrame, metric: str) -> pd.DataFrame:
+def ranks(
+    vectors: np.ndarray, truth: pd.DataFrame, gallery: np.ndarray, items: pd.DataFrame, metric: str, parts: Sequence[str] = ()
+) -> pd.DataFrame:
     """`truth` with the rank of each instrument (0 = first) among the whole gallery, and `rank_in_family` among its family's items.
 
-    The share of ranks below k is the recall at k: at most k / voices of a mixture's instruments can be among its first k.
+    The share of ranks below k is the recall at k: at most k / voices of a mixture's instruments can be among its first k. `parts`: families
+    that the vectors have a part for; the whole gallery is ranked by the part for mixes.
     """
     position = pd.Series(np.arange(len(items)), index=items.index)[truth.instrument].to_numpy()
     queries = vectors[truth["query"].to_numpy()]
-    inside = retrieval.ranks(queries, gallery, position, items.family.to_numpy(), metric)
-    return truth.assign(rank=retrieval.ranks(queries, gallery, position, None, metric), rank_in_family=inside)
+    told = own_part(queries, truth.family, parts), own_part(gallery, items.family, parts)
+    inside = retrieval.ranks(*told, position, items.family.to_numpy(), metric)
+    whole = retrieval.ranks(one_part(queries, MIX, parts), one_part(gallery, MIX, parts), position, None, metric)
+    return truth.assign(rank=whole, rank_in_family=inside)
 
 
 def present(truth: pd.DataFrame, families: Sequence[str]) -> np.ndarray:

@@ -192,6 +192,20 @@ def training_curves(histories: dict[str, pd.DataFrame], title: str):
     return figure
 
 
+def gains(rows: pd.DataFrame, titles: dict[str, str], title: str):
+    """Gain of each idea with its interval (ablations.Ablations.table), one panel for each test of `titles`."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(titles), figsize=(4.5 * len(titles) + 2, 1.4 + 0.27 * len(rows)), sharey=True, squeeze=False)
+    y = np.arange(len(rows))[::-1]
+    for axis, (test, name) in zip(axes[0], titles.items(), strict=True):
+        axis.axvline(0, color="#888888", linewidth=1)
+        axis.errorbar(rows[f"{test}_gain"], y, xerr=rows[f"{test}_width"].fillna(0), fmt="o", color=COLOURS[0], capsize=2.5, markersize=4)
+        axis.set(yticks=y, yticklabels=rows.index, xlabel="gain in top-1 (percent of queries)", title=name)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    return figure
+
+
 def race_curves(curves: dict[str, pd.DataFrame], title: str):
     """Accuracy among validation instruments against steps and against minutes: mean over seeds, and their range.
 

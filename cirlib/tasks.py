@@ -1,7 +1,7 @@
 """What is trained: each task makes its model, the batches of its steps, its loss, and the retriever that is validated and tested.
 
 mixture        one vector for every sound, mixtures near their instruments (the paper's method)
-family         a part of the vector for each family and one for single sounds: mixtures and pairs in one batch (ours)
+family         parts of the vector for single sounds, for mixes and for each family: mixtures and pairs in one batch (ours)
 single         pairs of sounds of one instrument (paper, single-instrument experiment)
 classify       instrument, family or tags of single sounds; retrieval by the embedding under the head
 multi-encoder  one vector per family, predicted from the mixture (Kim et al., arXiv 2211.07951)
@@ -10,6 +10,7 @@ separate       a small separator; its stems are embedded by an encoder for singl
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from . import classification, losses
 from .bank import NoteBank
@@ -20,11 +21,13 @@ from .evaluate import Retriever, Validation
 from .experiment import ON_MIXTURES, TrainConfig
 from .mixing import PEAK, clip
 from .processes import gather
+from .readout import MIX, SOUND, part_names
 from .sampling import FamilySteps, MixtureSteps, NoteSteps, PairSampler, PairSteps
 from .separation import MaskSeparator, SeparatorConfig
 
 Batch = dict[str, torch.Tensor]
 CHUNK = 64  # sounds that a frozen encoder embeds at once
+MIX_WEIGHT = 0.3  # of the loss of the part `mix`; 1 costs single sounds accuracy
 
 
 class Task:
@@ -157,13 +160,28 @@ class FamilyTask(Task):
 
     def objective(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
         n, m, temperature = len(batch["instruments"]), len(batch["mixtures"]), self.config.temperature
-        parts = vectors.reshape(len(vectors), 1 + len(self.steps.families), -1)  # (N, 1 + F, D)
+        names = part_names(self.steps.families)
+        parts = vectors.reshape(len(vectors), len(names), -1)  # (N, parts, D)
         notes, mixtures, others = parts.split([2 * n, m, len(parts) - 2 * n - m])
-        own = notes[torch.arange(2 * n), 1 + batch["families"].repeat(2)]
-        of_notes = (gather(batch[name].repeat(2)) for name in ("families", "instruments"))
-        found = losses.family_infonce(gather(own), *of_notes, gather(mixtures[:, 1:]), gather(batch["members"]), temperature)
-        first, second = (torch.cat(sides) for sides in zip(notes[:, 0].chunk(2), others[:, 0].chunk(2), strict=True))
-        return found + losses.pair_loss("infonce", gather(first), gather(second), temperature)
+        families, instruments = (batch[name].repeat(2) for name in ("families", "instruments"))
+        members, first = gather(batch["members"]), len(names) - len(self.steps.families)
+        own = notes[torch.arange(2 * n), first + families]
+        heard = gather(own), gather(families), gather(instruments), gather(mixtures[:, first:])
+        loss = losses.family_infonce(*heard, members, temperature)
+
+        mix = names.index(MIX)
+        singles = torch.cat([notes, others])[:, mix]
+        playing = functional.pad(instruments, (0, len(others)), value=-1)  # the others play in no mixture
+        heard = gather(singles), gather(torch.zeros_like(playing)), gather(playing), gather(mixtures[:, mix, None])
+        loss = loss + MIX_WEIGHT * losses.family_infonce(*heard, members, temperature)
+
+        sound = names.index(SOUND)
+        sides = (torch.cat(pair) for pair in zip(notes[:, sound].chunk(2), others[:, sound].chunk(2), strict=True))
+        return loss + self.alike(*map(gather, sides))
+
+    def alike(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        """Loss of the parts `sound` (N, D) of two sounds of N instruments."""
+        return losses.pair_loss("infonce", first, second, self.config.temperature)
 
 
 class SingleTask(Task):

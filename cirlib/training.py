@@ -60,7 +60,7 @@ def fit(config: TrainConfig, progress: bool = True) -> Run:
     non-finite loss and KeyboardInterrupt on Ctrl-C; in both cases the state on disk is good and fit() continues from it. Raises
     TrainingError too if another process trains this very run.
     """
-    accelerator = _accelerator(config.precision)
+    accelerator = make_accelerator(config.precision)
     bank = evaluate.open_banks(config.bank)
     with claimed(config, bank) if accelerator.is_main_process else contextlib.nullcontext():
         accelerator.wait_for_everyone()
@@ -71,7 +71,7 @@ def fit(config: TrainConfig, progress: bool = True) -> Run:
         return Run(config.folder, json.loads(finished.read_text()))
 
 
-def _accelerator(precision: str):
+def make_accelerator(precision: str = ""):
     """This process among those that train together: bf16 on GPUs unless told otherwise, gloo between CPU processes."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState

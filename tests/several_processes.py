@@ -41,12 +41,12 @@ def config(bank: str, task: str, loss: str, **values) -> TrainConfig:
 
 
 class Small(nn.Module):
-    """(N, T) waveforms -> (N, 12), in double precision, with a normalisation over the batch."""
+    """(N, T) waveforms -> (N, 20), in double precision, with a normalisation over the batch."""
 
     def __init__(self, norm: bool):
         super().__init__()
         torch.manual_seed(0)
-        self.first, self.last = nn.Conv2d(1, 6, 16, stride=16).double(), nn.Linear(6 * 5 * 6, 12).double()
+        self.first, self.last = nn.Conv2d(1, 6, 16, stride=16).double(), nn.Linear(6 * 5 * 6, 20).double()
         self.norm = BatchNorm(6).double() if norm else nn.Identity()
 
     def forward(self, waveforms, head=False):

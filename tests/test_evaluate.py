@@ -34,7 +34,7 @@ from cirlib.evaluate import (
 from cirlib.experiment import TrainConfig
 from cirlib.families import MIXTURE_FAMILIES
 from cirlib.mixing import MixtureDataset, clip
-from cirlib.readout import first_part
+from cirlib.readout import SOUND, one_part
 from cirlib.retrieval import TOP_K
 
 CONFIG = TrainConfig(preset="test", seconds=0.1, queries=30, valid_size=40)
@@ -552,11 +552,11 @@ def test_a_mixture_is_compared_by_the_part_of_the_family(tone_bank):
     items = tone_bank.gallery(MIXTURE_FAMILIES)
     g, parts = len(items), MIXTURE_FAMILIES
     rng = np.random.default_rng(0)
-    gallery = rng.normal(size=(g, 4, g))
-    place = {name: 1 + parts.index(name) for name in parts}
+    gallery = rng.normal(size=(g, 5, g))
+    place = {name: 2 + parts.index(name) for name in parts}
     for i, family in enumerate(items.family):
         gallery[i, place[family]] = np.eye(g)[i]
-    queries = rng.normal(size=(g, 4, g))  # one for each item, which plays in it
+    queries = rng.normal(size=(g, 5, g))  # one for each item, which plays in it
     for i, family in enumerate(items.family):
         queries[i, place[family]] = np.eye(g)[i]
     truth = pd.DataFrame({"query": range(g), "place": 0, "family": items.family.to_numpy(), "instrument": items.index})
@@ -564,13 +564,13 @@ def test_a_mixture_is_compared_by_the_part_of_the_family(tone_bank):
     assert (own["rank"] == 0).all()
     whole = mixture_ranks(queries.reshape(g, -1), truth, gallery.reshape(g, -1), items, "cosine")
     assert (whole["rank"] > 0).any()
-    gallery[:, 0] = np.eye(g)  # any sound
+    gallery[:, 0] = np.eye(g)  # of single sounds
     gallery = gallery.reshape(g, -1)
-    first = np.zeros((g, 4 * g))
-    first[:, :g], first[:, g:] = np.eye(g), 9 * rng.normal(size=(g, 3 * g))
+    singles = np.zeros((g, 5 * g))
+    singles[:, :g], singles[:, g:] = np.eye(g), 9 * rng.normal(size=(g, 4 * g))
     rows = items.reference.to_numpy()
-    found = Embedded(items, gallery, queries.reshape(g, -1), truth, first, rows, parts)
+    found = Embedded(items, gallery, queries.reshape(g, -1), truth, singles, rows, parts)
     tables = evaluate.rank_test(found, tone_bank, TrainConfig(loss="infonce"), "cosine")
     assert (tables["mixture"]["rank"] == 0).all() and (tables["single"]["rank"] == 0).all()
     found = Embedded(items, gallery, parts=parts)
-    assert self_match(found, "cosine") == 1 and first_part(found.gallery, parts).shape == (g, g)
+    assert self_match(found, "cosine") == 1 and one_part(found.gallery, SOUND, parts).shape == (g, g)

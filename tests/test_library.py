@@ -113,22 +113,29 @@ def test_the_nearest_of_sounds_that_hardly_differ(metric):
 
 
 def test_of_an_embedding_in_parts_that_of_the_family_is_compared(tone_bank, tmp_path):
-    """Asked for a family that has a part: by that part; for another family, or for any sound: by the first part."""
+    """Asked for a family that has a part: by that part; for another family, or for any: by that for single sounds, or for mixes."""
     torch.manual_seed(0)
     encoder, families = AudioEncoder.create("cnn", SECONDS, parts=MIXTURE_FAMILIES[:2]).eval(), MIXTURE_FAMILIES
     lib = Library.build(tone_bank.paths[0], encoder, tmp_path / "lib")
     rows, query = stored(lib), note(45, SECONDS)
-    vector, parts = lib.embed(query)[2], np.stack(rows.vector).reshape(len(rows), 3, -1)
-    for place, family in enumerate((None, *families)):
-        place %= 3  # the third family has no part
-        expected = pd.Series(distances(vector.reshape(3, -1)[place][None], parts[:, place])[0], rows.uid)
+    vector, parts = lib.embed(query)[2], np.stack(rows.vector).reshape(len(rows), 4, -1)
+    asked = [
+        (None, False, 0),
+        (None, True, 1),
+        (families[0], False, 2),
+        (families[1], True, 3),
+        (families[2], False, 0),
+        (families[2], True, 1),
+    ]
+    for family, mix, place in asked:
+        expected = pd.Series(distances(vector.reshape(4, -1)[place][None], parts[:, place])[0], rows.uid)
         expected = expected if family is None else expected[(rows.family == family).to_numpy()]
-        found = Library.open(tmp_path / "lib").search(query, family, k=4).set_index("uid").distance
+        found = Library.open(tmp_path / "lib").search(query, family, k=4, mix=mix).set_index("uid").distance
         np.testing.assert_allclose(found, expected.nsmallest(4), atol=1e-6)
         np.testing.assert_allclose(found, expected[found.index], atol=1e-6)
     by_family = lib.families(query).set_index("family").distance
     for family in families:
-        assert by_family[family] == pytest.approx(lib.nearest(vector, family, 1).distance[0])
+        assert by_family[family] == pytest.approx(lib.nearest(vector, family, 1, mix=True).distance[0])
 
 
 def test_a_bank_gives_its_gallery(tone_bank, encoder, tmp_path):

@@ -7,25 +7,28 @@ import pytest
 import torch
 
 from cirlib.encoder import AudioEncoder, digest
-from cirlib.readout import HEADS, PartReadout, first_part, own_part
+from cirlib.readout import HEADS, MIX, SOUND, PartReadout, one_part, own_part, part_names
 
 FAMILIES = ("Chromatic Percussion", "Bass", "Synth Lead")
 
 
 def test_parts_are_attention_over_time_in_each_band():
     torch.manual_seed(0)
-    b, bands, t, channels, parts = 2, 3, 5, 2 * HEADS, 4
-    readout, maps = PartReadout(channels, bands, parts, 6), torch.randn(b, bands, t, channels)
-    scores = readout.attention(maps)
+    b, bands, t, channels, families = 2, 3, 5, 2 * HEADS, 4
+    readout, maps, pooled = PartReadout(channels, bands, 7, families, 6), torch.randn(b, bands, t, channels), torch.randn(b, 7)
+    scores, got = readout.attention(maps), readout(maps, pooled)
+    assert got.shape == (b, 1 + families, 6)
     for i in range(b):
-        for p in range(parts):
-            pooled = []
+        mix = readout.mix(pooled[i])
+        torch.testing.assert_close(got[i, 0], mix / mix.norm())
+        for p in range(families):
+            attended = []
             for band in range(bands):
                 for h in range(HEADS):
-                    weight = torch.stack([scores[i, band, k, h * parts + p] for k in range(t)]).softmax(0)
-                    pooled.append(sum(weight[k] * maps[i, band, k, 2 * h : 2 * h + 2] for k in range(t)))
-            expected = readout.dense(torch.cat(pooled))
-            torch.testing.assert_close(readout(maps)[i, p], expected / expected.norm())
+                    weight = torch.stack([scores[i, band, k, h * families + p] for k in range(t)]).softmax(0)
+                    attended.append(sum(weight[k] * maps[i, band, k, 2 * h : 2 * h + 2] for k in range(t)))
+            expected = readout.dense(torch.cat(attended))
+            torch.testing.assert_close(got[i, 1 + p], expected / expected.norm())
 
 
 @pytest.mark.parametrize("name", ["cnn", "ast-tiny"])
@@ -35,9 +38,9 @@ def test_encoder_with_parts(tmp_path, name):
     encoder = AudioEncoder.create(name, 0.5, parts=FAMILIES).eval()
     sounds = np.random.default_rng(0).normal(size=(3, 8000)).astype(np.float32) / 10
     vectors = encoder.embed(sounds)
-    size = encoder.dim // 4
+    size = encoder.dim // 5
     assert vectors.shape == (3, encoder.dim) and size in (256, 192)
-    np.testing.assert_allclose(np.linalg.norm(vectors.reshape(3, 4, size), axis=2), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(vectors.reshape(3, 5, size), axis=2), 1, atol=1e-5)
     assert np.abs(vectors[:, :size] - vectors[:, size : 2 * size]).max() > 1e-5
     loaded = AudioEncoder.load(encoder.save(tmp_path / "parts.pt"))
     assert loaded.config.parts == FAMILIES
@@ -54,11 +57,11 @@ def test_training_with_parts_can_start_from_an_encoder_without(tmp_path, name):
     plain = AudioEncoder.create(name, 0.5)
     path = str(plain.save(tmp_path / "plain.pt"))
     encoder = AudioEncoder.create(path, 0.5, parts=FAMILIES)
-    assert encoder.config.parts == FAMILIES and encoder.dim == 4 * plain.dim
+    assert encoder.config.parts == FAMILIES and encoder.dim == 5 * plain.dim
     sounds = np.random.default_rng(0).normal(size=(3, 8000)).astype(np.float32) / 10
     before = plain.embed(sounds)
     np.testing.assert_allclose(
-        first_part(encoder.embed(sounds), FAMILIES), before / np.linalg.norm(before, axis=1, keepdims=True), atol=1e-6
+        one_part(encoder.embed(sounds), SOUND, FAMILIES), before / np.linalg.norm(before, axis=1, keepdims=True), atol=1e-6
     )
     back = AudioEncoder.create(str(encoder.save(tmp_path / "parts.pt")), 0.5)
     assert back.readout is None
@@ -66,8 +69,10 @@ def test_training_with_parts_can_start_from_an_encoder_without(tmp_path, name):
 
 
 def test_the_part_of_the_own_family_is_compared():
-    vectors = np.arange(24.0).reshape(3, 8)  # three sounds, four parts of two numbers
-    expected = [vectors[0, 4:6], vectors[1, :2], vectors[2, :2]]
+    vectors = np.arange(30.0).reshape(3, 10)  # three sounds, five parts of two numbers
+    expected = [vectors[0, 6:8], vectors[1, 2:4], vectors[2, 2:4]]
     np.testing.assert_array_equal(own_part(vectors, ["Bass", "Piano", math.nan], FAMILIES), expected)
-    np.testing.assert_array_equal(first_part(vectors, FAMILIES), vectors[:, :2])
-    assert own_part(vectors, ["Bass"] * 3, ()) is vectors and first_part(vectors, ()).shape == vectors.shape
+    for k, name in enumerate((SOUND, MIX, *FAMILIES)):
+        assert part_names(FAMILIES)[k] == name
+        np.testing.assert_array_equal(one_part(vectors, name, FAMILIES), vectors[:, 2 * k : 2 * k + 2])
+    assert part_names(()) == () and own_part(vectors, ["Bass"] * 3, ()) is vectors is one_part(vectors, MIX, ())

@@ -71,19 +71,25 @@ def test_batch_of_a_family_run(config, tone_bank, pairs):  # noqa: F811
         np.testing.assert_array_equal(batch["pairs"][1, 0], clip(tone_bank, others[0, 1], 8000))
 
     encoder = task.model().eval()
-    heard = lambda x: encoder(x).reshape(len(x), 3, -1)  # noqa: E731 - one part for any sound, two for families
+    heard = lambda x: encoder(x).reshape(len(x), 4, -1)  # noqa: E731 - parts for single sounds, for mixes and two for families
     first, second, mixtures = map(heard, (*batch["references"], batch["mixtures"]))
-    own = torch.cat([notes[torch.arange(4), 1 + batch["families"]] for notes in (first, second)])
-    repeated = (batch[name].repeat(2) for name in ("families", "instruments"))
-    found = losses.family_infonce(own, *repeated, mixtures[:, 1:], batch["members"], row.temperature)
-    sides = [first[:, 0], second[:, 0]]
+    own = torch.cat([notes[torch.arange(4), 2 + batch["families"]] for notes in (first, second)])
+    families, instruments = (batch[name].repeat(2) for name in ("families", "instruments"))
+    found = losses.family_infonce(own, families, instruments, mixtures[:, 2:], batch["members"], row.temperature)
+    sides, any_family = [first[:, 0], second[:, 0]], [first[:, 1], second[:, 1]]
     if pairs:
-        sides = [torch.cat([side, heard(sounds)[:, 0]]) for side, sounds in zip(sides, batch["pairs"], strict=True)]
-    torch.testing.assert_close(task.loss(encoder, batch), found + losses.pair_loss("infonce", *sides, row.temperature))
+        others = [heard(sounds) for sounds in batch["pairs"]]
+        sides = [torch.cat([side, other[:, 0]]) for side, other in zip(sides, others, strict=True)]
+        any_family += [other[:, 1] for other in others]
+        instruments = torch.cat([instruments, torch.full((2 * len(others[0]),), -1)])
+    notes = torch.cat(any_family)
+    mix = losses.family_infonce(notes, torch.zeros(len(notes), dtype=int), instruments, mixtures[:, 1:2], batch["members"], row.temperature)
+    expected = found + tasks.MIX_WEIGHT * mix + losses.pair_loss("infonce", *sides, row.temperature)
+    torch.testing.assert_close(task.loss(encoder, batch), expected)
 
 
 def test_a_family_run_is_validated_by_the_parts_of_the_families(config, tone_bank):  # noqa: F811
-    """A readout whose family parts know nothing ranks mixtures as chance does; single sounds are compared by the first part."""
+    """A readout whose family parts know nothing ranks mixtures as chance does; single sounds are compared by the part for them."""
     task = make_task(dataclasses.replace(config, task="family", loss="family-infonce", curriculum=(), clips=18, plays=3), tone_bank)
     retriever = task.retriever(task.model().eval())
     assert retriever.parts == embed_test(retriever, tone_bank, task.config).parts == MIXTURE_FAMILIES
@@ -92,8 +98,8 @@ def test_a_family_run_is_validated_by_the_parts_of_the_families(config, tone_ban
     items, metric = validation.items, task.config.metric
     gallery = retriever.notes(tone_bank, items.reference.to_numpy())
     vectors, truth = embed_mixtures(retriever, validation.dataset)
-    size, by_part = gallery.shape[1] // 4, []
-    for place, family in enumerate(MIXTURE_FAMILIES, 1):
+    size, by_part = gallery.shape[1] // 5, []
+    for place, family in enumerate(MIXTURE_FAMILIES, 2):
         inside, asked = (items.family == family).to_numpy(), truth[truth.family == family]
         columns = slice(place * size, (place + 1) * size)
         position = items.index[inside].get_indexer(asked.instrument)
