@@ -42,7 +42,7 @@ OUT = $(abspath $(RUNS))/notebooks
 
 export PYTHONUNBUFFERED := 1
 
-.PHONY: performance reproduce tables inputs always test lint lab bank figures readme clean distclean help setup
+.PHONY: ablations performance robustness reproduce tables inputs always test lint lab bank figures readme clean distclean help setup
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -71,6 +71,14 @@ readme: $(READY) ## put the tables of PRESET into README.md, once all of its row
 performance: $(READY) ## measure every stage on this machine, write figures/performance (3 minutes; leave it alone meanwhile)
 	@mkdir -p $(HOME_DIR)/runs/notebooks
 	@$(NOTEBOOK) 08_performance.ipynb $(abspath $(HOME_DIR))/runs/notebooks/08_performance.ipynb
+
+ablations: $(BANKS) ## what each idea adds to the recipe of PRESET=surge (an hour for one seed)
+	@mkdir -p $(OUT)
+	@$(NOTEBOOK) 11_ablations.ipynb $(OUT)/11_ablations.ipynb -p preset $(PRESET)
+
+robustness: $(READY) ## finished runs of PRESET=surge, with worse queries and other sounds
+	@mkdir -p $(OUT)
+	@$(NOTEBOOK) 12_robustness.ipynb $(OUT)/12_robustness.ipynb -p preset $(PRESET)
 
 clean: ## delete the runs and the bank of PRESET (figures stay)
 	rm -rf $(RUNS)
