@@ -40,7 +40,7 @@ class Optimiser:
         """Update all parameters by their gradients. `lr`: of Muon if there are matrices, else of Adam."""
         if self.muon:
             for view, weight in zip(self.views, self.matrices, strict=True):
-                view.grad = _rows(weight.grad, weight)
+                view.grad = None if weight.grad is None else _rows(weight.grad, weight)  # a matrix that was not used
             self.muon.param_groups[0]["lr"] = lr
             self.muon.step()
         if self.adam:

@@ -79,3 +79,14 @@ def test_goes_on_from_its_state(name):
 def test_unknown_optimiser():
     with pytest.raises(ValueError, match=r"unknown optimiser 'mun' \(did you mean 'muon'\?\); valid: adam, muon"):
         make_optimiser("mun", model())
+
+
+@pytest.mark.parametrize("name", ["adam", "muon"])
+def test_what_a_loss_does_not_use_stays_as_it_is(name):
+    net = nn.ModuleDict({"used": nn.Linear(40, 40), "unused": nn.Linear(40, 40)})
+    optimiser, before = make_optimiser(name, net), copy.deepcopy(net)
+    optimiser.zero_grad()
+    net["used"](torch.ones(2, 40)).square().sum().backward()
+    optimiser.step(0.01)
+    for part, same in (("used", False), ("unused", True)):
+        assert torch.equal(net[part].weight, before[part].weight) is same
