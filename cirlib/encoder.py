@@ -150,6 +150,9 @@ class AudioEncoder(nn.Module):
 
     def encode(self, features: torch.Tensor) -> torch.Tensor:
         """Log-mel (B, frames, 128) -> embeddings (B, D)."""
+        if self.readout is None:
+            out = self.backbone(features)
+            return out if isinstance(out, torch.Tensor) else out.pooler_output
         if self.config.name == "cnn":
             maps = self.backbone.maps(features)  # (B, C, T, bands)
             pooled = self.backbone.pool(maps)
@@ -158,8 +161,6 @@ class AudioEncoder(nn.Module):
             out = self.backbone(features)
             whole = pooled = out.pooler_output
             maps = out.last_hidden_state[:, None, 2:]  # patches, without class and distillation
-        if self.readout is None:
-            return whole
         return torch.cat([nn.functional.normalize(whole.float()), self.readout(maps, pooled).flatten(1)], dim=1)
 
     @torch.inference_mode()
