@@ -23,25 +23,30 @@ def validate(retriever: Retriever, bank: NoteBank, config) -> dict[str, pd.Serie
 
 
 class Ablations:
-    """What ideas found, one record for each idea and seed, kept in a file that is written after each."""
+    """What ideas found, one record for each idea and seed, kept in a file that is written after each.
 
-    def __init__(self, path: Path):
-        self.path = path
+    `keys`: what tells each idea as it is now. Records of ideas that were others, or are no more, are left out and go with the next record.
+    """
+
+    def __init__(self, path: Path, keys: dict[str, str]):
+        self.path, self.keys = path, keys
         stored = json.loads(path.read_text()) if path.exists() else {"instruments": {}, "records": []}
-        self.instruments, self.records = stored["instruments"], stored["records"]
+        self.records = [r for r in stored["records"] if keys.get(r["idea"]) == r["key"]]
+        self.instruments = stored["instruments"] if self.records else {}
+        if gone := len(stored["records"]) - len(self.records):
+            print(f"{gone} records of {path.name} are left out: their ideas have other code, settings or sounds now")
 
-    def find(self, idea: str, seed: int, key: str) -> bool:
-        """Whether the file holds an idea as `key` tells it; its records of another key go."""
-        self.records = [r for r in self.records if r["idea"] != idea or r["key"] == key]
+    def holds(self, idea: str, seed: int) -> bool:
+        """Whether an idea was tried with a seed."""
         return any(r["idea"] == idea and r["seed"] == seed for r in self.records)
 
-    def add(self, idea: str, seed: int, key: str, found: dict[str, pd.Series], **told) -> None:
+    def add(self, idea: str, seed: int, found: dict[str, pd.Series], **told) -> None:
         """Keep what was found. ValueError if earlier records are of other instruments."""
         for test, shares in found.items():
             if self.instruments.setdefault(test, list(shares.index)) != list(shares.index):
                 raise ValueError(f"{self.path.name} holds ideas that were tried on other sounds: delete it")
         shares = {test: [round(100 * float(x), 1) for x in values] for test, values in found.items()}
-        self.records.append({"idea": idea, "seed": seed, "key": key, **told, **shares})
+        self.records.append({"idea": idea, "seed": seed, "key": self.keys[idea], **told, **shares})
         write_json(self.path, {"instruments": self.instruments, "records": self.records})
 
     def table(self, recipe: str, tests=evaluate.TESTS, seed: int = 0) -> pd.DataFrame:

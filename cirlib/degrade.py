@@ -52,7 +52,7 @@ def mp3(stems, rate, rng):
 
 
 def room(stems, rate, rng):
-    """A room of random size, its sound 4 dB below what comes from the speaker."""
+    """A room of random size around it (pedalboard's Reverb)."""
     from pedalboard import Reverb
 
     return Reverb(room_size=rng.uniform(0.3, 0.8), wet_level=0.25, dry_level=0.4)(clean(stems, rate, rng), rate)

@@ -19,51 +19,57 @@ def found(shift: float, seed: int = 0, names=NAMES) -> dict[str, pd.Series]:
     return {"mixture": pd.Series(shares + shift, names), "single": pd.Series(shares, names)}
 
 
-def test_records_are_kept_and_found_by_their_key(tmp_path):
-    kept = Ablations(tmp_path / "a.json")
-    assert not kept.find("recipe", 0, "k")
-    kept.add("recipe", 0, "k", found(0), minutes=2)
-    kept.add("other", 0, "k", found(0.1))
-    again = Ablations(tmp_path / "a.json")
-    assert again.find("recipe", 0, "k") and again.find("other", 0, "k") and not again.find("recipe", 1, "k")
-    assert again.records[0]["minutes"] == 2 and len(again.records) == 2
-    assert not again.find("other", 0, "changed")  # its record goes with the next that is added
-    again.add("other", 0, "changed", found(0.2))
+KEYS = {"recipe": "a", "other": "b", "better": "c", "noisy": "d"}
+
+
+def test_records_are_kept_and_those_of_changed_ideas_go(tmp_path, capsys):
+    kept = Ablations(tmp_path / "a.json", KEYS)
+    assert not kept.holds("recipe", 0)
+    kept.add("recipe", 0, found(0), minutes=2)
+    kept.add("other", 0, found(0.1))
+    again = Ablations(tmp_path / "a.json", KEYS)
+    assert again.holds("recipe", 0) and again.holds("other", 0) and not again.holds("recipe", 1)
+    assert again.records[0]["minutes"] == 2 and len(again.records) == 2 and not capsys.readouterr().out
+    changed = Ablations(tmp_path / "a.json", KEYS | {"other": "changed"})
+    assert changed.holds("recipe", 0) and not changed.holds("other", 0)
+    assert "1 records of a.json are left out" in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "a.json").read_text())["records"]) == 2  # until there is a new one
+    changed.add("other", 0, found(0.2))
     stored = json.loads((tmp_path / "a.json").read_text())
-    assert [r["key"] for r in stored["records"]] == ["k", "changed"] and stored["instruments"]["mixture"] == NAMES
+    assert [r["key"] for r in stored["records"]] == ["a", "changed"] and stored["instruments"]["mixture"] == NAMES
 
 
 def test_other_sounds_are_refused_and_nothing_is_lost(tmp_path):
-    kept = Ablations(tmp_path / "a.json")
-    kept.add("recipe", 0, "k", found(0))
+    kept = Ablations(tmp_path / "a.json", KEYS)
+    kept.add("recipe", 0, found(0))
     before = (tmp_path / "a.json").read_bytes()
     with pytest.raises(ValueError, match=r"a\.json holds ideas that were tried on other sounds: delete it"):
-        kept.add("other", 0, "k", found(0, names=["x", *NAMES[1:]]))
+        kept.add("other", 0, found(0, names=["x", *NAMES[1:]]))
     assert (tmp_path / "a.json").read_bytes() == before
 
 
 def test_gains_compare_each_instrument_with_itself(tmp_path):
     """A gain that is the same for all instruments has no spread over them; without a second seed the spread of training is not known."""
-    kept = Ablations(tmp_path / "a.json")
-    kept.add("recipe", 0, "k", found(0))
-    kept.add("better", 0, "k", found(0.1))
+    kept = Ablations(tmp_path / "a.json", KEYS)
+    kept.add("recipe", 0, found(0))
+    kept.add("better", 0, found(0.1))
     table = kept.table("recipe")
     assert table.mixture_gain["better"] == pytest.approx(10, abs=0.01) and table.single_gain["better"] == 0
     assert np.isnan(table.mixture_width["better"]) and table.mixture_width["recipe"] < 1e-9
-    kept.add("recipe", 1, "k", found(0.04))
+    kept.add("recipe", 1, found(0.04))
     table = kept.table("recipe")
     assert table.mixture_gain["better"] == pytest.approx(8, abs=0.01)
     spread = np.std([0, 4], ddof=1)  # between the seeds of the recipe
     assert table.mixture_width["better"] == pytest.approx(1.96 * spread * np.sqrt(1 + 1 / 2), rel=0.02)
-    kept.add("noisy", 0, "k", {"mixture": found(0.02, seed=5)["mixture"], "single": found(0)["single"]})
+    kept.add("noisy", 0, {"mixture": found(0.02, seed=5)["mixture"], "single": found(0)["single"]})
     assert kept.table("recipe").mixture_width["noisy"] > table.mixture_width["better"]  # its instruments differ
 
 
 def test_markdown_has_a_gain_and_its_width(tmp_path):
-    kept = Ablations(tmp_path / "a.json")
+    kept = Ablations(tmp_path / "a.json", KEYS)
     for seed in (0, 1):
-        kept.add("recipe", seed, "k", found(0.02 * seed))
-    kept.add("better", 0, "k", found(0.1))
+        kept.add("recipe", seed, found(0.02 * seed))
+    kept.add("better", 0, found(0.1))
     lines = markdown(kept.table("recipe")).splitlines()
     assert lines[2].startswith("| recipe |") and lines[2].endswith("| 2 |")
     assert "+9.0 ± 3." in lines[3] and lines[3].endswith("| 1 |")

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import torch
 from conftest import SPLIT_SIZES, TWINS, build_bank, sound, tone
 from test_retrieval import brute_distances, brute_ranks
 
-from cirlib import evaluate, retrieval
+from cirlib import degrade, evaluate, retrieval
 from cirlib.encoder import AudioEncoder
 from cirlib.evaluate import (
     EVAL_SEED,
@@ -138,6 +139,15 @@ def test_ranks_of_mixtures(asked, each, metric):
     np.testing.assert_array_equal(got["rank"], brute_ranks(queries, gallery, place, items.family.to_numpy(), metric))
     assert got["rank"].nunique() > 5 and got["rank"].max() < items.family.value_counts().max()
     assert (got.source == "tones").all() and "place" not in got
+
+
+def test_degraded_mixtures_are_what_is_heard(asked):
+    heard, data = [], asked[0]
+    listener = types.SimpleNamespace(mixtures=lambda waves: heard.append(waves) or waves[:, :2])
+    embed_mixtures(listener, data, "half as long")
+    expected = degrade.queries("half as long", data, range(len(data)))
+    np.testing.assert_array_equal(np.concatenate(heard), expected)
+    assert not expected[:, data.samples // 2 :].any()
 
 
 def test_source_of_a_mixture_is_that_of_the_instrument_that_is_asked_for(asked):

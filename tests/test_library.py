@@ -112,7 +112,7 @@ def test_the_nearest_of_sounds_that_hardly_differ(metric):
     np.testing.assert_allclose(np.sort(exact)[:20], exact[found.uid.astype(int)], rtol=0, atol=1e-14)
 
 
-def test_of_an_embedding_in_parts_that_of_the_family_is_compared(tone_bank, tmp_path):
+def test_of_an_embedding_in_parts_that_of_the_family_is_compared(tone_bank, tmp_path, capsys):
     """Asked for a family that has a part: by that part; for another family, or for any: by that for single sounds, or for mixes."""
     torch.manual_seed(0)
     encoder, families = AudioEncoder.create("cnn", SECONDS, parts=MIXTURE_FAMILIES[:2]).eval(), MIXTURE_FAMILIES
@@ -136,6 +136,17 @@ def test_of_an_embedding_in_parts_that_of_the_family_is_compared(tone_bank, tmp_
     by_family = lib.families(query).set_index("family").distance
     for family in families:
         assert by_family[family] == pytest.approx(lib.nearest(vector, family, 1, mix=True).distance[0])
+    write(tmp_path / "query.wav", query)
+    asked = ["search", str(tmp_path / "lib"), str(tmp_path / "query.wav"), "--json"]
+    distances_of = {}
+    for mix in (False, True):
+        for windows in (False, True):
+            main([*asked, *["--mix"] * mix, *["--windows"] * windows])
+            got = [found["distance"] for found in json.loads(capsys.readouterr().out)["found"]]
+            np.testing.assert_allclose(got, lib.search(tmp_path / "query.wav", windows=windows, mix=mix).distance)
+            distances_of[mix, windows] = got
+    for windows in (False, True):
+        assert not np.allclose(distances_of[False, windows], distances_of[True, windows])
 
 
 def test_a_bank_gives_its_gallery(tone_bank, encoder, tmp_path):

@@ -69,6 +69,23 @@ def test_ranks_in_the_whole_gallery_and_in_the_family(mixtures, tone_bank):
     assert (scores[told] > -1).all() and np.allclose(scores[~told], -1)
 
 
+def test_of_vectors_in_parts_that_for_mixes_ranks_the_whole_gallery(mixtures, tone_bank):
+    """Only the part for mixes knows all instruments; the part of each family is right for its own alone."""
+    items, rng = tone_bank.gallery(), np.random.default_rng(0)
+    g, families = len(items), MIXTURE_FAMILIES
+    known, truth = open_mixtures.embed(OneHot(items, mixtures), mixtures)
+    queries, gallery = rng.normal(size=(len(known), 5, g)), rng.normal(size=(g, 5, g))
+    queries[:, 1], gallery[:, 1] = known, np.eye(g)
+    ranks = open_mixtures.ranks(queries.reshape(len(known), -1), truth, gallery.reshape(g, -1), items, "cosine", families)
+    np.testing.assert_array_equal(ranks["rank"], (ranks.voices - 1) / 2)
+    assert (ranks.rank_in_family > 0).any()  # by the parts of the families, which know nothing yet
+    for place, name in enumerate(families, 2):
+        own = (items.family == name).to_numpy()
+        queries[:, place], gallery[own, place] = known, np.eye(g)[own]
+    ranks = open_mixtures.ranks(queries.reshape(len(known), -1), truth, gallery.reshape(g, -1), items, "cosine", families)
+    assert (ranks.rank_in_family == 0).all()
+
+
 def test_presence_finds_planted_families_and_is_calibrated():
     train, valid, test = (planted(n, 1.5, seed) for seed, n in enumerate((4000, 2000, 4000)))
     presence = Presence.fit(["Bass", "Piano", "Reed"], train, valid)
