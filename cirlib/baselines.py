@@ -12,8 +12,8 @@ import numpy as np
 
 from . import timbre
 from .bank import NoteBank
-from .checkpoints import best_device
 from .config import choose
+from .device import best_device
 from .encoder import AudioEncoder
 from .frontend import RATE
 from .separation import separate_demucs

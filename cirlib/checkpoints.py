@@ -38,11 +38,6 @@ def read_checkpoint(path: str | Path, of: str) -> tuple[dict[str, torch.Tensor],
     return content[PARTS[0]], content[PARTS[1]]
 
 
-def best_device() -> str:
-    """Where trained models are tested: on the GPU if there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def one_line(error: Exception) -> str:
     """An error on one line, cut to 300 characters."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from .checkpoints import best_device, one_line, read_checkpoint, write_checkpoint
+from .checkpoints import one_line, read_checkpoint, write_checkpoint
 from .cnn import ConvNet
 from .config import choose, from_dict
+from .device import best_device
 from .frontend import BANDS, MEAN, RATE, STD, LogMel, frames_for
 from .paths import DATA, at_home
 from .readout import PartReadout, part_names

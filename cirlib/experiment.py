@@ -71,7 +71,7 @@ class TrainConfig:
     chunk: int = 0  # clips that the encoder hears at once (gradient caching: less memory, the same gradient); 0: all
     workers: int = -1  # processes that make batches ahead of the steps; -1: one beside a GPU, none on a CPU
     compile: bool = False  # torch.compile the backbone
-    precision: str = ""  # float32 or bf16 (mixed); "": bf16 on a GPU, float32 on a CPU. On a CPU without avx512_bf16 or amx bf16 is slow
+    precision: str = ""  # float32 or bf16 (mixed); "": bf16 on a GPU, float32 on a CPU. What is not fast at bf16 trains in float32
 
     def __post_init__(self):
         self.experiment = self.experiment or self.loss

@@ -17,8 +17,8 @@ import pandas as pd
 from . import paths, query
 from .bank import NoteBank
 from .catalog import Catalog, is_bank, open_catalog
-from .checkpoints import best_device
 from .config import choose
+from .device import best_device
 from .encoder import AudioEncoder, digest, load_trained
 from .evaluate import progress
 from .files import write_json

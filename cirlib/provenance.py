@@ -15,13 +15,16 @@ def collect(seed: int, bank: NoteBank | None = None) -> dict:
     """Plain values for provenance.json; no user names or paths."""
     import torch
 
-    gpu = torch.cuda.is_available()
+    from .device import best_device, fast_bf16
+
+    device = torch.device(best_device())
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads ({platform.machine()})"
     return {
         "git": _git("rev-parse", "HEAD"),
         "dirty": _dirty(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
-        "device": torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads ({platform.machine()})",
+        "device": name + (", fast at bf16" if fast_bf16(device) else ""),
         "data": [] if bank is None else [info["sha256"] for info in bank.infos],
         "seed": seed,
     }

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .checkpoints import best_device, one_line, read_checkpoint, write_checkpoint
+from .checkpoints import one_line, read_checkpoint, write_checkpoint
 from .config import choose, from_dict
+from .device import best_device
 from .families import GROUPS
 from .frontend import RATE
 from .jobs import require

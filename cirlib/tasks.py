@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from . import classification, losses
 from .bank import NoteBank
-from .checkpoints import best_device
+from .device import best_device
 from .encoder import AudioEncoder
 from .endless import EndlessSteps
 from .evaluate import Retriever, Validation

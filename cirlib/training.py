@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from . import evaluate, paths, processes, provenance, tracking
 from .bank import NoteBank
 from .config import from_dict, read_params, to_dict
+from .device import best_device, fast_bf16
 from .experiment import TrainConfig, learning_rate, write_config
 from .files import write_atomic, write_json
 from .gradients import backward, check_chunks
@@ -72,13 +73,19 @@ def fit(config: TrainConfig, progress: bool = True) -> Run:
 
 
 def make_accelerator(precision: str = ""):
-    """This process among those that train together: bf16 on GPUs unless told otherwise, gloo between CPU processes."""
+    """This process among those that train together, gloo between CPU processes.
+
+    bf16 on GPUs unless told otherwise; never where the device is not fast at it, which is told.
+    """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state()  # of an earlier run in this process, perhaps of another precision
-    gpu = torch.cuda.is_available()
-    mixed = "bf16" if precision == "bf16" or (gpu and not precision) else "no"
+    device = torch.device(best_device())
+    gpu, bf16 = device.type == "cuda", fast_bf16(device)
+    mixed = "bf16" if bf16 and (precision == "bf16" or (gpu and not precision)) else "no"
+    if precision == "bf16" and not bf16 and processes.rank() == 0:
+        print("this device would emulate bf16, ten times slower than float32: training in float32")
     if gpu:
         return Accelerator(mixed_precision=mixed)
     _keep_memory()

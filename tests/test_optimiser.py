@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cirlib.optimiser import ADAM_SHARE, make_optimiser
+from cirlib.optimiser import ADAM_SHARE, make_optimiser, orthogonal
 
 
 def model(channels_last: bool = False) -> nn.Module:
@@ -35,6 +35,39 @@ def test_adam_is_that_of_torch():
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(("fast", "apart"), [(True, 0), (False, 0.1)])  # in bfloat16 as torch has it; in float32 without its noise
+def test_muon_is_that_of_torch(monkeypatch, fast, apart):
+    monkeypatch.setattr("cirlib.optimiser.fast_bf16", lambda device: fast)
+    torch.manual_seed(0)
+    ours = nn.Sequential(nn.Linear(40, 90, bias=False), nn.Linear(90, 40, bias=False))
+    theirs, before = copy.deepcopy(ours), copy.deepcopy(ours)
+    optimiser, reference = make_optimiser("muon", ours), torch.optim.Muon(theirs.parameters(), weight_decay=0.0)
+    for k in range(3):
+        reference.param_groups[0]["lr"] = lr = 0.01 / (k + 1)
+        for net in (ours, theirs):
+            net.zero_grad()
+            net(torch.randn(50, 40, generator=torch.Generator().manual_seed(k))).square().sum().backward()
+        optimiser.step(lr)
+        reference.step()
+    for a, b, start in zip(*(net.parameters() for net in (ours, theirs, before)), strict=True):
+        assert (a - b).norm() <= apart * (b - start).norm()
+
+
+@pytest.mark.parametrize("shape", [(40, 90), (90, 40)])
+@pytest.mark.parametrize("fast", [True, False])
+def test_orthogonal_has_singular_values_near_1_and_the_directions_of_its_matrix(monkeypatch, shape, fast):
+    monkeypatch.setattr("cirlib.optimiser.fast_bf16", lambda device: fast)
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    out = orthogonal(matrix)
+    assert out.dtype == torch.float32
+    values = torch.linalg.svdvals(out)
+    assert values.min() > 0.6 and values.max() < 1.3
+    u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
+    along = u.T @ out @ vh.T
+    assert (along - along.diagonal().diag()).abs().max() < (0.05 if fast else 1e-4)
+    assert not orthogonal(torch.zeros(shape)).any()
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_muon_moves_matrices_by_orthogonal_steps(channels_last):
     """Filters are rows: a step goes as far along each large singular direction of the gradient; the rest is Adam's."""
@@ -57,7 +90,7 @@ def test_memory_format_does_not_change_muon():
     for net in nets:
         step(net, make_optimiser("muon", net))
     for a, b in zip(*(net.parameters() for net in nets), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=2e-4)  # its iteration is in bfloat16
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-4)  # its iteration may be in bfloat16
 
 
 @pytest.mark.parametrize("name", ["adam", "muon"])
