@@ -24,7 +24,7 @@ def collect(seed: int, bank: NoteBank | None = None) -> dict:
         "dirty": _dirty(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
-        "device": name + (", fast at bf16" if fast_bf16(device) else ""),
+        "device": name + ("" if fast_bf16(device) else ", not fast at bf16"),
         "data": [] if bank is None else [info["sha256"] for info in bank.infos],
         "seed": seed,
     }
