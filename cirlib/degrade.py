@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .config import choose
+from .jobs import require
 from .mixing import PEAK, MixtureDataset
 
 MP3_KBPS, MP3_RATE = 64, 44100
@@ -22,6 +23,7 @@ def queries(name: str, dataset: MixtureDataset, indices: Sequence[int]) -> np.nd
     """Mixtures `indices` of a dataset as `name` of DEGRADATIONS leaves them: (M, T). ValueError for an unknown name."""
     if choose("degradation", name, DEGRADATIONS) == "clean":
         return dataset.batch(indices, "none")[0]
+    require("degraded queries", "pedalboard", "soxr")
     change, rate = DEGRADATIONS[name], dataset.bank.sample_rate
     out = np.empty((len(indices), dataset.samples), np.float32)
     for sound, i in zip(out, indices, strict=True):

@@ -62,7 +62,7 @@ class Library:
         encoder: a trained one, as AudioEncoder.create names it. metric: cosine or l2; "": what the encoder was trained with. Raises
         ValueError if the library there was made with another encoder or metric; FileNotFoundError if there are no sounds.
         """
-        require("libraries", "lancedb", "filelock")
+        require("libraries", "lancedb", "filelock", "soxr")
         path, catalog = Path(path).expanduser(), open_catalog(sounds)
         name, trained = "an encoder", "cosine"
         if isinstance(encoder, str):
@@ -88,7 +88,7 @@ class Library:
     @classmethod
     def open(cls, path: str | Path) -> "Library":
         """The library at `path`. Raises FileNotFoundError, or ValueError for one that is damaged or of another version."""
-        require("libraries", "lancedb", "filelock")
+        require("libraries", "lancedb", "filelock", "soxr")
         path = Path(path).expanduser()
         if not (path / "library.json").is_file():
             there = ", ".join(sorted(p.parent.name for p in paths.LIB.glob("*/library.json"))) or "none"

@@ -22,6 +22,7 @@ import numpy as np
 
 from .families import FAMILIES, GM_GROUPS, GROUPS, family
 from .files import write_json
+from .jobs import require
 
 DRUMS = 128  # program of Slakh's drum kit
 DURATION_EDGES = np.round(np.linspace(-2, 1, 61), 3)  # log10 seconds
@@ -204,6 +205,7 @@ def _read_or_error(path: Path) -> dict[str, np.ndarray] | str:
 
 def read_folder(folder: str | Path, n_jobs: int = -1) -> tuple[dict[Path, dict[str, np.ndarray]], dict[str, str]]:
     """Notes by group of every MIDI file of a folder, and why others were left out."""
+    require("MIDI files", "joblib", "pretty_midi")
     from joblib import Parallel, delayed
     from tqdm import tqdm
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
 
 from . import sweep
 from .config import to_dict
@@ -165,6 +164,8 @@ def table(runs: list[dict], task: str) -> pd.DataFrame:
 
 def _interval(values: list[float], intervals: list[list[float]]) -> tuple[float, float, float]:
     """Mean, low and high in percent."""
+    from scipy.stats import t
+
     mean, n = float(np.mean(values)), len(values)
     seeds = t.ppf(0.975, n - 1) * float(np.std(values, ddof=1)) / n**0.5 if n > 1 else 0.0
     low, high = np.mean(intervals, axis=0)

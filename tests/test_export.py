@@ -52,9 +52,3 @@ def test_export_from_the_shell(tmp_path):
     none = subprocess.run([*command, tmp_path / "none.pt", tmp_path / "none.onnx"], capture_output=True, text=True, timeout=120)
     assert none.returncode == 1 and none.stderr.startswith("error: ") and len(none.stderr.splitlines()) == 1
     assert not (tmp_path / "none.onnx").exists()
-
-
-def test_without_onnx(tmp_path, monkeypatch):
-    monkeypatch.setattr("cirlib.jobs.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="ONNX files need the package onnx: pip install onnx"):
-        export_onnx(AudioEncoder.create("cnn", seconds=0.5), tmp_path / "x.onnx")

@@ -196,12 +196,6 @@ def test_one_file_alone(library, tmp_path):
     upper.rename(file)
 
 
-def test_without_sfizz(monkeypatch, tmp_path, library):
-    monkeypatch.setattr("cirlib.jobs.find_spec", lambda name: None if name == "pysfizz" else name)
-    with pytest.raises(ValueError, match=r"^SFZ instruments need the package pysfizz: pip install pysfizz$"):
-        build(tmp_path / "bank", config(library))
-
-
 # Building
 
 

@@ -291,12 +291,6 @@ def test_without_the_system_library(monkeypatch, tmp_path, font):
         build(tmp_path / "bank", config(font))
 
 
-def test_without_the_package(monkeypatch, tmp_path, font):
-    monkeypatch.setitem(sys.modules, "fluidsynth", None)
-    with pytest.raises(ValueError, match=r"^SoundFonts need the package pyfluidsynth: pip install pyfluidsynth$"):
-        build(tmp_path / "bank", config(font))
-
-
 # Building
 
 

@@ -122,14 +122,6 @@ def test_presets_of_one_name(tmp_path):
     }
 
 
-def test_without_surgepy(monkeypatch, tmp_path):
-    """One sentence that says how to get it."""
-    monkeypatch.setitem(sys.modules, "surgepy", None)
-    with pytest.raises(ValueError, match=r"^rendering Surge presets needs the Python package surgepy, which is built from Surge") as error:
-        build(tmp_path / "bank", config(tmp_path))
-    assert "\n" not in str(error.value)
-
-
 # Effects
 
 
