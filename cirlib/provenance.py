@@ -1,11 +1,19 @@
-"""What made a result: git commit, versions, device, data checksums, seed."""
+"""What made a result: git commit, code, versions, device, data checksums, seed.
 
+Results of a run hold it themselves; `provenance.json` of a folder of figures tells it for each notebook that drew there.
+"""
+
+import ast
+import hashlib
 import json
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from .bank import NoteBank
+from .files import write_json
 from .paths import ROOT
 
 PACKAGES = ("cirlib", "numpy", "torch", "torchaudio", "transformers", "accelerate", "pysfizz", "pedalboard")
@@ -22,12 +30,36 @@ def collect(seed: int, bank: NoteBank | None = None) -> dict:
     return {
         "git": _git("rev-parse", "HEAD"),
         "dirty": _dirty(),
+        "code": code(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "device": name + ("" if fast_bf16(device) else ", not fast at bf16"),
         "data": [] if bank is None else [info["sha256"] for info in bank.infos],
         "seed": seed,
     }
+
+
+def keep(folder: Path, notebook: str, seed: int = 0, bank: NoteBank | None = None, data: list[dict] | None = None) -> None:
+    """Tell in provenance.json of a folder of figures what drew those of a notebook. `data`: checksums, where no bank is open."""
+    path = folder / "provenance.json"
+    told = json.loads(path.read_text()) if path.exists() else {}
+    made = collect(seed, bank) | ({} if data is None else {"data": data})
+    write_json(path, told | {notebook: made})
+
+
+@cache
+def code() -> str:
+    """Digest of what cirlib does: its Python files without comments and docstrings."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256(repr([(f.name, _without_docstrings(f.read_text())) for f in files]).encode()).hexdigest()[:12]
+
+
+def _without_docstrings(text: str) -> str:
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            del node.body[0]
+    return ast.dump(tree)
 
 
 def _dirty() -> bool | None:

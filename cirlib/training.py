@@ -66,10 +66,20 @@ def fit(config: TrainConfig, progress: bool = True) -> Run:
     with claimed(config, bank) if accelerator.is_main_process else contextlib.nullcontext():
         accelerator.wait_for_everyone()
         finished = config.folder / "train.json"
-        if not finished.exists():
+        if finished.exists():
+            _tell_other_code(config.folder)
+        else:
             _Trainer(config, bank, accelerator, progress and accelerator.is_main_process).run()
             accelerator.wait_for_everyone()
         return Run(config.folder, json.loads(finished.read_text()))
+
+
+def _tell_other_code(folder: Path) -> None:
+    """A finished run is kept when the code changes, which most often changes nothing that it did: say so, once."""
+    path = folder / "provenance.json"
+    made = json.loads(path.read_text()) if path.exists() else {}
+    if made.get("code") != provenance.code() and processes.rank() == 0:
+        print(f"{paths.short(folder)} was trained by other code than is here now (commit {made.get('git')}): delete it to train it again")
 
 
 def make_accelerator(precision: str = ""):
@@ -176,7 +186,7 @@ class _Trainer:
         """All steps that are left."""
         config = self.config
         if self.main:
-            write_json(self.folder / "provenance.json", provenance.collect(config.seed, self.bank))
+            self._tell_origin()
         mode = config.wandb if self.main else "off"
         tracker = tracking.start(mode, f"{config.preset}/{config.experiment}/seed{config.seed}", to_dict(config), self.folder)
         bar = evaluate.progress(range(self.step, config.steps), config.experiment, self.progress, done=self.step)
@@ -201,6 +211,13 @@ class _Trainer:
             self.task.close()
             tracker.finish()
         self._finish()
+
+    def _tell_origin(self) -> None:
+        """provenance.json; of a run that goes on with other code or elsewhere, `began` tells how its first steps were made."""
+        path, made = self.folder / "provenance.json", provenance.collect(self.config.seed, self.bank)
+        earlier = json.loads(path.read_text()) if self.step and path.exists() else {}
+        began = earlier.pop("began", earlier)
+        write_json(path, made | ({"began": began} if began and began != made else {}))
 
     def _batches(self) -> Iterator[dict[str, torch.Tensor]]:
         """Batches of the steps that are left, made ahead by worker processes, or in line: a CPU has no core to spare."""

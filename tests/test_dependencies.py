@@ -124,7 +124,4 @@ def test_workflows_run_what_is_there_on_both_pythons(name):
     for script in re.findall(r"\.ci/\w+", commands):
         assert os.access(ROOT / script, os.X_OK)
     assert ".ci/run" in commands and (name == "tests" or ".ci/newest" in commands)
-    assert (workflow[True].keys() if isinstance(workflow[True], dict) else {*workflow[True]}) & {
-        "schedule",
-        "push",
-    }  # YAML reads `on` as true
+    assert ("schedule" if name == "drift" else "push") in workflow[True]  # YAML reads `on` as true

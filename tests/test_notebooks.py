@@ -257,6 +257,20 @@ def test_smoke_chain_writes_tables_and_figures(smoke):
     assert {"config.yaml", "history.csv", "best.pt", "last.pt", "provenance.json", "metrics.json"} <= {p.name for p in run.iterdir()}
 
 
+def test_every_result_tells_what_made_it(smoke):
+    """Commit, code, versions, device, data and seed; each run has the sounds of the bank."""
+    folder, names = smoke[0] / "runs" / "smoke", ("provenance.json", "metrics.json", "space.json", "open.json")
+    told = {f: json.loads(f.read_text()) for name in names for f in folder.glob(f"*/seed0/{name}")}
+    told = {f: value.get("provenance", value) for f, value in told.items()}
+    drawn = json.loads((smoke[0] / "figures" / "smoke" / "provenance.json").read_text())
+    assert {f.name for f in told} == {*names}
+    assert {"06_paper", "09_open_mixtures, multi-infonce", "12_robustness"} <= drawn.keys()
+    data = [json.loads((smoke[0] / "data" / "smoke" / "bank.json").read_text())["sha256"]]
+    for made in [*told.values(), *drawn.values()]:
+        assert made.keys() == {"git", "dirty", "code", "python", "versions", "device", "data", "seed"}
+        assert made["data"] == data and made["seed"] == 0 and made["versions"]["torch"]
+
+
 def test_04_embedding_space_says_that_an_embedding_in_parts_is_no_one_space(smoke):
     done = smoke[1]("04_embedding_space", "-p", "preset", "smoke", "-p", "experiment", "family-infonce")
     assert done.returncode != 0 and "family-infonce does not give one vector to mixtures and single sounds alike" in done.stderr
