@@ -42,7 +42,7 @@ OUT = $(abspath $(RUNS))/notebooks
 
 export PYTHONUNBUFFERED := 1
 
-.PHONY: ablations performance robustness reproduce tables inputs always test lint lab bank figures readme clean distclean help setup
+.PHONY: ablations performance robustness reliability torture fuzz mutants coverage reproduce tables inputs always test lint lab bank figures readme clean distclean help setup
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -50,8 +50,27 @@ export PYTHONUNBUFFERED := 1
 reproduce: tables ## set up, render, train, evaluate, write figures/PRESET
 	@cat $(FIGURES)/table_mixture.md $(FIGURES)/table_single.md $(if $(OPENED),$(FIGURES)/open.md)
 
+# one process for each core; the tests of a file stay together, they share what is made for them
+PYTEST := -m pytest -n auto --dist loadfile
+
 test: $(READY) ## set up, run the tests
-	$(PY) -m pytest
+	$(PY) $(PYTEST)
+
+coverage: $(READY) ## the tests, and which lines of cirlib they run, in other processes too (slower)
+	@rm -f .coverage .coverage.*
+	$(PY) -m coverage run $(PYTEST)
+	@$(PY) -m coverage combine --quiet && $(PY) -m coverage report
+
+reliability: torture fuzz mutants ## all that takes too long for the tests, into figures/reliability (an hour)
+
+torture: $(READY) ## kill building, training, testing, indexing and drawing at random moments
+	$(PY) tests/reliability/torture.py
+
+fuzz: $(READY) ## read 10,000 mutated files, try every attack
+	$(PY) tests/reliability/fuzz.py
+
+mutants: $(READY) ## change the code line by line: does a test notice?
+	$(PY) tests/reliability/mutants.py
 
 lint: $(READY) ## ruff
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -18,7 +18,8 @@ from cirlib.builder import BankBuilder  # noqa: E402
 from cirlib.families import MIXTURE_FAMILIES  # noqa: E402
 from cirlib.jobs import Sound  # noqa: E402
 
-torch.set_num_threads(min(2, torch.get_num_threads()))
+_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))  # that share the cores
+torch.set_num_threads(max(1, min(2, torch.get_num_threads() // _PROCESSES)))
 
 RATE = 16000
 SPLIT_SIZES = {"train": 6, "valid": 3, "test": 4}  # original instruments of each family in `tone_bank`

@@ -1,17 +1,20 @@
 """Notebooks: clean in git, one parameters cell each, params files that set declared names only, and the smoke chain end to end."""
 
+import contextlib
 import json
 import os
 import shutil
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
 import yaml
+from click.testing import CliRunner
 from conftest import tone
+from papermill.__main__ import papermill as command_line
 from tones import write
 
 from cirlib import report
@@ -138,14 +141,21 @@ def test_03_retrieve_refuses_a_run_that_would_be_another_now(tmp_path):
 # The chain
 
 
+def papermill(home: Path, name: str, *args: str) -> SimpleNamespace:
+    """returncode and stderr of `papermill NAME.ipynb OUT ARGS` in another folder; the command itself runs here, which saves its start."""
+    output = home / f"{name}.out.ipynb"
+    command = ["--no-progress-bar", "--log-level", "ERROR", str(ROOT / "notebooks" / f"{name}.ipynb"), str(output), *args]
+    with patch.dict(os.environ, {"CIRLIB_HOME": str(home), "PYTHONUNBUFFERED": "1"}), contextlib.chdir(home):
+        done = CliRunner().invoke(command_line, [*command, "--execution-timeout", "600"])
+    return SimpleNamespace(returncode=done.exit_code, stderr=f"{done.output}{done.exception or ''}")
+
+
 def test_10_beyond_draws_the_race_from_its_records_alone(tmp_path):
     """Without a run on this machine: tables and figures are those in git, byte for byte but for what a font changes."""
     stored, made = ROOT / "figures" / "surge", tmp_path / "figures" / "surge"
     made.mkdir(parents=True)
     shutil.copy(stored / "race.json", made)
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--log-level", "ERROR", str(ROOT / "notebooks" / "10_beyond.ipynb")]
-    env = {**os.environ, "CIRLIB_HOME": str(tmp_path)}
-    done = subprocess.run([*command, str(tmp_path / "out.ipynb")], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    done = papermill(tmp_path, "10_beyond")
     assert done.returncode == 0, done.stderr[-3000:]
     tables = ("race.json", "table_mixture.md", "table_single.md", "table_mixture.json", "slices_single.csv")
     assert [name for name in tables if (made / name).read_text() != (stored / name).read_text()] == []
@@ -156,19 +166,8 @@ def test_10_beyond_draws_the_race_from_its_records_alone(tmp_path):
 def test_08_performance_measures_every_stage(tmp_path):
     """With little work; equal outputs are asserted in the notebook itself."""
     values = "{clips: [1, 2], instruments: 6, mixtures: [1, 2], queries: [20, 40], notes: [300, 3000], vectors: [500, 1000], library: 500}"
-    command = [
-        sys.executable,
-        "-m",
-        "papermill",
-        "--no-progress-bar",
-        "--log-level",
-        "ERROR",
-        str(ROOT / "notebooks" / "08_performance.ipynb"),
-    ]
     small = "{indexed: [300, 1200], repeats: 1, seconds: 1.0, train_steps: 10, encoders: [cnn], folder: small}"
-    command += [str(tmp_path / "out.ipynb"), "-y", values, "-y", small]
-    env = {**os.environ, "CIRLIB_HOME": str(tmp_path)}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    done = papermill(tmp_path, "08_performance", "-y", values, "-y", small)
     assert done.returncode == 0, done.stderr[-3000:]
     out = tmp_path / "figures" / "small"
     table = pd.read_csv(out / "performance.csv").set_index("stage")
@@ -194,14 +193,7 @@ def test_08_performance_measures_every_stage(tmp_path):
 def smoke(tmp_path_factory):
     """The whole chain of the smoke preset in a home folder of its own, started in a folder that is not the repository."""
     home = tmp_path_factory.mktemp("home")
-    env = {**os.environ, "CIRLIB_HOME": str(home), "PYTHONUNBUFFERED": "1"}
-
-    def run(name: str, *args: str, cwd: Path = home) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--log-level", "ERROR"]
-        return subprocess.run(
-            [*command, str(ROOT / "notebooks" / f"{name}.ipynb"), str(home / f"{name}.out.ipynb"), *args],
-            cwd=cwd, env=env, capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
+    run = partial(papermill, home)
 
     def params(name: str) -> list[str]:
         return ["-f", str(ROOT / "params" / "smoke" / f"{name}.yaml")]
