@@ -25,7 +25,7 @@ from cirlib.bank import NoteBank
 
 SIZE = 32 << 20
 # share of what the stage writes that there is room for; a file may become so large; nothing may be written
-STRICT, SOME_ROOM = ("full, 0", "read-only", "forbidden"), ("full, 0.3", "full, 0.8")
+STRICT, SOME_ROOM = ("full, 0", "read-only", "forbidden"), ("full, 0.5",)
 WAYS = (*STRICT, *SOME_ROOM, "limited")
 
 

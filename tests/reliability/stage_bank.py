@@ -31,7 +31,6 @@ class Bank:
     """Jobs in worker processes, joined as they come, then the change of places with an older bank."""
 
     name = "building a bank"
-    ways = ("moment", "call", "write")
 
     def __init__(self, base: Path):
         self.base = base

@@ -30,7 +30,6 @@ class Stage:
     """
 
     name = ""
-    ways = ("moment", "call", "write")
 
     def __init__(self, base: Path):
         self.base = base  # what all runs of the stage read; `make_base` makes it
@@ -60,6 +59,12 @@ class Training(Stage):
 
     def make_base(self) -> None:
         build_bank(self.base / "bank", [s for s in tone_sounds() if s.row["pitch"] % 4 == 0])
+
+    def prepare(self, folder: Path, again: bool) -> None:
+        """A finished run of other settings, which is to be moved aside."""
+        if again:
+            paths.RUNS = folder
+            fit(self.config(steps=2), progress=False)
 
     def config(self, **changes) -> TrainConfig:
         """Six steps."""
