@@ -46,9 +46,9 @@ def building(path: Path) -> Iterator[None]:
     """Hold the lock of a bank whose place was checked; a full disk is told in one sentence."""
     _check_place(path)
     with writing(path), locked(path):
-        old = _work_folder(path) / "old"
-        if old.exists() and not path.exists():  # killed while they changed places
-            os.replace(old, path)
+        work = _work_folder(path)
+        if (work / "spec.json").exists() and (work / "old").exists() and not path.exists():  # killed while they changed places
+            os.replace(work / "old", path)
         yield
 
 
@@ -123,9 +123,9 @@ def _discard(work: Path) -> None:
     """Delete a working folder, last of all what tells that it is one: a kill meanwhile leaves one that is known."""
     for entry in work.iterdir():
         if entry.is_dir():
-            shutil.rmtree(entry)
+            shutil.rmtree(entry, ignore_errors=True)
         elif entry.name != "spec.json":
-            entry.unlink()
+            entry.unlink(missing_ok=True)
     (work / "spec.json").unlink(missing_ok=True)
     work.rmdir()
 

@@ -34,7 +34,7 @@ def digests(folder: Path) -> dict[str, str]:
         try:
             found[name] = digest(held(file))
         except Exception as error:
-            raise ValueError(f"{name} is not whole: {type(error).__name__}: {error}") from error
+            raise ValueError(f"{name} is not whole: {type(error).__name__}: {error}") from None
     return found
 
 
