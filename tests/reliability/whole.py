@@ -12,6 +12,7 @@ import torch
 import yaml
 
 TIMES = ("clips_per_s", "data_wait")  # how long it took
+OUTSIDE = ("git", "dirty")  # what somebody may do to the repository meanwhile
 MAKING = (".building", ".lance", "sounds")  # folders whose files have no final name yet, or are no files of ours
 
 
@@ -51,8 +52,7 @@ def held(file: Path) -> object:
 
 
 def _json(data: bytes) -> object:
-    value = json.loads(data)
-    return {k: v for k, v in value.items() if k not in TIMES} if isinstance(value, dict) else value
+    return json.loads(data, object_hook=lambda value: {k: v for k, v in value.items() if k not in TIMES + OUTSIDE})
 
 
 def _csv(data: bytes) -> object:
