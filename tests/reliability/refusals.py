@@ -23,7 +23,7 @@ from stages import STAGES
 from cirlib import library_cli, race, training
 from cirlib.bank import NoteBank
 
-SIZE = 32 << 20
+SIZE = 96 << 20
 # share of what the stage writes that there is room for; a file may become so large; nothing may be written
 STRICT, SOME_ROOM = ("full, 0", "read-only", "forbidden"), ("full, 0.5",)
 WAYS = (*STRICT, *SOME_ROOM, "limited")
