@@ -12,7 +12,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .bank import FORMAT, SCHEMA, NoteBank
-from .files import Hashed, need_space, sha256, write_json
+from .files import Hashed, need_space, sha256, sync, write_atomic, write_json, writing
 from .jobs import Remark, last_words, run_job, worker_died
 
 
@@ -43,9 +43,12 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def building(path: Path) -> Iterator[None]:
-    """Hold the lock of a bank whose place was checked."""
+    """Hold the lock of a bank whose place was checked; a full disk is told in one sentence."""
     _check_place(path)
-    with locked(path):
+    with writing(path), locked(path):
+        work = _work_folder(path)
+        if (work / "spec.json").exists() and (work / "old").exists() and not path.exists():  # killed while they changed places
+            os.replace(work / "old", path)
         yield
 
 
@@ -68,8 +71,10 @@ def existing(path: Path, spec: dict) -> NoteBank | None:
     bank = NoteBank.open(path)
     if bank.infos[0].get("made") != spec:
         return None
-    if _read_json(_work_folder(path) / "spec.json") == spec:  # of a build that was killed after its last step
-        shutil.rmtree(_work_folder(path), ignore_errors=True)
+    work = _work_folder(path)
+    if _read_json(work / "spec.json") == spec or (work.exists() and not any(work.iterdir())):
+        with suppress(OSError):  # of a build that was killed after its last step
+            _discard(work)
     return bank
 
 
@@ -114,6 +119,17 @@ def _work_folder(path: Path) -> Path:
     return path.with_name(path.name + ".building")
 
 
+def _discard(work: Path) -> None:
+    """Delete a working folder, last of all what tells that it is one: a kill meanwhile leaves one that is known."""
+    for entry in work.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name != "spec.json":
+            entry.unlink(missing_ok=True)
+    (work / "spec.json").unlink(missing_ok=True)
+    work.rmdir()
+
+
 class BankBuilder:
     """Collects sounds in `<path>.building`, one shard per job, and turns them into a bank when all are there.
 
@@ -125,12 +141,13 @@ class BankBuilder:
         self.path, self.spec, self.sample_rate, self.streaming = Path(path), spec, sample_rate, streaming
         self.work = _work_folder(self.path)
         _check_place(self.path)
-        if self.work.exists() and any(self.work.iterdir()) and not (self.work / "spec.json").exists():
+        known = (self.work / "spec.json").exists() or not self.work.exists()
+        if not known and any(not entry.name.startswith(".spec.json.") for entry in self.work.iterdir()):  # killed while it was written
             raise ValueError(
                 f"{self.work} is there and is no unfinished build: delete it if it is the rest of one, or choose another path for the bank"
             )
         if self.work.exists() and _read_json(self.work / "spec.json") != spec:
-            shutil.rmtree(self.work)
+            _discard(self.work)
         self.work.mkdir(parents=True, exist_ok=True)
         write_json(self.work / "spec.json", spec)
         self.whole = self.work / "bank"
@@ -258,12 +275,13 @@ class BankBuilder:
             noted |= state["noted"]
         whole = self.whole
         if not offset:
-            shutil.rmtree(self.work)
+            _discard(self.work)
             told = "; ".join(f"{name}: {why}" for name, why in list(skipped.items())[:3])
             raise ValueError(f"no usable sound for {self.path.name}: {len(skipped)} left out{' (' + told + ')' if told else ''}")
         if (whole / "audio.i16").stat().st_size != 2 * offset:
             raise ValueError(f"{self.work} is damaged (samples are missing): delete it and build again")
-        pq.write_table(pa.concat_tables(tables), whole / "notes.parquet")
+        sync(whole / "audio.i16")
+        write_atomic(whole / "notes.parquet", lambda part: pq.write_table(pa.concat_tables(tables), part))
         info = {
             "format": FORMAT,
             "sample_rate": self.sample_rate,
@@ -278,7 +296,8 @@ class BankBuilder:
         if self.path.exists():
             os.replace(self.path, self.work / "old")
         os.replace(whole, self.path)
-        shutil.rmtree(self.work, ignore_errors=True)
+        with suppress(OSError):
+            _discard(self.work)
         return NoteBank.open(self.path)
 
 

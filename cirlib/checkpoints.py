@@ -13,7 +13,17 @@ PARTS = ("model_state_dict", "custom_config")
 def write_checkpoint(path: Path, state: dict[str, torch.Tensor], custom: dict) -> Path:
     """Write weights and plain data atomically."""
     content = dict(zip(PARTS, ({k: v.detach().cpu() for k, v in state.items()}, custom), strict=True))
-    return write_atomic(path, lambda part: torch.save(content, part))
+    return write_tensors(path, content)
+
+
+def write_tensors(path: Path, content: dict) -> Path:
+    """torch.save, atomically; through a file of Python's, which tells what the system refused."""
+
+    def save(part: Path) -> None:
+        with open(part, "wb") as file:
+            torch.save(content, file)
+
+    return write_atomic(path, save)
 
 
 def find_checkpoint(path: str | Path) -> Path:

@@ -1,25 +1,97 @@
 """Files that exist whole or not at all: written beside their place, then renamed."""
 
+import errno
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
-    """Call `write` with a temporary path in the same folder, then move the result to `path`."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    """Call `write` with a temporary path in the same folder, then move the result to `path`.
+
+    What killed processes of this machine left of the same file goes. Raises OSError in one sentence where the disk is full or read-only.
+    """
+    path, machine = Path(path), platform.node()  # which may share this disk with others, whose processes have other numbers
+    part = path.with_name(f".{path.name}.{machine}.{os.getpid()}.part")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for old in path.parent.glob(f"{escape(f'.{path.name}.{machine}.')}*.part"):
+            if not _alive(old.suffixes[-2].removeprefix(".")):
+                old.unlink(missing_ok=True)
+        try:
+            write(part)
+            sync(part)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
     return path
+
+
+def _alive(process: str) -> bool:
+    """Whether a process of this machine has this number; True for what is no number."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, ValueError, OverflowError):  # of another user, or no number
+        return True
+    return True
+
+
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk.
+
+    A rename may get there before what it renames: after a loss of power an empty file would have the final name. It takes milliseconds
+    and files are written seconds apart; their folders need none, for the old file and the new one are both whole.
+    """
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A disk that is full or that may not be written to is an OSError of one sentence: what, why, and what to do."""
+    try:
+        yield
+    except Exception as error:
+        refused = _refused(error)
+        if refused is None or isinstance(error, Unwritable):
+            raise
+        raise Unwritable(path, refused) from None
+
+
+class Unwritable(OSError):
+    """A file or folder that could not be written, in one sentence."""
+
+    def __init__(self, path: Path, number: int):
+        todo = f"{'make room or ' if number in FULL else ''}choose another place (CIRLIB_HOME)"
+        super().__init__(f"{path} cannot be written ({os.strerror(number)}): {todo}, then run it again")
+        self.path, self.errno = path, number
+
+    def __reduce__(self):
+        return type(self), (self.path, self.errno)  # from a worker process
+
+
+def _refused(error: BaseException | None) -> int | None:
+    """Number of what the system refused, of an error or of one that came while it was dealt with (torch.save tells another one)."""
+    while error is not None:
+        told = re.search(r"\(os error (\d+)\)", str(error))  # LanceDB's are in its words only
+        number = int(told[1]) if told else getattr(error, "errno", None)
+        if number in FULL + FORBIDDEN:
+            return number
+        error = error.__context__
+    return None
 
 
 def write_json(path: Path, value: object) -> Path:

@@ -18,7 +18,7 @@ import numpy as np
 from .bank import SPLITS
 from .config import choose
 from .families import GROUPS
-from .files import write_atomic
+from .files import FULL, write_atomic, writing
 
 FULL_SCALE = 32768  # gain of sounds that came as 16 bits: kept as they are
 
@@ -72,11 +72,19 @@ def last_words(marker: Path, limit_s: float | None) -> str:
 
 
 def run_job(make: Callable, job: dict, shard: Path, limit_s: float | None) -> None:
-    """One job: make the sounds, write their samples, then the shard. What fails in `make` costs only this job."""
+    """One job: make the sounds, write their samples, then the shard. What fails in `make` costs only this job, but for a full disk."""
+    part = shard.with_suffix(f".{uuid.uuid4().hex}.part")  # of its own: a worker that outlived a killed build may still be at this job
+    try:
+        with writing(shard):
+            _run(make, job, shard, part, limit_s)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _run(make: Callable, job: dict, shard: Path, part: Path, limit_s: float | None) -> None:
     if multiprocessing.parent_process() is None:
         limit_s = None  # in the user's own process: never end it
-    # a name of its own: a worker that outlived a killed build may still be at this job
-    marker, part = shard.with_suffix(".started"), shard.with_suffix(f".{uuid.uuid4().hex}.part")
+    marker = shard.with_suffix(".started")
     state = {"rows": [], "skipped": {}, "noted": {}}
     with open(marker, "w") as log, open(part, "wb") as file:
         if limit_s:  # a watchdog thread that works though native code holds the interpreter
@@ -89,16 +97,14 @@ def run_job(make: Callable, job: dict, shard: Path, limit_s: float | None) -> No
                 else:
                     row, audio = item
                     state["rows"].append(row)
-                    audio.tofile(file)
+                    file.write(audio.tobytes())  # unlike tofile, it tells why it fails
         finally:
             if limit_s:
                 faulthandler.cancel_dump_traceback_later()
                 faulthandler.disable()
     if shard.exists():
-        part.unlink()
         return
     if "failed" in state:
-        part.unlink()
         state["rows"] = []
     else:
         os.replace(part, shard.with_suffix(".i16"))
@@ -112,6 +118,8 @@ def _caught(make: Callable, job: dict, state: dict) -> Iterator[Remark | tuple[d
         for item in make(**job):
             yield item if isinstance(item, Remark) else encode(item)
     except (ValueError, OSError) as error:
+        if getattr(error, "errno", None) in FULL:
+            raise  # it is not the fault of this sound: the next would fail too, and all would be left out
         state["failed"] = str(error)
     except Exception as error:
         state["failed"] = f"{type(error).__name__}: {error}"

@@ -21,7 +21,7 @@ from .config import choose
 from .device import best_device
 from .encoder import AudioEncoder, digest, load_trained
 from .evaluate import progress
-from .files import write_json
+from .files import write_json, writing
 from .gallery import Gallery
 from .jobs import require
 from .open_mixtures import Presence
@@ -287,11 +287,10 @@ def _writing(path: Path) -> Iterator[None]:
 
     lock = FileLock(path / ".lock")
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except OSError as error:
-        if not isinstance(error, Timeout):
-            raise OSError(f"library {paths.short(path)} cannot be written ({error.strerror})") from None
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+    except Timeout:
         print(f"{paths.short(path)} is being written by another process: waiting for it", flush=True)
         lock.acquire()
     try:

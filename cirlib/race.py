@@ -75,7 +75,7 @@ def main() -> None:
         raise SystemExit(main.__doc__)
     try:
         records = keep(sys.argv[1])
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
     for task in report.TITLES:
         print(report.markdown(report.table(records, task), task))

@@ -337,7 +337,7 @@ def main() -> None:
     preset, check = sys.argv[1], "--check" in sys.argv
     try:
         agreed = update_readme(preset, check)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
     if check and not agreed:
         raise SystemExit(f"README.md differs from figures/{preset}: run `make readme PRESET={preset}`")

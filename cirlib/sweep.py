@@ -124,8 +124,12 @@ def main() -> None:
         found = rows(preset, overrides)
         for row in found:
             _check(row)
-    except (ValueError, FileNotFoundError, yaml.YAMLError) as error:
+        _write_rows(found, preset, overrides, Path(makefile))
+    except (ValueError, OSError, yaml.YAMLError) as error:
         raise SystemExit(f"error: {' '.join(str(error).split())}") from None
+
+
+def _write_rows(found: list[Row], preset: str, overrides: dict, makefile: Path) -> None:
     _write(RUNS / preset / "overrides.yaml", yaml.safe_dump(overrides, sort_keys=True))
     lines = ["# written by cirlib.sweep: NAME SEEDS NOTEBOOK NEEDS of every row"]
     for row in found:
@@ -135,7 +139,7 @@ def main() -> None:
     for file in (RUNS / preset / "params").glob("*.yaml"):
         if file.stem not in {row.name for row in found}:
             file.unlink()
-    _write(Path(makefile), "\n".join(lines) + "\n")
+    _write(makefile, "\n".join(lines) + "\n")
 
 
 def _check(row: Row) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from . import paths
 from .checkpoints import one_line
+from .files import Unwritable, writing
 
 LONGEST_LIST = 500  # ids in one condition
 KEEP = timedelta(hours=1)  # versions made in the last hour stay, for processes that are just reading one
@@ -37,14 +38,17 @@ class Table:
         numbers = [pa.field(name, pa.float64()) for name in ("start", "seconds")]
         shutil.rmtree(folder / "sounds.lance", ignore_errors=True)
         schema = pa.schema([*texts, *numbers, pa.field("vector", pa.list_(pa.float32(), dim))])
-        lancedb.connect(folder).create_table("sounds", schema=schema)
+        with writing(folder):
+            lancedb.connect(folder).create_table("sounds", schema=schema)
         return cls(folder)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """What LanceDB cannot read or write (a full disk, a damaged file) as one sentence."""
+        """What LanceDB cannot read or write (a damaged file) as one sentence."""
         try:
             yield
+        except Unwritable:
+            raise
         except (RuntimeError, OSError) as error:
             raise OSError(f"the table of library {paths.short(self.folder)} cannot be read or written ({one_line(error)})") from None
 
@@ -79,7 +83,7 @@ class Table:
         columns = {name: [row[name] for row in rows] for name in schema.names if name != "vector"}
         vectors = pa.array(np.concatenate([row["vector"] for row in rows], dtype=np.float32))
         columns["vector"] = pa.FixedSizeListArray.from_arrays(vectors, schema.field("vector").type.list_size)
-        with self._told():
+        with self._told(), writing(self.folder):
             insert = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             insert.execute(pa.table(columns, schema=schema))
 
@@ -93,12 +97,12 @@ class Table:
     def delete(self, ids: Iterable[str]) -> None:
         """Delete rows."""
         for part in _parts(ids):
-            with self._told():
+            with self._told(), writing(self.folder):
                 self._table.delete(_among(part))
 
     def tidy(self) -> None:
         """Join the files of many writes, delete those of old versions."""
-        with self._told():
+        with self._told(), writing(self.folder):
             self._table.optimize(cleanup_older_than=KEEP)
 
 

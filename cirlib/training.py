@@ -22,10 +22,11 @@ from torch.utils.data import DataLoader
 
 from . import evaluate, paths, processes, provenance, tracking
 from .bank import NoteBank
+from .checkpoints import write_tensors
 from .config import from_dict, read_params, to_dict
 from .device import best_device, fast_bf16
 from .experiment import TrainConfig, learning_rate, write_config
-from .files import write_atomic, write_json
+from .files import write_atomic, write_json, writing
 from .gradients import backward, check_chunks
 from .optimiser import make_optimiser
 from .sources import ensure_banks
@@ -116,10 +117,11 @@ def claimed(config: TrainConfig, bank: NoteBank) -> Iterator[Path]:
     from filelock import FileLock, Timeout
 
     folder = config.folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"), is_singleton=True)
     try:
-        lock.acquire(timeout=0)
+        with writing(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
     except Timeout:
         raise TrainingError(f"{paths.short(folder)} is being made by another process: wait for it, or give this run another name") from None
     try:
@@ -139,7 +141,8 @@ def claim(config: TrainConfig, bank: NoteBank) -> Path:
         aside = folder.with_name(f"{folder.name}.{earlier}")
         if aside.exists():
             aside = folder.with_name(f"{folder.name}.{earlier}.{int(time.time())}")
-        os.replace(folder, aside)
+        with writing(aside):
+            os.replace(folder, aside)
         print(f"settings or sounds changed: the earlier run was moved to {aside.name}")
     write_config(folder, config, key)
     return folder
@@ -225,7 +228,8 @@ class _Trainer:
         gpu = self.accelerator.device.type != "cpu"
         workers = int(gpu) if self.config.workers < 0 else self.config.workers
         ahead = {"num_workers": workers, "multiprocessing_context": "fork", "prefetch_factor": 2} if workers else {}
-        batches = iter(DataLoader(_Steps(self.task), batch_size=None, sampler=steps, pin_memory=gpu, **ahead))
+        own = torch.Generator()  # else each start draws from the random numbers of training, which then differ in a run that went on
+        batches = iter(DataLoader(_Steps(self.task), batch_size=None, sampler=steps, pin_memory=gpu, generator=own, **ahead))
         for _ in steps:
             started = time.perf_counter()
             batch = next(batches)
@@ -288,7 +292,7 @@ class _Trainer:
             "model": self.module.state_dict(), "optimiser": self.optimiser.state_dict(), "rng": torch.get_rng_state(),
         }  # fmt: skip
         write_history(self.folder / "history.csv", self.history)
-        write_atomic(self.folder / "last.pt", lambda part: torch.save(state, part))
+        write_tensors(self.folder / "last.pt", state)
 
     def _restore(self) -> None:
         path = self.folder / "last.pt"
@@ -349,7 +353,7 @@ def main() -> None:
         values |= {name: yaml.safe_load(value) for name, _, value in (a.partition("=") for a in sys.argv[2:])}
         bank = ensure_banks(values.get("preset", TrainConfig.preset))
         run = fit(from_dict(TrainConfig, {"bank": [paths.short(p) for p in bank.paths], **values}))
-    except (ValueError, FileNotFoundError, TrainingError) as error:
+    except (ValueError, OSError, TrainingError) as error:
         raise SystemExit(f"error: {error}") from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

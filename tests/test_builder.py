@@ -1,11 +1,14 @@
 """Building banks with worker processes: what crashes or hangs costs only itself, a second builder waits, every backend gives one bank."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +44,8 @@ def make(key, how="well", log=None, gate=None):
         import ctypes
 
         ctypes.PyDLL(None).sleep(600)
+    if how == "full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if how == "raise":
         raise RuntimeError("a broken preset")
     yield Sound(note_row(f"tones/bank/{key}", "Bass", "tones", "train", pitch=61.0), tone(61 + int(key), 0.05))
@@ -204,6 +209,51 @@ def test_a_bank_takes_the_place_of_another_one_at_once(tmp_path, monkeypatch):
     bank = build_once(path, SPEC, jobs(), make, META, n_jobs=1)
     assert len(bank) == 16
     assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == ["bank"]
+
+
+@pytest.mark.parametrize("spec", [SPEC, {"seed": 1}], ids=["the same", "another"])
+def test_a_kill_while_the_working_folder_goes_leaves_one_that_is_known(tmp_path, monkeypatch, spec):
+    """Whatever goes first; the same build opens its bank, another one starts."""
+    path, unlink, rmtree = tmp_path / "bank", os.unlink, shutil.rmtree
+
+    def killed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    for last in ("rmdir", "unlink"):
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "rmtree", lambda place, **_: (unlink(Path(place) / "spec.json"), killed()))
+            patch.setattr(os, last, killed)
+            with pytest.raises(KeyboardInterrupt):
+                build_once(path, SPEC, jobs(), make, META, n_jobs=1)
+        assert (tmp_path / "bank.building").exists()
+        assert len(build_once(path, spec, jobs(), make, META, n_jobs=1)) == 16
+        assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == ["bank"]
+        rmtree(path)
+
+
+def test_a_kill_while_a_build_tells_what_it_is_starts_anew(tmp_path):
+    work = tmp_path / "bank.building"
+    work.mkdir()
+    (work / ".spec.json.here.1.part").write_text("{")
+    assert len(build_once(tmp_path / "bank", SPEC, jobs(), make, META, n_jobs=1)) == 16 and not work.exists()
+
+
+def test_the_older_bank_comes_back_if_another_build_follows_a_kill_while_they_changed_places(tmp_path):
+    path, work = tmp_path / "bank", tmp_path / "bank.building"
+    bank = build_once(path, SPEC, jobs(), make, META, n_jobs=1)
+    work.mkdir()
+    (work / "spec.json").write_text('{"seed": 1}')
+    os.replace(path, work / "old")
+    assert build_once(path, SPEC, jobs(), None, META, n_jobs=1).infos == bank.infos, "it is not made again"
+
+
+def test_a_full_disk_is_no_fault_of_a_sound(tmp_path, clean):
+    """The build stops in one sentence, instead of leaving out one sound after the other, and goes on when there is room."""
+    path = tmp_path / "bank"
+    with pytest.raises(OSError, match=r"03.json cannot be written \(No space left on device\): make room or choose another place"):
+        build_once(path, SPEC, jobs(k03="full"), make, META, n_jobs=1)
+    assert not path.exists() and not list((tmp_path / "bank.building").glob("*.part"))
+    assert contents(build_once(path, SPEC, jobs(), make, META, n_jobs=1).paths[0]) == contents(clean.paths[0])
 
 
 def test_a_folder_of_the_user_is_never_taken_for_an_unfinished_build(tmp_path):

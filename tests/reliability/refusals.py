@@ -1,0 +1,133 @@
+"""Every stage on a disk that is full or may not be written to: one sentence, what was there stays, and with room it ends as it should.
+
+`python tests/reliability/refusals.py [STAGE ...]` prints as JSON, for each stage and each way of a disk to refuse, what went wrong: "" for
+nothing, "-" where this machine cannot try it. test_full_disk.py looks at that.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+import torture  # first: it sets the home of all
+import whole
+import yaml
+from disks import forbidden, full, limited, mount, read_only
+from killing import done, forked
+from stages import STAGES
+
+from cirlib import library_cli, race, training
+from cirlib.bank import NoteBank
+
+SIZE = 96 << 20
+# share of what the stage writes that there is room for; a file may become so large; nothing may be written
+STRICT, SOME_ROOM = ("full, 0", "read-only", "forbidden"), ("full, 0.5",)
+WAYS = (*STRICT, *SOME_ROOM, "limited")
+
+
+@contextmanager
+def refusing(way: str, disk: Path, needed: int):
+    """A disk that refuses in one of WAYS."""
+    if way.startswith("full"):
+        manager = full(disk, int(needed * float(way.split()[1])))
+    else:
+        manager = {"read-only": read_only, "forbidden": forbidden}[way](disk) if way != "limited" else limited(200)
+    with manager:
+        yield
+
+
+def refused(stage, way: str, disk: Path, goal: torture.Whole, needed: int) -> str:
+    """Run a stage on a disk that refuses, then with room; what went wrong, "" if all went well."""
+    if not mount(disk, SIZE) and way not in ("limited", "forbidden"):
+        return "-"
+    folder = disk / "work"
+    folder.mkdir()
+    prepare(stage, folder)
+    before, error = whole.digests(folder), None
+    with refusing(way, disk, needed):
+        for attempt in commands(stage, folder):
+            try:
+                attempt()
+            except (OSError, SystemExit) as told:
+                error = str(told)
+                if "\n" in error or "cannot be written (" not in error or " choose another place" not in error:
+                    return f"unclear: {error}"
+    after = whole.digests(folder)
+    stage.check(folder, True)
+    if (error is None or (way in STRICT and after != before)) and way not in SOME_ROOM:
+        return f"told {error!r}, changed {sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))}"
+    stage.run(folder, "")
+    if torture.outcome(stage, folder) != goal.made or set(whole.names(folder)) != set(goal.names):
+        return f"another result, or left over: {sorted(set(whole.names(folder)) ^ set(goal.names))}"
+    return ""
+
+
+def prepare(stage, folder: Path) -> None:
+    """Something to lose: of training a run that was stopped after its second validation."""
+    stage.prepare(folder, True)
+    if stage.name == "training":
+        save = training._Trainer._save
+
+        def stopped(self):
+            save(self)
+            if self.step == 4:
+                raise KeyboardInterrupt
+
+        with patch.object(training._Trainer, "_save", stopped):
+            try:
+                stage.run(folder, "")
+            except KeyboardInterrupt:
+                return
+
+
+def commands(stage, folder: Path):
+    """The stage as a call, then as its command in a shell, if it has one."""
+    yield lambda: stage.run(folder, "moment")
+    if stage.name == "training":
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(stage.config()).items()}
+        file = stage.base / "params.yaml"
+        if not file.exists():
+            file.write_text(yaml.safe_dump(values))
+        banks = patch.object(training, "ensure_banks", lambda preset: NoteBank.open(stage.base / "bank"))
+        with banks, patch.object(sys, "argv", ["training", str(file)]):
+            yield training.main
+    if stage.name == "indexing":
+        yield lambda: library_cli.main(["build", str(folder / "lib"), str(stage.base / "sounds"), "--encoder", str(stage.base / "best.pt")])
+    if stage.name == "writing figures":
+        with patch.object(sys, "argv", ["race", "kills"]):
+            yield race.main
+
+
+def main() -> None:
+    """python tests/reliability/refusals.py [STAGE ...]"""
+    found = {}
+    for name in sys.argv[1:] or STAGES:
+        with tempfile.TemporaryDirectory(prefix="cirlib-disks-") as place:
+            base = Path(place).resolve()
+            base.chmod(0o755)  # for another user too
+            found |= {f"{name}: {way}": wrong for way, wrong in tried(STAGES[name](base / "base"), base).items()}
+    print(json.dumps(found, indent=1))
+
+
+def tried(stage, base: Path) -> dict[str, str]:
+    """What went wrong in each of WAYS."""
+    stage.base.mkdir()
+    done(stage.make_base, base)
+    goal = torture.undisturbed(stage, base / "whole", again=True)
+    needed = sum(file.stat().st_size for file in (base / "whole").rglob("*") if file.is_file())
+    found = {}
+    for way in WAYS:
+        disk = base / way.replace(", ", "-")
+        disk.mkdir()
+        ended = forked(partial(refused, stage, way, disk, goal, needed), base)
+        found[way] = ended.error or ended.value
+    return found
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    main()

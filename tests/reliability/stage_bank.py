@@ -1,0 +1,61 @@
+"""Building a bank, in place of an older one every second time: what workers import, so nothing large."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cirlib.bank import NoteBank
+from cirlib.builder import build_once
+from cirlib.jobs import Sound, note_row
+
+META = {"source": "tones", "license": "CC0-1.0", "citation": "none"}
+JOBS = 6
+PITCHES = 3
+
+
+def make(key: str, level: float):
+    """One instrument of some tones."""
+    time = np.arange(4000) / 16000
+    for pitch in range(60, 60 + PITCHES):
+        tone = level * np.cos(2 * np.pi * 440 * 2 ** ((pitch - 69) / 12) * time)
+        yield Sound(note_row(f"tones/kills/{key}", "Bass", "tones", "train", pitch=float(pitch)), tone)
+
+
+def build(path: Path, level: float, n_jobs: int) -> NoteBank:
+    """The bank of all jobs."""
+    jobs = {f"{i:02d}": {"key": f"{i:02d}", "level": level * (1 + i) / JOBS} for i in range(JOBS)}
+    return build_once(path, {"level": level}, jobs, make, META, n_jobs=n_jobs)
+
+
+class Bank:
+    """Jobs in worker processes, joined as they come, then the change of places with an older bank."""
+
+    name = "building a bank"
+
+    def __init__(self, base: Path):
+        self.base = base
+
+    def make_base(self) -> None:
+        """It reads nothing."""
+
+    def prepare(self, folder: Path, again: bool) -> None:
+        """An older bank is there."""
+        if again:
+            build(folder / "bank", 0.9, 1)
+
+    def run(self, folder: Path, way: str) -> None:
+        """Worker processes come through a limit of writing with an error: then all is done in one."""
+        build(folder / "bank", 0.5, 1 if way in ("write", "call") else 2)
+
+    def check(self, folder: Path, again: bool) -> None:
+        """One of the two banks is there, whole; or the older one is kept aside while they change places."""
+        there = [p for p in (folder / "bank", folder / "bank.building" / "old") if p.exists()]
+        assert there or not again, "the older bank is lost"
+        for path in there:
+            bank = NoteBank.open(path)
+            bank.verify()
+            assert len(bank) == JOBS * PITCHES, f"{path.name} holds {len(bank)} sounds"
+
+    def result(self, folder: Path) -> dict:
+        """The bank is compared as files."""
+        return {"notes": len(NoteBank.open(folder / "bank"))}

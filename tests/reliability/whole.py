@@ -1,0 +1,105 @@
+"""What a file holds: an error for one that is not whole, and the same for the same result, however long it took to make."""
+
+import csv
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+TIMES = ("clips_per_s", "data_wait")  # how long it took
+OUTSIDE = ("git", "dirty")  # what somebody may do to the repository meanwhile
+MAKING = (".building", ".lance", "sounds")  # folders whose files have no final name yet, or are no files of ours
+
+
+def files(folder: Path) -> dict[str, Path]:
+    """Files below a folder under their final names."""
+    found = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    return {name: file for name, file in found.items() if not any(part.startswith(".") or part.endswith(MAKING) for part in file.parts)}
+
+
+def names(folder: Path) -> list[str]:
+    """All that is in a folder, hidden and half-made files too, but for what LanceDB keeps in its own."""
+    found = (p.relative_to(folder).as_posix() for p in folder.rglob("*"))
+    return sorted(name for name in found if ".lance/" not in name)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Name of a file -> digest of what it holds; ValueError that names a file that is not whole."""
+    found = {}
+    for name, file in files(folder).items():
+        try:
+            found[name] = digest(held(file))
+        except Exception as error:
+            raise ValueError(f"{name} is not whole: {type(error).__name__}: {error}") from None
+    return found
+
+
+def digest(value: object) -> str:
+    """Of bytes, or of plain data."""
+    return hashlib.sha256(value if isinstance(value, bytes) else repr(value).encode()).hexdigest()[:16]
+
+
+def held(file: Path) -> object:
+    """Contents of a whole file."""
+    data = file.read_bytes()
+    reader = READERS.get(file.suffix)
+    return reader(data) if reader else data
+
+
+def _json(data: bytes) -> object:
+    return json.loads(data, object_hook=lambda value: {k: v for k, v in value.items() if k not in TIMES + OUTSIDE})
+
+
+def _csv(data: bytes) -> object:
+    rows = list(csv.DictReader(io.StringIO(data.decode()), strict=True))
+    assert data.endswith(b"\n") and all(None not in row and None not in row.values() for row in rows), "its last line is cut"
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
+
+
+def _checkpoint(data: bytes) -> object:
+    return _plain(torch.load(io.BytesIO(data), weights_only=True))
+
+
+def _plain(value: object) -> object:
+    """Tensors as digests of their bytes; the history inside without times."""
+    if isinstance(value, torch.Tensor):
+        return digest(value.contiguous().view(torch.uint8).numpy().tobytes() if value.ndim else repr(value.item()).encode())
+    if isinstance(value, dict):
+        history = [{k: v for k, v in row.items() if k not in TIMES} for row in json.loads(value["history"])] if "history" in value else None
+        return {k: history if k == "history" else _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _arrays(data: bytes) -> object:
+    with np.load(io.BytesIO(data)) as arrays:
+        return {name: (str(a.dtype), a.shape, digest(a.tobytes())) for name, a in arrays.items()}
+
+
+def _parquet(data: bytes) -> object:
+    return pd.read_parquet(io.BytesIO(data)).to_json()
+
+
+def _text(data: bytes) -> bytes:
+    assert data.endswith(b"\n"), "its last line is cut"
+    return data
+
+
+def _svg(data: bytes) -> bytes:
+    assert data.rstrip().endswith(b"</svg>"), "its end is missing"
+    return data
+
+
+def _png(data: bytes) -> bytes:
+    assert data.endswith(b"IEND\xaeB`\x82"), "its end is missing"
+    return data
+
+
+READERS = {
+    ".json": _json, ".csv": _csv, ".pt": _checkpoint, ".npz": _arrays, ".parquet": _parquet, ".md": _text, ".svg": _svg, ".png": _png,
+    ".yaml": lambda data: yaml.safe_load(_text(data)),
+}  # fmt: skip
