@@ -20,6 +20,7 @@ from .files import sha256
 
 FORMAT = 1
 SPLITS = ("train", "valid", "test")
+LOUDEST = 1e9  # of a sample, full scale is 1: sums and squares of what is louder leave single precision
 SCHEMA = pa.schema(
     [
         ("instrument", pa.string()),  # source/bank/name
@@ -140,13 +141,30 @@ def _read(path: Path) -> tuple[dict, pa.Table]:
         table = pq.read_table(path / "notes.parquet").select(SCHEMA.names).cast(SCHEMA)
         sizes = {"notes": table.num_rows, "samples": (path / "audio.i16").stat().st_size // 2}
         told = {name: info["counts"][name] for name in sizes}
-        int(info["sample_rate"])
-    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        if not info["sample_rate"] > 0:
+            raise ValueError(f"sample_rate {info['sample_rate']}")
+        info["sha256"].items()
+        _check_notes(table, sizes["samples"])
+    except (AttributeError, OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"bank {path} is damaged ({type(error).__name__}: {reason}): {repair}") from None
     if sizes != told:
         raise ValueError(f"bank {path} is damaged (its files do not have the sizes that bank.json tells): {repair}")
     return info, table
+
+
+def _check_notes(table: pa.Table, samples: int) -> None:
+    """ValueError for notes that lie outside of the audio, or have no level: their sound would be anything."""
+    if not table.num_rows:
+        raise ValueError("no notes")
+    missing = [name for name in ("instrument", "split", "offset", "length", "gain") if table[name].null_count]
+    if missing:
+        raise ValueError(f"notes without {missing[0]}")
+    offset, length, gain = (table[name].to_numpy() for name in ("offset", "length", "gain"))
+    if offset.min() < 0 or length.min() < 1 or (offset + length).max() > samples:
+        raise ValueError("notes outside of the audio")
+    if not (gain.min() > 0 and np.isfinite(gain).all()):
+        raise ValueError("gains that are not above 0 and finite")
 
 
 if __name__ == "__main__":

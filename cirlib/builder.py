@@ -244,12 +244,13 @@ class BankBuilder:
         need_space(self.path.parent, left, f"the bank {self.path.name}")
         self._join(keys)
         self._audio.close()
-        tables, rows, offset, instruments = [], [], 0, set()
+        tables, rows, offset, instruments = [], [], 0, {}
         for i, key in enumerate(keys):
             state = _read_json(self.shard(key))
             for row in state["rows"]:
                 row["offset"], offset = offset, offset + row["length"]
-                instruments.add(row["instrument"])
+                if instruments.setdefault(row["instrument"], row["split"]) != row["split"]:
+                    raise ValueError(f"{row['instrument']} of {self.path.name} is in two splits: what is tested would have been trained on")
             rows += state["rows"]
             if len(rows) >= 10_000 or i == len(keys) - 1:
                 tables.append(pa.Table.from_pylist(rows, schema=SCHEMA))

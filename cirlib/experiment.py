@@ -197,8 +197,20 @@ def read_config(folder: Path) -> tuple[TrainConfig, str]:
             f"no run in {paths.short(folder)}: run notebooks/02_train.ipynb with these parameters first; "
             f"there are: {', '.join(runs) or 'none'}"
         )
-    stored = yaml.safe_load(path.read_text())
+    stored = stored_config(folder)
     return from_dict(TrainConfig, stored["config"]), stored["key"]
+
+
+def stored_config(folder: Path) -> dict:
+    """What config.yaml of a run folder holds, {"key", "config"}; ValueError for one that is damaged."""
+    try:
+        stored = yaml.safe_load((folder / "config.yaml").read_text())
+        if isinstance(stored["key"], str) and isinstance(stored["config"], dict):
+            return stored
+        reason = "without key or config"
+    except (UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError) as error:
+        reason = type(error).__name__
+    raise ValueError(f"{paths.short(folder)}/config.yaml is damaged ({reason}): delete {paths.short(folder)} and train again")
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

@@ -169,7 +169,7 @@ class MaskSeparator(nn.Module):
         try:
             separator = cls(from_dict(SeparatorConfig, custom["cirlib"]))
             separator.net.load_state_dict(weights)
-        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"{path} does not fit a separator that this version knows ({one_line(error)})") from None
         return separator.eval().to(device)
 
