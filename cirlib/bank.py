@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .files import sha256
+from .paths import short
 
 FORMAT = 1
 SPLITS = ("train", "valid", "test")
@@ -117,7 +118,7 @@ class NoteBank:
         for path, info in zip(self.paths, self.infos, strict=True):
             for name, digest in info["sha256"].items():
                 if sha256(path / name) != digest:
-                    raise ValueError(f"{path / name} is damaged (checksum differs): delete {path} and build it again")
+                    raise ValueError(f"{short(path / name)} is damaged (checksum differs): delete {short(path)} and build it again")
 
 
 def _lists_stay(kind: pa.DataType):
@@ -128,15 +129,17 @@ def _lists_stay(kind: pa.DataType):
 def _read(path: Path) -> tuple[dict, pa.Table]:
     """bank.json and notes of one bank, checked for what can be checked without reading the audio."""
     if not (path / "bank.json").is_file():
-        raise FileNotFoundError(f"no note bank at {path}: make it with notebooks/01_data.ipynb (`make bank PRESET=demo` for the demo)")
-    repair = f"delete {path} and build it again with notebooks/01_data.ipynb"
+        raise FileNotFoundError(
+            f"no note bank at {short(path)}: make it with notebooks/01_data.ipynb (`make bank PRESET=demo` for the demo)"
+        )
+    repair = f"delete {short(path)} and build it again with notebooks/01_data.ipynb"
     try:
         info = json.loads((path / "bank.json").read_text())
         version = info["format"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path / 'bank.json'} is damaged ({error}): {repair}") from None
+        raise ValueError(f"{short(path / 'bank.json')} is damaged ({error}): {repair}") from None
     if version != FORMAT:
-        raise ValueError(f"bank {path} has format {version}, this version reads format {FORMAT}: {repair}")
+        raise ValueError(f"bank {short(path)} has format {version}, this version reads format {FORMAT}: {repair}")
     try:
         table = pq.read_table(path / "notes.parquet").select(SCHEMA.names).cast(SCHEMA)
         sizes = {"notes": table.num_rows, "samples": (path / "audio.i16").stat().st_size // 2}
@@ -147,9 +150,9 @@ def _read(path: Path) -> tuple[dict, pa.Table]:
         _check_notes(table, sizes["samples"])
     except (AttributeError, OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"bank {path} is damaged ({type(error).__name__}: {reason}): {repair}") from None
+        raise ValueError(f"bank {short(path)} is damaged ({type(error).__name__}: {reason}): {repair}") from None
     if sizes != told:
-        raise ValueError(f"bank {path} is damaged (its files do not have the sizes that bank.json tells): {repair}")
+        raise ValueError(f"bank {short(path)} is damaged (its files do not have the sizes that bank.json tells): {repair}")
     return info, table
 
 

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from .bank import FORMAT, SCHEMA, NoteBank
 from .files import Hashed, need_space, sha256, write_json
 from .jobs import Remark, last_words, run_job, worker_died
+from .paths import short
 
 
 @contextmanager
@@ -52,13 +53,13 @@ def building(path: Path) -> Iterator[None]:
 def _check_place(path: Path) -> None:
     """Refuse a place that is no bank and not empty, or that cannot be written to, before anything is written there."""
     if path.exists() and not (path / "bank.json").exists():
-        raise ValueError(f"{path} is there and is no note bank: choose another path, a bank would replace it")
+        raise ValueError(f"{short(path)} is there and is no note bank: choose another path, a bank would replace it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise OSError(f"{path} cannot be written ({error.strerror}): choose another place for the bank") from None
+        raise OSError(f"{short(path)} cannot be written ({error.strerror}): choose another place for the bank") from None
 
 
 def existing(path: Path, spec: dict) -> NoteBank | None:
@@ -127,7 +128,7 @@ class BankBuilder:
         _check_place(self.path)
         if self.work.exists() and any(self.work.iterdir()) and not (self.work / "spec.json").exists():
             raise ValueError(
-                f"{self.work} is there and is no unfinished build: delete it if it is the rest of one, or choose another path for the bank"
+                f"{short(self.work)} is there and is no unfinished build: delete it if it is the rest of one, or choose another path"
             )
         if self.work.exists() and _read_json(self.work / "spec.json") != spec:
             shutil.rmtree(self.work)
@@ -232,7 +233,7 @@ class BankBuilder:
         path = self.whole / "audio.i16"
         path.touch()
         if path.stat().st_size < size:
-            raise ValueError(f"{self.work} is damaged (joined samples are missing): delete it and build again")
+            raise ValueError(f"{short(self.work)} is damaged (joined samples are missing): delete it and build again")
         self._audio = Hashed(path.open("r+b"), size)
 
     def finish(self, keys: Sequence[str], meta: dict, skipped: dict[str, str], remarks: Iterable[Remark] = ()) -> NoteBank:
@@ -263,7 +264,7 @@ class BankBuilder:
             told = "; ".join(f"{name}: {why}" for name, why in list(skipped.items())[:3])
             raise ValueError(f"no usable sound for {self.path.name}: {len(skipped)} left out{' (' + told + ')' if told else ''}")
         if (whole / "audio.i16").stat().st_size != 2 * offset:
-            raise ValueError(f"{self.work} is damaged (samples are missing): delete it and build again")
+            raise ValueError(f"{short(self.work)} is damaged (samples are missing): delete it and build again")
         pq.write_table(pa.concat_tables(tables), whole / "notes.parquet")
         info = {
             "format": FORMAT,

@@ -10,6 +10,7 @@ import pandas as pd
 
 from .bank import NoteBank
 from .mixing import PEAK, clip
+from .paths import short
 from .sources.audio import FLOOR_DB, RATE, SUFFIXES, Unusable, read_audio, resample
 from .sources.folder import UNREADABLE, FolderConfig, find_sounds, group_files, instrument_family
 
@@ -72,11 +73,11 @@ class FolderCatalog(Catalog):
 
     def __init__(self, origin: Path):
         if not origin.is_dir():
-            raise FileNotFoundError(f"no folder of sounds and no note bank at {origin}")
+            raise FileNotFoundError(f"no folder of sounds and no note bank at {short(origin)}")
         files, remarks = find_sounds(origin)
         left_out = {remark.name: remark.text for remark in remarks}
         if not files:
-            raise FileNotFoundError(f"no sound file ({' '.join(SUFFIXES)}) in {origin} or below, and no note bank")
+            raise FileNotFoundError(f"no sound file ({' '.join(SUFFIXES)}) in {short(origin)} or below, and no note bank")
         rows, unreadable = [], [remark.name for remark in remarks if remark.text.startswith(UNREADABLE)]
         for uid, plan in group_files(origin, files, FolderConfig()).items():
             family = instrument_family(origin, uid, plan[0][0])

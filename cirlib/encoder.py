@@ -23,7 +23,7 @@ from .cnn import ConvNet
 from .config import choose, from_dict
 from .device import best_device
 from .frontend import BANDS, MEAN, RATE, STD, LogMel, frames_for
-from .paths import DATA, at_home
+from .paths import DATA, at_home, short, shown
 from .readout import PartReadout, part_names
 from .sources.audio import SHORTEST_S
 
@@ -95,10 +95,10 @@ class AudioEncoder(nn.Module):
             return cls(EncoderConfig(name=name, seconds=seconds, ast=shape, **options))
         if name.startswith("wandb:") or name.endswith(".pt"):
             encoder = cls.load(origin(name))
-        elif "/" not in name and not Path(name).is_dir():
+        elif "/" not in name and not _local(name).is_dir():
             choose("encoder", name, [*ENCODERS, "owner/name of a hub model", "path of a local folder or of a checkpoint (.pt)"])
         else:
-            encoder = cls._pretrained(name, seconds)
+            encoder = cls._pretrained(str(_local(name)) if _local(name).is_dir() else name, seconds)
         if encoder.config.seconds != seconds:
             raise ValueError(f"{name} was trained on clips of {encoder.config.seconds:g} s: set seconds to that, not to {seconds:g}")
         outputs, parts = options.get("outputs", 0), tuple(options.get("parts", ()))
@@ -118,7 +118,7 @@ class AudioEncoder(nn.Module):
                 raise ValueError(f"it is a {kind}")
             backbone = ASTModel.from_pretrained(name)
         except (OSError, ValueError) as error:
-            raise OSError(f"no AST could be loaded from {name!r}, as hub id or local folder ({one_line(error)})") from None
+            raise OSError(f"no AST could be loaded from {shown(name)!r}, as hub id or local folder ({one_line(error)})") from None
         try:
             extractor = ASTFeatureExtractor.from_pretrained(name)
         except OSError:  # weights without a preprocessor_config.json: AudioSet's defaults
@@ -243,7 +243,7 @@ class AudioEncoder(nn.Module):
                 labels = custom.get("dataset", {}).get("id2label", {})
                 encoder.labels = [str(labels[i]) for i in sorted(labels, key=int)]
         except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} does not fit an encoder that this version knows ({one_line(error)})") from None
+            raise ValueError(f"{short(path)} does not fit an encoder that this version knows ({one_line(error)})") from None
         return encoder.eval().to(device)
 
 
@@ -255,7 +255,13 @@ def origin(name: str) -> Path | None:
         return download(name.removeprefix("wandb:"), DATA / "checkpoints")
     if name.endswith(".pt"):
         return at_home(name)
-    return Path(name) if name not in ENCODERS and Path(name).is_dir() else None
+    return _local(name) if name not in ENCODERS and _local(name).is_dir() else None
+
+
+def _local(name: str) -> Path:
+    """The folder that a name may be: relative to where one is or to the project's home, `~` is the user's."""
+    place = Path(name).expanduser()
+    return place if place.is_dir() else at_home(name)
 
 
 def load_trained(name: str) -> tuple[AudioEncoder, str]:

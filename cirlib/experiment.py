@@ -182,9 +182,16 @@ def row_config(values: dict) -> TrainConfig:
     return from_dict(TrainConfig, values)
 
 
+def shown_values(config: TrainConfig) -> dict:
+    """Plain values of a configuration as results show them: no path tells the user's home folder, and all are found again."""
+    values = to_dict(config)
+    values["bank"] = [paths.short(paths.at_home(name)) for name in config.bank]
+    return {**values, **{name: paths.shown(values[name]) for name in ("encoder", "statistics")}}
+
+
 def write_config(folder: Path, config: TrainConfig, key: str) -> None:
     """Write config.yaml of a run folder: the settings and the key of the run."""
-    text = yaml.safe_dump({"key": key, "config": to_dict(config)}, sort_keys=False)
+    text = yaml.safe_dump({"key": key, "config": shown_values(config)}, sort_keys=False)
     write_atomic(folder / "config.yaml", lambda part: part.write_text(text))
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from .paths import short
+
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
     """Call `write` with a temporary path in the same folder, then move the result to `path`."""
@@ -80,4 +82,4 @@ def need_space(folder: Path, size: int, what: str) -> None:
     """OSError that tells what is missing if the disk of `folder` has no room for `size` more bytes."""
     free = shutil.disk_usage(folder).free
     if size > free:
-        raise OSError(f"{what} needs {size / 1e9:.2f} GB, {free / 1e9:.2f} GB are free in {folder}: make room or set CIRLIB_HOME")
+        raise OSError(f"{what} needs {size / 1e9:.2f} GB, {free / 1e9:.2f} GB are free in {short(folder)}: make room or set CIRLIB_HOME")

@@ -23,9 +23,9 @@ from torch.utils.data import DataLoader
 from . import evaluate, paths, processes, provenance, tracking
 from .bank import NoteBank
 from .checkpoints import one_line
-from .config import from_dict, read_params, to_dict
+from .config import from_dict, read_params
 from .device import best_device, fast_bf16
-from .experiment import TrainConfig, learning_rate, stored_config, write_config
+from .experiment import TrainConfig, learning_rate, shown_values, stored_config, write_config
 from .files import write_atomic, write_json
 from .gradients import backward, check_chunks
 from .optimiser import make_optimiser
@@ -179,7 +179,7 @@ class _Trainer:
         if self.main:
             write_json(self.folder / "provenance.json", provenance.collect(config.seed, self.bank))
         mode = config.wandb if self.main else "off"
-        tracker = tracking.start(mode, f"{config.preset}/{config.experiment}/seed{config.seed}", to_dict(config), self.folder)
+        tracker = tracking.start(mode, f"{config.preset}/{config.experiment}/seed{config.seed}", shown_values(config), self.folder)
         bar = evaluate.progress(range(self.step, config.steps), config.experiment, self.progress, done=self.step)
         try:
             self._start_clock()
@@ -279,7 +279,7 @@ class _Trainer:
         size = path.stat().st_size if path.exists() else 0
         seen = processes.gather(torch.tensor([size], dtype=torch.int64, device=self.accelerator.device))
         if (seen != seen[0]).any():
-            raise TrainingError(f"the processes do not all see the same {path}: put runs/ on a disk that all machines share")
+            raise TrainingError(f"the processes do not all see the same {paths.short(path)}: put runs/ on a disk that all machines share")
         if not path.exists():
             return
         try:

@@ -173,5 +173,5 @@ def test_notes_that_are_no_sound_damage_a_bank(tmp_path, column):
 def test_sounds_of_no_sample(tone_bank, seconds):
     with pytest.raises(ValueError, match="seconds must hold one sample at least"):
         MixtureDataset(tone_bank, seconds=seconds)
-    with pytest.raises(ValueError, match="encoders hear clips of 0.02 s or more"):
+    with pytest.raises(ValueError, match=r"encoders hear clips of 0\.02 s or more"):
         AudioEncoder.create("cnn", seconds=seconds)

@@ -73,8 +73,8 @@ def test_metrics_are_finite_or_refused(place, encoder, data, bank):
     bank = build_bank(place(), bank)
     tests, protocol = data.draw(st.sampled_from([("mixture",), ("single",)])), data.draw(st.sampled_from(["strict", "paper"]))
     config = settings_of(bank, tests=tests, protocol=protocol)
-    for make in (lambda: Retriever(encoder), lambda: Features("mfcc", bank, 0.06, n_jobs=1)):
-        result = done_or_refused(lambda: metrics_of(make(), bank, config))  # noqa: B023
+    for retriever in (lambda: Retriever(encoder), lambda: Features("mfcc", bank, 0.06, n_jobs=1)):
+        result = done_or_refused(lambda: metrics_of(retriever(), bank, config))  # noqa: B023
         if result:
             assert finite(numbers(result)) and json.dumps(result, allow_nan=False)
     done_or_refused(lambda: open_mixtures.families_of(bank))
@@ -188,7 +188,7 @@ def test_features_of_no_sound(tone_bank):
 @pytest.mark.parametrize(
     ("change", "weights"),
     [
-        ({"seconds": 0.0}, {}), ({"seconds": float("nan")}, {}), ({"std": 0.0}, {}), ({"width": 16}, {}), ({"dim": 0}, {}), ({"width": 0}, {}),
+        ({"seconds": 0.0}, {}), ({"seconds": float("nan")}, {}), ({"std": 0.0}, {}), ({"width": 16}, {}), ({"width": 0}, {}),
         ({"name": "ast", "ast": {"hidden_size": 8, "num_attention_heads": 0}}, {}), ({"parts": ["Bass"]}, {}), ({"outputs": 3}, {}),
         (None, {"audio_spectrogram_transformer.embeddings.position_embeddings": torch.zeros(1, 2, 8)}),
         (None, {"audio_spectrogram_transformer.embeddings.position_embeddings": torch.zeros(3)}),

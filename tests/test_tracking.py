@@ -223,6 +223,8 @@ for wanted in ("team/cirlib/demo-a-loss-seed0:best", "team/cirlib/other:best"):
     assert server.asked["RunResumeStatus"] == {"project": "cirlib", "entity": "team", "name": identity}
     assert {a["alias"] for a in artifact["aliases"]} == {"best", "latest"} and artifact["artifactTypeName"] == "model"
     assert history(server) == {10: {"loss": 0.5}}
+    sent = [json.dumps(server.asked).encode(), *server.stream, *(body for bodies in server.files.values() for body in bodies)]
+    assert not any(place.encode() in body for body in sent for place in (str(tmp_path), str(tracking.ROOT), sys.prefix))
 
 
 def test_network_that_fails_does_not_stop_the_training(python, server):

@@ -20,6 +20,7 @@ from ..config import check_above_zero, choose, to_dict
 from ..families import group_tags, guess_family
 from ..files import listing
 from ..jobs import Remark, Sound, note_row, require
+from ..paths import short
 from .audio import RATE, SUFFIXES, Unusable, read_audio
 from .splits import assign_splits
 
@@ -60,12 +61,12 @@ def build(path: Path, config: FolderConfig, n_jobs: int = -1) -> NoteBank:
     require("folders of sounds", "joblib", "soxr", *(["librosa"] if config.estimate else []))
     root = Path(config.path)
     if root.is_file():
-        raise FileNotFoundError(f"{root} is a file: set path to the folder that holds it")
+        raise FileNotFoundError(f"{short(root)} is a file: set path to the folder that holds it")
     if not config.path or not root.is_dir():
-        raise FileNotFoundError(f"no folder {config.path!r}: set path to a folder of sounds")
+        raise FileNotFoundError(f"no folder {config.path and short(root)!r}: set path to a folder of sounds")
     files, remarks = find_sounds(root)
     if not files:
-        raise FileNotFoundError(f"no sound file ({' '.join(SUFFIXES)}) in {root} or below")
+        raise FileNotFoundError(f"no sound file ({' '.join(SUFFIXES)}) in {short(root)} or below")
     instruments = group_files(root, files, config)
     alone = sum(len(plan) == 1 and uid.endswith(plan[0][0]) for uid, plan in instruments.items())
     if config.instrument == "auto" and alone > 1:
