@@ -48,6 +48,10 @@ class Tracker:
         # wandb would stage it in the user's home; this copy lies with its run, where `wandb sync` finds it unless it is moved
         copy = write_atomic(Path(self._run.dir).parent / "checkpoints" / f"{sha256(path)}.pt", lambda part: shutil.copyfile(path, part))
         artifact = _package().Artifact(re.sub(r"[^A-Za-z0-9_.-]", "-", self._name), type="model")  # what wandb allows
+        if not self._run.offline:  # the manifest that is uploaded names the file: by a link, it tells no home folder
+            link = Path(tempfile.mkdtemp(prefix="wandb-"), copy.name)
+            link.symlink_to(copy.resolve())
+            copy = link
         artifact.add_file(str(copy), name=path.name, policy="immutable", skip_cache=True)
         self._run.log_artifact(artifact, aliases=[alias])
 
