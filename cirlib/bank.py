@@ -17,9 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .files import sha256
+from .paths import short
 
 FORMAT = 1
 SPLITS = ("train", "valid", "test")
+LOUDEST = 1e9  # of a sample, full scale is 1: sums and squares of what is louder leave single precision
 SCHEMA = pa.schema(
     [
         ("instrument", pa.string()),  # source/bank/name
@@ -116,7 +118,7 @@ class NoteBank:
         for path, info in zip(self.paths, self.infos, strict=True):
             for name, digest in info["sha256"].items():
                 if sha256(path / name) != digest:
-                    raise ValueError(f"{path / name} is damaged (checksum differs): delete {path} and build it again")
+                    raise ValueError(f"{short(path / name)} is damaged (checksum differs): delete {short(path)} and build it again")
 
 
 def _lists_stay(kind: pa.DataType):
@@ -127,26 +129,45 @@ def _lists_stay(kind: pa.DataType):
 def _read(path: Path) -> tuple[dict, pa.Table]:
     """bank.json and notes of one bank, checked for what can be checked without reading the audio."""
     if not (path / "bank.json").is_file():
-        raise FileNotFoundError(f"no note bank at {path}: make it with notebooks/01_data.ipynb (`make bank PRESET=demo` for the demo)")
-    repair = f"delete {path} and build it again with notebooks/01_data.ipynb"
+        raise FileNotFoundError(
+            f"no note bank at {short(path)}: make it with notebooks/01_data.ipynb (`make bank PRESET=demo` for the demo)"
+        )
+    repair = f"delete {short(path)} and build it again with notebooks/01_data.ipynb"
     try:
         info = json.loads((path / "bank.json").read_text())
         version = info["format"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path / 'bank.json'} is damaged ({error}): {repair}") from None
+        raise ValueError(f"{short(path / 'bank.json')} is damaged ({error}): {repair}") from None
     if version != FORMAT:
-        raise ValueError(f"bank {path} has format {version}, this version reads format {FORMAT}: {repair}")
+        raise ValueError(f"bank {short(path)} has format {version}, this version reads format {FORMAT}: {repair}")
     try:
         table = pq.read_table(path / "notes.parquet").select(SCHEMA.names).cast(SCHEMA)
         sizes = {"notes": table.num_rows, "samples": (path / "audio.i16").stat().st_size // 2}
         told = {name: info["counts"][name] for name in sizes}
-        int(info["sample_rate"])
-    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        if not info["sample_rate"] > 0:
+            raise ValueError(f"sample_rate {info['sample_rate']}")
+        info["sha256"].items()
+        _check_notes(table, sizes["samples"])
+    except (AttributeError, OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"bank {path} is damaged ({type(error).__name__}: {reason}): {repair}") from None
+        raise ValueError(f"bank {short(path)} is damaged ({type(error).__name__}: {reason}): {repair}") from None
     if sizes != told:
-        raise ValueError(f"bank {path} is damaged (its files do not have the sizes that bank.json tells): {repair}")
+        raise ValueError(f"bank {short(path)} is damaged (its files do not have the sizes that bank.json tells): {repair}")
     return info, table
+
+
+def _check_notes(table: pa.Table, samples: int) -> None:
+    """ValueError for notes that lie outside of the audio, or have no level: their sound would be anything."""
+    if not table.num_rows:
+        raise ValueError("no notes")
+    missing = [name for name in ("instrument", "split", "offset", "length", "gain") if table[name].null_count]
+    if missing:
+        raise ValueError(f"notes without {missing[0]}")
+    offset, length, gain = (table[name].to_numpy() for name in ("offset", "length", "gain"))
+    if offset.min() < 0 or length.min() < 1 or (offset + length).max() > samples:
+        raise ValueError("notes outside of the audio")
+    if not (gain.min() > 0 and np.isfinite(gain).all()):
+        raise ValueError("gains that are not above 0 and finite")
 
 
 if __name__ == "__main__":

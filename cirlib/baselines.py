@@ -57,7 +57,8 @@ class Features:
         self.feature, self.n_jobs = FEATURES[choose("features", name, FEATURES)], n_jobs
         self.samples = round(seconds * RATE)
         gallery = bank.gallery()
-        known = self._raw([self._note(bank, row) for row in gallery.reference[gallery.split == "train"]])
+        notes = [self._note(bank, row) for row in gallery.reference[gallery.split == "train"]]
+        known = self._raw(notes) if notes else np.empty((0, 1))
         known = known[np.isfinite(known).any(axis=1)]
         if not len(known):
             raise ValueError(f"no training instrument of this bank has {name} features: there is nothing to standardise with")
@@ -88,6 +89,8 @@ class Features:
         return np.concatenate(Parallel(jobs)(delayed(_block)(self.feature, block) for block in blocks)).astype(np.float64)
 
     def _vectors(self, sounds: Sequence[np.ndarray], seeds: Sequence[int]) -> np.ndarray:
+        if not len(sounds):
+            return np.empty((0, len(self.mean)))
         raw = self._raw(sounds)
         missing = ~np.isfinite(raw)
         out = np.where(missing, 0, (np.where(missing, 0, raw) - self.mean) / self.deviation)

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from .bank import FORMAT, SCHEMA, NoteBank
 from .files import Hashed, need_space, sha256, sync, write_atomic, write_json, writing
 from .jobs import Remark, last_words, run_job, worker_died
+from .paths import short
 
 
 @contextmanager
@@ -55,13 +56,13 @@ def building(path: Path) -> Iterator[None]:
 def _check_place(path: Path) -> None:
     """Refuse a place that is no bank and not empty, or that cannot be written to, before anything is written there."""
     if path.exists() and not (path / "bank.json").exists():
-        raise ValueError(f"{path} is there and is no note bank: choose another path, a bank would replace it")
+        raise ValueError(f"{short(path)} is there and is no note bank: choose another path, a bank would replace it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise OSError(f"{path} cannot be written ({error.strerror}): choose another place for the bank") from None
+        raise OSError(f"{short(path)} cannot be written ({error.strerror}): choose another place for the bank") from None
 
 
 def existing(path: Path, spec: dict) -> NoteBank | None:
@@ -144,7 +145,7 @@ class BankBuilder:
         known = (self.work / "spec.json").exists() or not self.work.exists()
         if not known and any(not entry.name.startswith(".spec.json.") for entry in self.work.iterdir()):  # killed while it was written
             raise ValueError(
-                f"{self.work} is there and is no unfinished build: delete it if it is the rest of one, or choose another path for the bank"
+                f"{short(self.work)} is there and is no unfinished build: delete it if it is the rest of one, or choose another path"
             )
         if self.work.exists() and _read_json(self.work / "spec.json") != spec:
             _discard(self.work)
@@ -249,7 +250,7 @@ class BankBuilder:
         path = self.whole / "audio.i16"
         path.touch()
         if path.stat().st_size < size:
-            raise ValueError(f"{self.work} is damaged (joined samples are missing): delete it and build again")
+            raise ValueError(f"{short(self.work)} is damaged (joined samples are missing): delete it and build again")
         self._audio = Hashed(path.open("r+b"), size)
 
     def finish(self, keys: Sequence[str], meta: dict, skipped: dict[str, str], remarks: Iterable[Remark] = ()) -> NoteBank:
@@ -261,12 +262,13 @@ class BankBuilder:
         need_space(self.path.parent, left, f"the bank {self.path.name}")
         self._join(keys)
         self._audio.close()
-        tables, rows, offset, instruments = [], [], 0, set()
+        tables, rows, offset, instruments = [], [], 0, {}
         for i, key in enumerate(keys):
             state = _read_json(self.shard(key))
             for row in state["rows"]:
                 row["offset"], offset = offset, offset + row["length"]
-                instruments.add(row["instrument"])
+                if instruments.setdefault(row["instrument"], row["split"]) != row["split"]:
+                    raise ValueError(f"{row['instrument']} of {self.path.name} is in two splits: what is tested would have been trained on")
             rows += state["rows"]
             if len(rows) >= 10_000 or i == len(keys) - 1:
                 tables.append(pa.Table.from_pylist(rows, schema=SCHEMA))
@@ -279,7 +281,7 @@ class BankBuilder:
             told = "; ".join(f"{name}: {why}" for name, why in list(skipped.items())[:3])
             raise ValueError(f"no usable sound for {self.path.name}: {len(skipped)} left out{' (' + told + ')' if told else ''}")
         if (whole / "audio.i16").stat().st_size != 2 * offset:
-            raise ValueError(f"{self.work} is damaged (samples are missing): delete it and build again")
+            raise ValueError(f"{short(self.work)} is damaged (samples are missing): delete it and build again")
         sync(whole / "audio.i16")
         write_atomic(whole / "notes.parquet", lambda part: pq.write_table(pa.concat_tables(tables), part))
         info = {

@@ -11,7 +11,7 @@ import pandas as pd
 
 from .bank import NoteBank
 from .families import GROUPS
-from .paths import at_home
+from .paths import at_home, short
 
 SAMPLED = 2000  # notes whose level is measured, spread evenly over the bank
 
@@ -59,7 +59,7 @@ def text_card(bank: NoteBank) -> str:
     for path, info in zip(bank.paths, bank.infos, strict=True):
         counts, minutes = info["counts"], info["counts"]["samples"] / info["sample_rate"] / 60
         lines += [
-            f"{path}",
+            f"{short(path)}",
             f"  source    {info['source']}",
             f"  license   {info['license']}",
             f"  citation  {info['citation']}",

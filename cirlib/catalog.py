@@ -10,6 +10,7 @@ import pandas as pd
 
 from .bank import NoteBank
 from .mixing import PEAK, clip
+from .paths import short
 from .sources.audio import FLOOR_DB, RATE, SUFFIXES, Unusable, read_audio, resample
 from .sources.folder import UNREADABLE, FolderConfig, find_sounds, group_files, instrument_family
 
@@ -61,8 +62,10 @@ class BankCatalog(Catalog):
     def sound(self, id: str, seconds: float) -> tuple[np.ndarray, float]:
         row, rate = self._rows[id], self.bank.sample_rate
         start = float(self.bank.notes.offset[row]) / rate
-        audio = clip(self.bank, row, min(round(seconds * rate), int(self.bank.lengths[row])))
-        return resample(audio, rate), start
+        audio = resample(clip(self.bank, row, min(round(seconds * rate), int(self.bank.lengths[row]))), rate)
+        if not len(audio):
+            raise Unusable("shorter than a sample at 16 kHz")
+        return audio, start
 
 
 class FolderCatalog(Catalog):
@@ -70,13 +73,11 @@ class FolderCatalog(Catalog):
 
     def __init__(self, origin: Path):
         if not origin.is_dir():
-            raise FileNotFoundError(f"no folder of sounds and no note bank at {origin}")
+            raise FileNotFoundError(f"no folder of sounds and no note bank at {short(origin)}")
         files, remarks = find_sounds(origin)
         left_out = {remark.name: remark.text for remark in remarks}
-        left_out |= {_shown(file, origin): "its name is not UTF-8" for file in files if not _writable(file)}
-        files = [file for file in files if _writable(file)]
         if not files:
-            raise FileNotFoundError(f"no sound file ({' '.join(SUFFIXES)}) in {origin} or below, and no note bank")
+            raise FileNotFoundError(f"no sound file ({' '.join(SUFFIXES)}) in {short(origin)} or below, and no note bank")
         rows, unreadable = [], [remark.name for remark in remarks if remark.text.startswith(UNREADABLE)]
         for uid, plan in group_files(origin, files, FolderConfig()).items():
             family = instrument_family(origin, uid, plan[0][0])
@@ -98,18 +99,6 @@ class FolderCatalog(Catalog):
         audio = heard(centred(audio.astype(np.float32) / (32768 if audio.dtype == np.int16 else 1)))
         first = onset(audio)
         return heard(audio[first : first + round(seconds * RATE)]), first / RATE
-
-
-def _writable(file: Path) -> bool:
-    """Whether a table can hold the name of a file."""
-    try:
-        return bool(str(file).encode())
-    except UnicodeEncodeError:
-        return False
-
-
-def _shown(file: Path, origin: Path) -> str:
-    return str(file.relative_to(origin)).encode(errors="replace").decode()
 
 
 def centred(audio: np.ndarray) -> np.ndarray:

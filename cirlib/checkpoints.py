@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from .files import write_atomic
+from .paths import short, without_home
 
 AUTHORS = "ICASSP26_"  # the names of the paper's published checkpoints begin so
 PARTS = ("model_state_dict", "custom_config")
@@ -32,8 +33,8 @@ def find_checkpoint(path: str | Path) -> Path:
     if path.is_file():
         return path
     if path.name.startswith(AUTHORS):
-        raise FileNotFoundError(f"no checkpoint {path}: it is the file that the paper's authors published; put it there")
-    raise FileNotFoundError(f"no checkpoint {path}: train one with notebooks/02_train.ipynb")
+        raise FileNotFoundError(f"no checkpoint {short(path)}: it is the file that the paper's authors published; put it there")
+    raise FileNotFoundError(f"no checkpoint {short(path)}: train one with notebooks/02_train.ipynb")
 
 
 def read_checkpoint(path: str | Path, of: str) -> tuple[dict[str, torch.Tensor], dict]:
@@ -42,12 +43,12 @@ def read_checkpoint(path: str | Path, of: str) -> tuple[dict[str, torch.Tensor],
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{path} is damaged or no checkpoint of {of} ({one_line(error)})") from None
+        raise ValueError(f"{short(path)} is damaged or no checkpoint of {of} ({one_line(error)})") from None
     if not isinstance(content, dict) or not set(PARTS) <= content.keys():
-        raise ValueError(f"{path} is no checkpoint of {of}: it lacks {' or '.join(PARTS)}")
+        raise ValueError(f"{short(path)} is no checkpoint of {of}: it lacks {' or '.join(PARTS)}")
     return content[PARTS[0]], content[PARTS[1]]
 
 
 def one_line(error: Exception) -> str:
-    """An error on one line, cut to 300 characters."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+    """An error on one line, cut to 300 characters, without the name of the user's home folder."""
+    return without_home(f"{type(error).__name__}: {' '.join(str(error).split())}")[:300]

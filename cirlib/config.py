@@ -13,6 +13,8 @@ from pathlib import Path
 
 import yaml
 
+from .paths import short
+
 SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
@@ -77,13 +79,13 @@ def read_params(path: Path) -> dict:
     path = Path(path)
     if not path.is_file():
         siblings = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        raise FileNotFoundError(f"no params file {path}; there are: {', '.join(siblings) or 'none'}")
+        raise FileNotFoundError(f"no params file {short(path)}; there are: {', '.join(siblings) or 'none'}")
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from None
+        raise ValueError(f"{short(path)} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold 'name: value' lines")
+        raise ValueError(f"{short(path)} must hold 'name: value' lines")
     return values
 
 

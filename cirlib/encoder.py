@@ -9,6 +9,7 @@ Checkpoints: checkpoints.py.
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,13 +17,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from .bank import LOUDEST
 from .checkpoints import one_line, read_checkpoint, write_checkpoint
 from .cnn import ConvNet
 from .config import choose, from_dict
 from .device import best_device
 from .frontend import BANDS, MEAN, RATE, STD, LogMel, frames_for
-from .paths import DATA, at_home
+from .paths import DATA, at_home, short, shown
 from .readout import PartReadout, part_names
+from .sources.audio import SHORTEST_S
 
 AST_SHAPES = {  # hidden size, layers, heads
     "ast-base": (768, 12, 12),
@@ -55,6 +58,12 @@ class EncoderConfig:
     parts: tuple[str, ...] = ()  # families that the embedding has a part for (readout.py); (): it has no parts
     ast: dict = dataclasses.field(default_factory=dict)  # shape of an AST, as in its config.json
 
+    def __post_init__(self):
+        if not SHORTEST_S <= self.seconds < math.inf:
+            raise ValueError(f"encoders hear clips of {SHORTEST_S:g} s or more, got {self.seconds}")
+        if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
+            raise ValueError(f"mean and std of the log-mel must be finite, std above 0, got {self.mean} and {self.std}")
+
 
 class AudioEncoder(nn.Module):
     """Waveforms (B, T) at 16 kHz -> embeddings (B, D), not normalised."""
@@ -86,10 +95,10 @@ class AudioEncoder(nn.Module):
             return cls(EncoderConfig(name=name, seconds=seconds, ast=shape, **options))
         if name.startswith("wandb:") or name.endswith(".pt"):
             encoder = cls.load(origin(name))
-        elif "/" not in name and not Path(name).is_dir():
+        elif "/" not in name and not _local(name).is_dir():
             choose("encoder", name, [*ENCODERS, "owner/name of a hub model", "path of a local folder or of a checkpoint (.pt)"])
         else:
-            encoder = cls._pretrained(name, seconds)
+            encoder = cls._pretrained(str(_local(name)) if _local(name).is_dir() else name, seconds)
         if encoder.config.seconds != seconds:
             raise ValueError(f"{name} was trained on clips of {encoder.config.seconds:g} s: set seconds to that, not to {seconds:g}")
         outputs, parts = options.get("outputs", 0), tuple(options.get("parts", ()))
@@ -109,7 +118,7 @@ class AudioEncoder(nn.Module):
                 raise ValueError(f"it is a {kind}")
             backbone = ASTModel.from_pretrained(name)
         except (OSError, ValueError) as error:
-            raise OSError(f"no AST could be loaded from {name!r}, as hub id or local folder ({one_line(error)})") from None
+            raise OSError(f"no AST could be loaded from {shown(name)!r}, as hub id or local folder ({one_line(error)})") from None
         try:
             extractor = ASTFeatureExtractor.from_pretrained(name)
         except OSError:  # weights without a preprocessor_config.json: AudioSet's defaults
@@ -171,7 +180,8 @@ class AudioEncoder(nn.Module):
         """Embeddings (B, D) float32 of a list of mono sounds or of (B, T), any length and rate, no gradients.
 
         A sound longer than the clip length is cut into windows, and their embeddings are averaged by their duration.
-        With `head` its outputs (B, outputs) instead. Raises ValueError for sounds that are empty, not mono or not finite.
+        With `head` its outputs (B, outputs) instead. Raises ValueError for sounds that are empty, not mono or not finite, and where the
+        weights give no finite embedding.
         """
         if head and self.classifier is None:
             raise ValueError(f"this encoder ({self.config.name}) has no head: it was trained to embed only")
@@ -193,6 +203,8 @@ class AudioEncoder(nn.Module):
             for k, vector in enumerate(vectors, start):
                 out[owner[k]] += np.float32(weight[k]) * vector
         self.train(was_training)
+        if not np.isfinite(out).all():
+            raise ValueError(f"this encoder ({self.config.name}) gives embeddings that are not finite: its weights are damaged or diverged")
         return out
 
     def save(self, path: Path, **extra) -> Path:
@@ -230,8 +242,8 @@ class AudioEncoder(nn.Module):
                 encoder.classifier.load_state_dict(head)
                 labels = custom.get("dataset", {}).get("id2label", {})
                 encoder.labels = [str(labels[i]) for i in sorted(labels, key=int)]
-        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{path} does not fit an encoder that this version knows ({one_line(error)})") from None
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"{short(path)} does not fit an encoder that this version knows ({one_line(error)})") from None
         return encoder.eval().to(device)
 
 
@@ -243,7 +255,13 @@ def origin(name: str) -> Path | None:
         return download(name.removeprefix("wandb:"), DATA / "checkpoints")
     if name.endswith(".pt"):
         return at_home(name)
-    return Path(name) if name not in ENCODERS and Path(name).is_dir() else None
+    return _local(name) if name not in ENCODERS and _local(name).is_dir() else None
+
+
+def _local(name: str) -> Path:
+    """The folder that a name may be: relative to where one is or to the project's home, `~` is the user's."""
+    place = Path(name).expanduser()
+    return place if place.is_dir() else at_home(name)
 
 
 def load_trained(name: str) -> tuple[AudioEncoder, str]:
@@ -303,6 +321,8 @@ def _checked(sound, i: int, sample_rate: int) -> torch.Tensor:
         raise ValueError(f"sound {i} must be mono with at least one sample, got shape {tuple(sound.shape)}")
     if not torch.isfinite(sound).all():
         raise ValueError(f"sound {i} holds NaN or infinite samples")
+    if sound.abs().max() > LOUDEST:
+        raise ValueError(f"sound {i} is louder than {LOUDEST:g} times full scale")
     if sample_rate != RATE:
         from torchaudio.functional import resample
 

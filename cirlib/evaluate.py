@@ -150,6 +150,15 @@ def single_queries(bank: NoteBank, split: str, protocol: str = "strict") -> np.n
     return np.flatnonzero(keep)
 
 
+def _asked(bank: NoteBank, split: str, protocol: str) -> np.ndarray:
+    """`single_queries`, of which there must be one."""
+    rows = single_queries(bank, split, protocol)
+    if not len(rows):
+        besides = " besides their reference notes" if (bank.instruments.split == split).any() else ""
+        raise ValueError(f"the bank has no sounds of {split} instruments{besides}: none is left to retrieve (tests: single)")
+    return rows
+
+
 class Validation:
     """Retrieval among the validation instruments only, on sounds that never change: {"mrr", "top1", "top5"}."""
 
@@ -162,7 +171,7 @@ class Validation:
         if on_mixtures:
             self.dataset = config.mixtures(bank, "valid", config.valid_size, EVAL_SEED)
         else:
-            rows = single_queries(bank, "valid", config.protocol)
+            rows = _asked(bank, "valid", config.protocol)
             self.rows = np.random.default_rng(EVAL_SEED).permutation(rows)[: config.valid_size]
 
     def __call__(self, retriever: Retriever) -> dict[str, float]:
@@ -197,7 +206,7 @@ def embed_test(retriever: Retriever, bank: NoteBank, config, split: str = "test"
     if "mixture" in config.tests:
         out.mixtures, out.truth = embed_mixtures(retriever, config.mixtures(bank, split, config.queries, EVAL_SEED))
     if "single" in config.tests:
-        out.rows = single_queries(bank, split, config.protocol)
+        out.rows = _asked(bank, split, config.protocol)
         out.singles = retriever.notes(bank, out.rows, config.protocol)
     return out
 

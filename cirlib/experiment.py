@@ -182,9 +182,16 @@ def row_config(values: dict) -> TrainConfig:
     return from_dict(TrainConfig, values)
 
 
+def shown_values(config: TrainConfig) -> dict:
+    """Plain values of a configuration as results show them: no path tells the user's home folder, and all are found again."""
+    values = to_dict(config)
+    values["bank"] = [paths.short(paths.at_home(name)) for name in config.bank]
+    return {**values, **{name: paths.shown(values[name]) for name in ("encoder", "statistics")}}
+
+
 def write_config(folder: Path, config: TrainConfig, key: str) -> None:
     """Write config.yaml of a run folder: the settings and the key of the run."""
-    text = yaml.safe_dump({"key": key, "config": to_dict(config)}, sort_keys=False)
+    text = yaml.safe_dump({"key": key, "config": shown_values(config)}, sort_keys=False)
     write_atomic(folder / "config.yaml", lambda part: part.write_text(text))
 
 
@@ -197,8 +204,20 @@ def read_config(folder: Path) -> tuple[TrainConfig, str]:
             f"no run in {paths.short(folder)}: run notebooks/02_train.ipynb with these parameters first; "
             f"there are: {', '.join(runs) or 'none'}"
         )
-    stored = yaml.safe_load(path.read_text())
+    stored = stored_config(folder)
     return from_dict(TrainConfig, stored["config"]), stored["key"]
+
+
+def stored_config(folder: Path) -> dict:
+    """What config.yaml of a run folder holds, {"key", "config"}; ValueError for one that is damaged."""
+    try:
+        stored = yaml.safe_load((folder / "config.yaml").read_text())
+        if isinstance(stored["key"], str) and isinstance(stored["config"], dict):
+            return stored
+        reason = "without key or config"
+    except (UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError) as error:
+        reason = type(error).__name__
+    raise ValueError(f"{paths.short(folder)}/config.yaml is damaged ({reason}): delete {paths.short(folder)} and train again")
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

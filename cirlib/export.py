@@ -18,7 +18,7 @@ from .encoder import AudioEncoder
 from .files import write_atomic
 from .frontend import EPSILON, FFT, HOP, PREEMPHASIS, RATE, WINDOW, LogMel
 from .jobs import require
-from .paths import at_home
+from .paths import at_home, short
 
 OPSET = 18
 
@@ -83,7 +83,7 @@ def main() -> None:
         path = export_onnx(AudioEncoder.load(at_home(sys.argv[1])), sys.argv[2])
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    print(f"{short(path)}: {path.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
+from .paths import short
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -152,4 +154,4 @@ def need_space(folder: Path, size: int, what: str) -> None:
     """OSError that tells what is missing if the disk of `folder` has no room for `size` more bytes."""
     free = shutil.disk_usage(folder).free
     if size > free:
-        raise OSError(f"{what} needs {size / 1e9:.2f} GB, {free / 1e9:.2f} GB are free in {folder}: make room or set CIRLIB_HOME")
+        raise OSError(f"{what} needs {size / 1e9:.2f} GB, {free / 1e9:.2f} GB are free in {short(folder)}: make room or set CIRLIB_HOME")

@@ -9,7 +9,7 @@ from .encoder import ENCODERS, origin
 from .experiment import WITH_ENCODER, TrainConfig, row_config
 from .jobs import Missing
 from .midi import load_statistics
-from .paths import at_home
+from .paths import at_home, short
 from .separation import need_demucs
 from .sweep import current
 
@@ -60,7 +60,7 @@ def _encoder(name: str) -> None:
         find_checkpoint(place)
     elif place:
         if not (place / "config.json").is_file():
-            raise FileNotFoundError(f"no config.json in {place}: an encoder's folder must be in the format of the hub")
+            raise FileNotFoundError(f"no config.json in {short(place)}: an encoder's folder must be in the format of the hub")
     else:
         _hub(name)
 

@@ -5,6 +5,7 @@ A job leaves a shard: a json file with its rows and remarks, or why it failed, a
 
 import faulthandler
 import json
+import math
 import multiprocessing
 import os
 import uuid
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .bank import SPLITS
+from .bank import LOUDEST, SPLITS
 from .config import choose
 from .families import GROUPS
 from .files import FULL, write_atomic, writing
@@ -117,9 +118,12 @@ def _caught(make: Callable, job: dict, state: dict) -> Iterator[Remark | tuple[d
     try:
         for item in make(**job):
             yield item if isinstance(item, Remark) else encode(item)
-    except (ValueError, OSError) as error:
-        if getattr(error, "errno", None) in FULL:
+    except OSError as error:
+        if error.errno in FULL:
             raise  # it is not the fault of this sound: the next would fail too, and all would be left out
+        # its own text tells the whole path
+        state["failed"] = f"{Path(error.filename).name}: {error.strerror}" if error.filename and error.strerror else str(error)
+    except ValueError as error:
         state["failed"] = str(error)
     except Exception as error:
         state["failed"] = f"{type(error).__name__}: {error}"
@@ -128,13 +132,30 @@ def _caught(make: Callable, job: dict, state: dict) -> Iterator[Remark | tuple[d
 def encode(sound: Sound) -> tuple[dict, np.ndarray]:
     """Row and int16 samples of a sound. Floats use the full 16 bits and keep their level in `gain`; int16 stays as it is."""
     audio, row = np.asarray(sound.audio), sound.row
+    _check_row(row)
     choose("split", row["split"], SPLITS)
     if row["family"] is not None:
         choose("family", row["family"], GROUPS)
     if audio.ndim != 1 or not len(audio) or not np.isfinite(audio).all():
         raise ValueError(f"a sound of {row.get('instrument')} is empty, not mono or not finite")
+    if np.abs(audio).max() > LOUDEST:
+        raise ValueError(f"a sound of {row.get('instrument')} is louder than {LOUDEST:g} times full scale")
     if audio.dtype == np.int16:
         return {**row, "length": len(audio), "gain": float(FULL_SCALE)}, audio.astype("<i2", copy=False)
     audio = audio.astype(np.float64)
     gain = np.float32(32767 / max(np.abs(audio).max(), 1e-4))
     return {**row, "length": len(audio), "gain": float(gain)}, np.round(audio * gain).astype("<i2")
+
+
+def _check_row(row: dict) -> None:
+    """ValueError for names and numbers that the files of a bank cannot hold."""
+    for name in ("instrument", "family", "source", "augments"):
+        try:
+            str(row[name]).encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{name} {row[name]!r} is not UTF-8: rename it") from None
+    if not row["instrument"]:
+        raise ValueError("a sound has no instrument")
+    for name in ("pitch", "velocity", "hold_s"):
+        if row[name] is not None and not math.isfinite(row[name]):
+            raise ValueError(f"{name} of a sound of {row['instrument']} is {row[name]}: a number, or None where it is unknown")

@@ -66,7 +66,7 @@ class Library:
         path, catalog = Path(path).expanduser(), open_catalog(sounds)
         name, trained = "an encoder", "cosine"
         if isinstance(encoder, str):
-            name, (encoder, trained) = encoder, load_trained(encoder)
+            name, (encoder, trained) = paths.shown(encoder), load_trained(encoder)
         metric = choose("metric", metric or trained, METRICS)
         with _writing(path):
             if not (path / "library.json").is_file():  # written last: what is there without it is not complete
@@ -119,7 +119,8 @@ class Library:
             ids = self._table.rows("id", origin=origin).id
             if ids.empty:
                 raise ValueError(
-                    f"{paths.short(self.path)} has no sounds of {origin}; it has those of {', '.join(self.describe()['origins'])}"
+                    f"{paths.short(self.path)} has no sounds of {paths.short(origin)}; "
+                    f"it has those of {', '.join(self.describe()['origins'])}"
                 )
             self._table.delete(ids)
             self._table.tidy()
@@ -211,7 +212,9 @@ class Library:
                 return bank.audio(bank.instruments.reference[item.uid], round(seconds * bank.sample_rate)), bank.sample_rate
             audio = read_audio(place, item.start + seconds)[round(item.start * RATE) :]
         except (OSError, KeyError, Unusable):
-            raise FileNotFoundError(f"{item.uid} is no longer at {place}: add its folder or bank again, or remove it") from None
+            raise FileNotFoundError(
+                f"{item.uid} is no longer at {paths.short(place)}: add its folder or bank again, or remove it"
+            ) from None
         return audio.astype(np.float32) / (32768 if audio.dtype == np.int16 else 1), RATE
 
     def describe(self) -> dict:
@@ -220,7 +223,8 @@ class Library:
         return {
             "path": paths.short(self.path), **{k: self.info[k] for k in ("encoder", "metric", "dim", "clip_s")}, "sounds": len(rows),
             "instruments": len(rows[["origin", "uid"]].drop_duplicates()),
-            "families": rows.family.fillna("none told").value_counts().to_dict(), "origins": rows.origin.value_counts().to_dict(),
+            "families": rows.family.fillna("none told").value_counts().to_dict(),
+            "origins": rows.origin.map(paths.short).value_counts().to_dict(),
             "bytes": sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file()),
         }  # fmt: skip
 
@@ -256,8 +260,9 @@ class Library:
         for other in map(Path, self._table.rows("origin").origin.unique()):
             if other != origin and (origin.is_relative_to(other) or other.is_relative_to(origin)):
                 raise ValueError(
-                    f"{origin} and {other}, whose sounds are in {paths.short(self.path)}, lie one inside the other, and sounds would be "
-                    f"listed twice: remove {other} from the library first, or add {other} again"
+                    f"{paths.short(origin)} and {paths.short(other)}, whose sounds are in {paths.short(self.path)}, lie one "
+                    f"inside the other, and sounds would be listed twice: remove {paths.short(other)} from the library first, or add "
+                    "it again"
                 )
 
     def _embedded(self, catalog: Catalog, ids: pd.Index) -> tuple[list[dict], dict[str, str]]:

@@ -100,7 +100,7 @@ def _search(options) -> None:
     if options.families and found.presence.isna().all():
         found = found.drop(columns="presence")
         print("whether a family plays at all is not told: run notebooks/09_open_mixtures.ipynb for the run of this encoder")
-    found["family"] = found.family.fillna("")
+    found = found.assign(family=found.family.fillna(""), path=found.path.map(paths.short))
     print(found.drop(columns=["source", "seconds"]).to_string(index=False, float_format="{:.3f}".format, na_rep=""))
 
 

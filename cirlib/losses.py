@@ -21,6 +21,7 @@ def pair_loss(name: str, anchors: torch.Tensor, positives: torch.Tensor, tempera
     loss = PAIR_LOSSES[choose("pair loss", name, PAIR_LOSSES)]
     if anchors.shape != positives.shape or anchors.ndim != 2:
         raise ValueError(f"anchors and positives must both be (N, D), got {tuple(anchors.shape)} and {tuple(positives.shape)}")
+    _check_count("pairs", len(anchors), 2 if name == "triplet" else 1)
     return loss(anchors, positives, temperature)
 
 
@@ -35,9 +36,16 @@ def mixture_loss(
     loss = MIXTURE_LOSSES[choose("mixture loss", name, MIXTURE_LOSSES)]
     if stems.ndim != 3 or mixtures.shape != (stems.shape[0], stems.shape[2]):
         raise ValueError(f"stems must be (M, S, D) and mixtures (M, D), got {tuple(stems.shape)} and {tuple(mixtures.shape)}")
+    _check_count("mixtures", len(stems), 2 if name.startswith("triplet") and stems.shape[1] == 1 else 1)
     if families is None:
         families = torch.arange(stems.shape[1], device=stems.device).expand(stems.shape[:2])
     return loss(stems, mixtures, families, temperature)
+
+
+def _check_count(what: str, count: int, least: int) -> None:
+    """ValueError where a mean over no triplet, or over nothing at all, would be NaN."""
+    if count < least:
+        raise ValueError(f"this loss needs {least} or more {what} in a batch, got {count}: use more clips")
 
 
 def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

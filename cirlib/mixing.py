@@ -86,6 +86,8 @@ class MixtureDataset:
         if not 1 <= self.voices <= len(self.families):
             raise ValueError(f"voices must be 1 to {len(self.families)} (the number of families), got {voices}")
         self.samples = round(seconds * bank.sample_rate)
+        if self.samples < 1:
+            raise ValueError(f"seconds must hold one sample at least, got {seconds}")
         table = bank.instruments
         usable = table.split == split
         if not (split == "train" if augmented is None else augmented):

@@ -16,6 +16,7 @@ from .bank import NoteBank
 from .families import FAMILIES
 from .files import write_json
 from .mixing import MixtureDataset
+from .paths import short
 from .readout import MIX, one_part, own_part
 
 MOST = 6  # instruments of a mixture
@@ -140,7 +141,7 @@ class Presence:
                 return None
             return cls(values["families"], np.array(values["weights"]), np.array(values["bias"]))
         except (ValueError, KeyError, AttributeError) as error:
-            raise ValueError(f"{path} is damaged ({type(error).__name__}): run notebooks/09_open_mixtures.ipynb again") from None
+            raise ValueError(f"{short(path)} is damaged ({type(error).__name__}): run notebooks/09_open_mixtures.ipynb again") from None
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -30,6 +30,22 @@ def at_home(path: str | Path) -> Path:
 
 
 def short(path: Path) -> str:
-    """A path as results show it: relative to the project's home where it lies inside it, else as it was given."""
-    full = Path(path).resolve()
-    return str(full.relative_to(HOME)) if full.is_relative_to(HOME) else str(path)
+    """A path as results and messages show it: relative to the project's home where it lies inside it, `~/...` where it lies in the user's
+    home folder, whose name nobody needs to read, else as it was given. `at_home` finds all of them.
+    """
+    full, user = Path(path).resolve(), Path("~").expanduser().resolve()
+    if full.is_relative_to(HOME):
+        return str(full.relative_to(HOME))
+    return str("~" / full.relative_to(user)) if user.parts[1:] and full.is_relative_to(user) else str(path)
+
+
+def without_home(text: str) -> str:
+    """What a library says, with `~` for the user's home folder."""
+    user = Path("~").expanduser()
+    return text.replace(str(user), "~") if user.parts[1:] else text
+
+
+def shown(name: str) -> str:
+    """The name of an encoder as results show it: a file or folder as `short` does."""
+    place = Path(name).expanduser()
+    return short(place) if place.is_absolute() else name

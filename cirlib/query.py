@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from .catalog import centred, heard, onset
+from .paths import short
 from .sources.audio import RATE, SHORTEST_S, Unusable, read_long, resample, usable
 
 QUIET_DB = -60.0  # below the peak of the query: a window without sound
@@ -17,7 +18,7 @@ def windows(sound: str | Path | np.ndarray, seconds: float, sample_rate: int = R
     sound: an audio file (any rate, channels and length) or a waveform (n,). Raises FileNotFoundError, or ValueError that says why a
     sound cannot be searched.
     """
-    name = str(sound) if isinstance(sound, (str, Path)) else "the query"
+    name = short(sound) if isinstance(sound, (str, Path)) else "the query"
     try:
         audio = _read(Path(sound)) if isinstance(sound, (str, Path)) else _waveform(np.asarray(sound), sample_rate)
         level = centred(audio)
@@ -34,7 +35,7 @@ def windows(sound: str | Path | np.ndarray, seconds: float, sample_rate: int = R
 def _read(path: Path) -> np.ndarray:
     path = path.expanduser()
     if not path.exists():
-        raise FileNotFoundError(f"no file {path}: name the sound to search with")
+        raise FileNotFoundError(f"no file {short(path)}: name the sound to search with")
     try:
         return read_long(path)
     except OSError as error:

@@ -16,9 +16,12 @@ FEWEST = 32  # queries at a time
 
 
 def distances(queries: np.ndarray, gallery: np.ndarray, metric: str = "cosine") -> np.ndarray:
-    """Distances (Q, G) between embeddings (Q, D) and (G, D): cosine (1 - similarity), l2, or mahalanobis (see whiten)."""
+    """Distances (Q, G) between embeddings (Q, D) and (G, D): cosine (1 - similarity), l2, or mahalanobis (see whiten).
+
+    ValueError for embeddings that are not finite.
+    """
     choose("metric", metric, METRICS)
-    queries, gallery = np.asarray(queries, np.float64), np.asarray(gallery, np.float64)  # l2 below cancels in float32
+    queries, gallery = (_checked(x).astype(np.float64) for x in (queries, gallery))  # l2 below cancels in float32
     if metric == "mahalanobis":
         queries, gallery = whiten(queries, gallery)
     if metric == "cosine":
@@ -35,6 +38,8 @@ def whiten(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.nda
     """
     from sklearn.covariance import ledoit_wolf
 
+    if not len(gallery):
+        return queries, gallery
     if (gallery == gallery[:1]).all():  # nothing varies
         return queries - gallery[:1], gallery - gallery[:1]
     centre = gallery.mean(axis=0)
@@ -175,12 +180,19 @@ def _blocks(rows: np.ndarray, items: int, block: int) -> Iterator[np.ndarray]:
 
 
 def top_k(rank: np.ndarray, k: int) -> float:
-    """Share of queries whose truth has a rank below k; a rank of k - 0.5 (a tie for the last place) counts."""
+    """Share of queries whose truth has a rank below k; a rank of k - 0.5 (a tie for the last place) counts; ValueError without queries."""
+    _check_any(rank)
     return float((np.asarray(rank) < k).mean())
+
+
+def _check_any(ranked) -> None:
+    if not len(ranked):
+        raise ValueError("nothing was ranked: accuracy needs one query and one item at least")
 
 
 def chance(sizes: dict[str, int], k: int) -> float:
     """Expected top-k of a random ranking, mean over families of these gallery sizes."""
+    _check_any(sizes)
     return float(np.mean([min(1.0, k / n) for n in sizes.values()]))
 
 
@@ -189,7 +201,9 @@ def summary(table: pd.DataFrame, by: str | None = "family", draws: int = 1000, s
 
     The bootstrap draws true instruments, not queries: queries of one instrument are not independent.
     Returns {"top1": .., "top1_ci": [low, high], ... "rank_mean": .., "rank_median": .., "mrr": .., "queries": n}.
+    ValueError without queries.
     """
+    _check_any(table)
     out = {"queries": len(table), "rank_mean": float(table["rank"].mean()), "rank_median": float(table["rank"].median())}
     scores = {f"top{k}": (table["rank"] < k).to_numpy(float) for k in TOP_K} | {"mrr": 1 / (1 + table["rank"].to_numpy())}
     parts = [np.arange(len(table))] if by is None else list(table.reset_index(drop=True).groupby(by).indices.values())

@@ -21,6 +21,7 @@ from .device import best_device
 from .families import GROUPS
 from .frontend import RATE
 from .jobs import require
+from .paths import short
 
 DEMUCS_SOURCES = {"Chromatic Percussion": "drums", "Percussion": "drums", "Drum Kit": "drums", "Bass": "bass"}  # all else: other
 FFT, HOP = 1024, 256
@@ -169,8 +170,8 @@ class MaskSeparator(nn.Module):
         try:
             separator = cls(from_dict(SeparatorConfig, custom["cirlib"]))
             separator.net.load_state_dict(weights)
-        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{path} does not fit a separator that this version knows ({one_line(error)})") from None
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"{short(path)} does not fit a separator that this version knows ({one_line(error)})") from None
         return separator.eval().to(device)
 
     def _stft(self, waveforms: torch.Tensor) -> torch.Tensor:

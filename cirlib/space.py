@@ -19,7 +19,9 @@ TOP_HUBS = 10
 
 
 def neighbours(vectors: np.ndarray, k: int, metric: str = "cosine") -> np.ndarray:
-    """Indices (N, k) of the k nearest others of each vector (N, D), nearest first; k is at most N - 1."""
+    """Indices (N, k) of the k nearest others of each vector (N, D), nearest first; k is at most N - 1. ValueError for fewer than two."""
+    if len(vectors) < 2:
+        raise ValueError(f"neighbours need two vectors or more, got {len(vectors)}")
     k = min(k, len(vectors) - 1)
     near = retrieval.nearest(vectors, vectors, k + 1, metric)  # (N, k + 1)
     others = near != np.arange(len(near))[:, None]

@@ -13,9 +13,11 @@ import yaml
 
 from .config import choose
 from .files import sha256, write_atomic
-from .paths import ROOT
+from .paths import ROOT, without_home
 
 MODES = ("off", "offline", "online")
+# wandb would tell the user's and the machine's name, the program and its folders, and what is printed
+UNTOLD = {"x_disable_meta": True, "disable_git": True, "disable_code": True, "console": "off"}
 START_SECONDS = 30  # then a server that does not answer is given up
 FINISH_SECONDS = 600  # what is not uploaded by then stays in the run folder, for `wandb sync --include-online`
 
@@ -36,12 +38,20 @@ class Tracker:
 
     def finish(self) -> None:
         """End the run; waits at most FINISH_SECONDS for uploads."""
-        self._try("finish", lambda: self._run.finish())
+        self._try("finish", self._finish)
+
+    def _finish(self) -> None:
+        self._run.finish()
+        _remove_logs(self._run)
 
     def _upload(self, path: Path, alias: str) -> None:
         # wandb would stage it in the user's home; this copy lies with its run, where `wandb sync` finds it unless it is moved
         copy = write_atomic(Path(self._run.dir).parent / "checkpoints" / f"{sha256(path)}.pt", lambda part: shutil.copyfile(path, part))
         artifact = _package().Artifact(re.sub(r"[^A-Za-z0-9_.-]", "-", self._name), type="model")  # what wandb allows
+        if not self._run.offline:  # the manifest that is uploaded names the file: by a link, it tells no home folder
+            link = Path(tempfile.mkdtemp(prefix="wandb-"), copy.name)
+            link.symlink_to(copy.resolve())
+            copy = link
         artifact.add_file(str(copy), name=path.name, policy="immutable", skip_cache=True)
         self._run.log_artifact(artifact, aliases=[alias])
 
@@ -64,7 +74,9 @@ def start(mode: str, name: str, config: dict, folder: Path) -> Tracker:
     team, key = _secrets() if mode == "online" else (None, None)
     try:
         # a key in the settings is neither written to ~/.netrc (as wandb.login does) nor inherited by child processes
-        settings = wandb.Settings(api_key=key, quiet=True, silent=not key, init_timeout=START_SECONDS, finish_timeout=FINISH_SECONDS)
+        settings = wandb.Settings(
+            api_key=key, quiet=True, silent=not key, init_timeout=START_SECONDS, finish_timeout=FINISH_SECONDS, **UNTOLD
+        )
         run = wandb.init(
             project="cirlib", entity=team, name=name, config=config, dir=str(folder), mode=mode, id=_run_id(Path(folder)),
             resume="allow", reinit="create_new", settings=settings,
@@ -73,7 +85,16 @@ def start(mode: str, name: str, config: dict, folder: Path) -> Tracker:
         with contextlib.suppress(Exception, SystemExit):
             wandb.teardown()  # else the id stays in use in this process and a second attempt fails
         raise ValueError(f"wandb={mode} could not start, set wandb=offline or off: {_reason(error, key)}") from None
+    _remove_logs(run)
     return Tracker(run, name)
+
+
+def _remove_logs(run) -> None:
+    """Remove wandb's own logs and the links to them: they are full of paths. What it writes from here on goes nowhere."""
+    folder = Path(run.dir).parent
+    shutil.rmtree(folder / "logs", ignore_errors=True)
+    for link in folder.parent.glob("debug*.log"):
+        link.unlink(missing_ok=True)
 
 
 def download(name: str, folder: Path) -> Path:
@@ -129,5 +150,5 @@ def _secrets() -> tuple[str | None, str]:
 
 
 def _reason(error: Exception, key: str | None) -> str:
-    """What an error says, on one line and without the key."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".replace(key or "\n", "***")
+    """What an error says, on one line, without the key and the name of the user's home folder."""
+    return without_home(f"{type(error).__name__}: {' '.join(str(error).split())}").replace(key or "\n", "***")

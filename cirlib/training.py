@@ -22,10 +22,10 @@ from torch.utils.data import DataLoader
 
 from . import evaluate, paths, processes, provenance, tracking
 from .bank import NoteBank
-from .checkpoints import write_tensors
-from .config import from_dict, read_params, to_dict
+from .checkpoints import one_line, write_tensors
+from .config import from_dict, read_params
 from .device import best_device, fast_bf16
-from .experiment import TrainConfig, learning_rate, write_config
+from .experiment import TrainConfig, learning_rate, shown_values, stored_config, write_config
 from .files import write_atomic, write_json, writing
 from .gradients import backward, check_chunks
 from .optimiser import make_optimiser
@@ -134,7 +134,7 @@ def claim(config: TrainConfig, bank: NoteBank) -> Path:
     """The run's folder; one of other settings or other sounds is moved aside first."""
     folder, key = config.folder, config.key([info["sha256"] for info in bank.infos])
     if (folder / "config.yaml").exists():
-        earlier = yaml.safe_load((folder / "config.yaml").read_text())["key"]
+        earlier = stored_config(folder)["key"]
         if earlier == key:
             write_config(folder, config, key)  # tests and logging may differ
             return folder
@@ -191,7 +191,7 @@ class _Trainer:
         if self.main:
             self._tell_origin()
         mode = config.wandb if self.main else "off"
-        tracker = tracking.start(mode, f"{config.preset}/{config.experiment}/seed{config.seed}", to_dict(config), self.folder)
+        tracker = tracking.start(mode, f"{config.preset}/{config.experiment}/seed{config.seed}", shown_values(config), self.folder)
         bar = evaluate.progress(range(self.step, config.steps), config.experiment, self.progress, done=self.step)
         try:
             self._start_clock()
@@ -299,15 +299,19 @@ class _Trainer:
         size = path.stat().st_size if path.exists() else 0
         seen = processes.gather(torch.tensor([size], dtype=torch.int64, device=self.accelerator.device))
         if (seen != seen[0]).any():
-            raise TrainingError(f"the processes do not all see the same {path}: put runs/ on a disk that all machines share")
+            raise TrainingError(f"the processes do not all see the same {paths.short(path)}: put runs/ on a disk that all machines share")
         if not path.exists():
             return
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        self.module.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["rng"])
-        self.step, self.best, self.history = state["step"], state["best"], json.loads(state["history"])
-        self.losses = state["losses"]
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self.module.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            torch.set_rng_state(state["rng"])
+            self.step, self.best, self.history = state["step"], state["best"], json.loads(state["history"])
+            self.losses = state["losses"]
+        except Exception as error:
+            where = f"{paths.short(path)} is damaged or of another version ({one_line(error)})"
+            raise TrainingError(f"{where}: delete {paths.short(self.folder)} and train again") from None
         print(f"continuing {self.config.experiment} from step {self.step}")
 
     def _finish(self) -> None:

@@ -4,11 +4,12 @@ import contextlib
 import json
 import os
 import shutil
-from functools import partial
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
 
+import markers
 import pandas as pd
 import pytest
 import yaml
@@ -141,12 +142,12 @@ def test_03_retrieve_refuses_a_run_that_would_be_another_now(tmp_path):
 # The chain
 
 
-def papermill(home: Path, name: str, *args: str) -> SimpleNamespace:
+def papermill(home: Path, name: str, *args: str, out: str = "out.ipynb", env: dict | None = None) -> SimpleNamespace:
     """returncode and stderr of `papermill NAME.ipynb OUT ARGS` in another folder; the command itself runs here, which saves its start."""
-    output = home / f"{name}.out.ipynb"
-    command = ["--no-progress-bar", "--log-level", "ERROR", str(ROOT / "notebooks" / f"{name}.ipynb"), str(output), *args]
-    with patch.dict(os.environ, {"CIRLIB_HOME": str(home), "PYTHONUNBUFFERED": "1"}), contextlib.chdir(home):
-        done = CliRunner().invoke(command_line, [*command, "--execution-timeout", "600"])
+    command = ["--no-progress-bar", "--log-level", "ERROR", "--execution-timeout", "600", str(ROOT / "notebooks" / f"{name}.ipynb"), out]
+    env = (env or os.environ) | {"CIRLIB_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    with patch.dict(os.environ, env, clear=True), contextlib.chdir(home):
+        done = CliRunner().invoke(command_line, [*command, *args])
     return SimpleNamespace(returncode=done.exit_code, stderr=f"{done.output}{done.exception or ''}")
 
 
@@ -191,16 +192,28 @@ def test_08_performance_measures_every_stage(tmp_path):
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """The whole chain of the smoke preset in a home folder of its own, started in a folder that is not the repository."""
-    home = tmp_path_factory.mktemp("home")
-    run = partial(papermill, home)
+    """The whole chain of the smoke preset in a home folder of its own, started in a folder that is not the repository.
+
+    The user, their home folder and their key have marked names (markers.py). What is run is kept in `notebooks`, what is printed in `logs`.
+    """
+    user = tmp_path_factory.mktemp("users") / markers.USER
+    env, home, numbers = markers.environment(user), user / "project", count()
+    for folder in ("notebooks", "logs"):
+        (home / folder).mkdir(parents=True)
+
+    def run(name: str, *args: str) -> SimpleNamespace:
+        number = f"{next(numbers):02d}_{name}"
+        done = papermill(home, name, *args, out=f"notebooks/{number}.ipynb", env=env)
+        (home / "logs" / f"{number}.txt").write_text(done.stderr)
+        return done
 
     def params(name: str) -> list[str]:
         return ["-f", str(ROOT / "params" / "smoke" / f"{name}.yaml")]
 
     steps = [("01_data", *params("data"))]
     for row in ("untrained", "multi-infonce", "family-infonce", "single-infonce", "single-tags"):
-        steps += [("02_train", *params(row)), ("03_retrieve", "-p", "preset", "smoke", "-p", "experiment", row)]
+        tracked = ["-p", "wandb", "offline"] if row == "multi-infonce" else []
+        steps += [("02_train", *params(row), *tracked), ("03_retrieve", "-p", "preset", "smoke", "-p", "experiment", row)]
     steps += [("05_baselines", *params(row)) for row in ("mfcc", "multi-encoder", "separation")]
     steps += [("04_embedding_space", "-p", "preset", "smoke", "-p", "neighbours", "5"), ("06_paper", "-p", "preset", "smoke")]
     few = "{queries: 60, fitted: 120, calibrated: 120}"
@@ -315,19 +328,20 @@ def test_07_search_finds_instruments_of_a_bank_and_of_a_folder(smoke):
     sounds = home / "sounds"
     for i, name in enumerate(("sub bass", "other")):
         write(sounds / f"{name}.wav", tone(40 + 20 * i, 0.3))
-    options = ["-p", "library", str(sounds), "-p", "encoder", "runs/smoke/multi-infonce/seed0/best.pt", "-p", "name", "own"]
-    done = run("07_search", *options, "-p", "query", str(sounds / "sub bass.wav"), "-p", "family", "Bass")
+    options = ["-p", "library", "sounds", "-p", "encoder", "runs/smoke/multi-infonce/seed0/best.pt", "-p", "name", "own"]
+    done = run("07_search", *options, "-p", "query", "sounds/sub bass.wav", "-p", "family", "Bass")
     assert done.returncode == 0, done.stderr[-3000:]
     (found,) = json.loads((home / "lib" / "own.search" / "results.json").read_text())["found"]
-    assert found["path"] == str(sounds / "sub bass.wav") and found["distance"] == pytest.approx(0, abs=1e-6)
+    assert found["path"] == "sounds/sub bass.wav" and found["distance"] == pytest.approx(0, abs=1e-6)
     done = run("07_search", "-p", "library", "lib/own")
     assert "ValueError: no query: name an audio file to search lib/own with" in done.stderr
 
 
-def test_outputs_tell_nothing_of_the_home_folder(smoke):
+def test_outputs_tell_neither_key_nor_user_nor_home_folder(smoke):
+    """Every byte of notebooks, what they print, runs, figures, pages, banks; a library must know where its sounds are, wandb its upload."""
     home, _ = smoke
-    for path in (home / "runs").rglob("*.json"):
-        assert str(home) not in path.read_text()
+    assert list((home / "runs").rglob("*.wandb")) and list((home / "lib").rglob("library.json"))
+    assert markers.found(home, but=("sounds.lance", "*.wandb")) == []
 
 
 def test_wrong_parameter_is_one_sentence_that_names_the_valid_ones(smoke):

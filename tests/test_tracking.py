@@ -143,7 +143,9 @@ def assert_hidden(tmp_path, printed):
 
 def history(server):
     """{step: {name: value}} of the metrics that arrived."""
-    files = [json.loads(body)["files"].get("wandb-history.jsonl", {"content": []}) for body in server.stream]
+    files = [
+        json.loads(body).get("files", {}).get("wandb-history.jsonl", {"content": []}) for body in server.stream
+    ]  # some only tell the end
     rows = [json.loads(line) for file in files for line in file["content"]]
     return {row["_step"]: {k: v for k, v in row.items() if not k.startswith("_")} for row in rows}
 
@@ -223,6 +225,8 @@ for wanted in ("team/cirlib/demo-a-loss-seed0:best", "team/cirlib/other:best"):
     assert server.asked["RunResumeStatus"] == {"project": "cirlib", "entity": "team", "name": identity}
     assert {a["alias"] for a in artifact["aliases"]} == {"best", "latest"} and artifact["artifactTypeName"] == "model"
     assert history(server) == {10: {"loss": 0.5}}
+    sent = [json.dumps(server.asked).encode(), *server.stream, *(body for bodies in server.files.values() for body in bodies)]
+    assert not any(place.encode() in body for body in sent for place in (str(tmp_path), str(tracking.ROOT), sys.prefix))
 
 
 def test_network_that_fails_does_not_stop_the_training(python, server):

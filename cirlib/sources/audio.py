@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..bank import LOUDEST
+
 if TYPE_CHECKING:
     import soundfile
 
@@ -87,6 +89,8 @@ def usable(audio: np.ndarray, rate: int) -> np.ndarray:
     peak = np.abs(audio).max() if audio.dtype != np.int16 else max(int(audio.max()), -int(audio.min())) / 32768
     if not np.isfinite(peak):
         raise Unusable("not finite (NaN or infinite samples)")
+    if peak > LOUDEST:
+        raise Unusable(f"louder than {LOUDEST:g} times full scale")
     if peak < 10 ** (FLOOR_DB / 20):
         raise Unusable("silent")
     return audio

@@ -20,6 +20,7 @@ from ..config import check_above_zero, choose, to_dict
 from ..families import group_tags, guess_family
 from ..files import listing
 from ..jobs import Remark, Sound, note_row, require
+from ..paths import short
 from .audio import RATE, SUFFIXES, Unusable, read_audio
 from .splits import assign_splits
 
@@ -60,12 +61,12 @@ def build(path: Path, config: FolderConfig, n_jobs: int = -1) -> NoteBank:
     require("folders of sounds", "joblib", "soxr", *(["librosa"] if config.estimate else []))
     root = Path(config.path)
     if root.is_file():
-        raise FileNotFoundError(f"{root} is a file: set path to the folder that holds it")
+        raise FileNotFoundError(f"{short(root)} is a file: set path to the folder that holds it")
     if not config.path or not root.is_dir():
-        raise FileNotFoundError(f"no folder {config.path!r}: set path to a folder of sounds")
+        raise FileNotFoundError(f"no folder {config.path and short(root)!r}: set path to a folder of sounds")
     files, remarks = find_sounds(root)
     if not files:
-        raise FileNotFoundError(f"no sound file ({' '.join(SUFFIXES)}) in {root} or below")
+        raise FileNotFoundError(f"no sound file ({' '.join(SUFFIXES)}) in {short(root)} or below")
     instruments = group_files(root, files, config)
     alone = sum(len(plan) == 1 and uid.endswith(plan[0][0]) for uid, plan in instruments.items())
     if config.instrument == "auto" and alone > 1:
@@ -85,23 +86,37 @@ def build(path: Path, config: FolderConfig, n_jobs: int = -1) -> NoteBank:
 
 
 def find_sounds(root: Path) -> tuple[list[Path], list[Remark]]:
-    """Files with the suffix of a sound, sorted, hidden ones left out. Remarks: folders that look like one, cannot be read, or are links
-    (they are not followed: they may lead back)."""
+    """Files with the suffix of a sound, sorted, hidden ones left out. Remarks: names that are not UTF-8, folders that look like a sound,
+    cannot be read, or are links (they are not followed: they may lead back)."""
     files, remarks = [], []
 
     def unreadable(error: OSError) -> None:
-        remarks.append(Remark(Path(error.filename).relative_to(root).as_posix(), f"{UNREADABLE} ({error.strerror})"))
+        remarks.append(Remark(_shown(Path(error.filename).relative_to(root)), f"{UNREADABLE} ({error.strerror})"))
 
     for top, folders, files_here in os.walk(root, onerror=unreadable):
         folders[:] = [name for name in folders if not _hidden(name)]
         inside = Path(top).relative_to(root)
         for name in folders:
             if Path(name).suffix.lower() in SUFFIXES:
-                remarks.append(Remark((inside / name).as_posix(), "a folder, not a file"))
+                remarks.append(Remark(_shown(inside / name), "a folder, not a file"))
             elif Path(top, name).is_symlink():
-                remarks.append(Remark((inside / name).as_posix(), "a link to a folder, not followed"))
-        files += [Path(top, name) for name in files_here if Path(name).suffix.lower() in SUFFIXES and not _hidden(name)]
+                remarks.append(Remark(_shown(inside / name), "a link to a folder, not followed"))
+        sounds = [Path(top, name) for name in files_here if Path(name).suffix.lower() in SUFFIXES and not _hidden(name)]
+        files += filter(_writable, sounds)
+        remarks += [Remark(_shown(file.relative_to(root)), "its name is not UTF-8") for file in sounds if not _writable(file)]
     return sorted(files), remarks
+
+
+def _writable(file: Path) -> bool:
+    """Whether a table can hold the name of a file."""
+    try:
+        return bool(str(file).encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _shown(file: Path) -> str:
+    return file.as_posix().encode(errors="replace").decode()
 
 
 def _hidden(name: str) -> bool:
