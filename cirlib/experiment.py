@@ -10,10 +10,10 @@ import yaml
 
 from . import losses, paths, tracking
 from .bank import NoteBank
-from .config import choose, from_dict, to_dict
+from .config import choose, from_dict, read_params, to_dict
 from .encoder import origin
 from .families import MIXTURE_FAMILIES
-from .files import contents, sha256, write_atomic
+from .files import contents, one_line, sha256, write_atomic
 from .midi import NoteStatistics, load_statistics, statistics_file
 from .mixing import PROTOCOLS, MixtureDataset
 from .optimiser import OPTIMISERS
@@ -77,6 +77,7 @@ class TrainConfig:
         self.experiment = self.experiment or self.loss
         paths.plain_name("preset", self.preset)
         paths.plain_name("experiment", self.experiment)
+        paths.plain_name("single", self.single)
         choose("task", self.task, TASKS)
         choose("protocol", self.protocol, PROTOCOLS)
         choose("optimiser", self.optimiser, OPTIMISERS)
@@ -197,8 +198,11 @@ def read_config(folder: Path) -> tuple[TrainConfig, str]:
             f"no run in {paths.short(folder)}: run notebooks/02_train.ipynb with these parameters first; "
             f"there are: {', '.join(runs) or 'none'}"
         )
-    stored = yaml.safe_load(path.read_text())
-    return from_dict(TrainConfig, stored["config"]), stored["key"]
+    try:
+        stored = read_params(path)
+        return from_dict(TrainConfig, stored["config"]), paths.plain_name("key", stored["key"])
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{paths.short(path)} is damaged or of another version ({one_line(error)})") from None
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

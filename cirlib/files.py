@@ -6,7 +6,9 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+MOST_JSON = 1 << 28  # bytes; the metadata of NSynth, the largest there is, has 170 MB
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
@@ -47,6 +49,25 @@ def listing(folder: Path, files: Iterable[Path]) -> str:
     """Digest of the names, sizes and times of files below a folder: what tells that something changed."""
     rows = [(file.relative_to(folder).as_posix(), file.lstat().st_size, file.lstat().st_mtime_ns) for file in files]
     return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
+def read_json(path: Path, **options) -> Any:
+    """The value of a JSON file, at most MOST_JSON bytes; a ValueError for what is none, nests too deeply or holds NaN. `options`: of json.loads."""
+    if (size := path.stat().st_size) > MOST_JSON:
+        raise ValueError(f"{size} bytes are too many")
+    try:
+        return json.loads(path.read_text(), parse_constant=_no_number, **options)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def one_line(error: Exception) -> str:
+    """An error on one line, cut to 300 characters."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 
 class Hashed:

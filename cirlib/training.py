@@ -22,10 +22,11 @@ from torch.utils.data import DataLoader
 
 from . import evaluate, paths, processes, provenance, tracking
 from .bank import NoteBank
+from .checkpoints import read_tensors
 from .config import from_dict, read_params, to_dict
 from .device import best_device, fast_bf16
 from .experiment import TrainConfig, learning_rate, write_config
-from .files import write_atomic, write_json
+from .files import one_line, write_atomic, write_json
 from .gradients import backward, check_chunks
 from .optimiser import make_optimiser
 from .sources import ensure_banks
@@ -122,7 +123,7 @@ def claim(config: TrainConfig, bank: NoteBank) -> Path:
     """The run's folder; one of other settings or other sounds is moved aside first."""
     folder, key = config.folder, config.key([info["sha256"] for info in bank.infos])
     if (folder / "config.yaml").exists():
-        earlier = yaml.safe_load((folder / "config.yaml").read_text())["key"]
+        earlier = paths.plain_name("key", read_params(folder / "config.yaml").get("key"))
         if earlier == key:
             write_config(folder, config, key)  # tests and logging may differ
             return folder
@@ -281,12 +282,17 @@ class _Trainer:
             raise TrainingError(f"the processes do not all see the same {path}: put runs/ on a disk that all machines share")
         if not path.exists():
             return
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        self.module.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["rng"])
-        self.step, self.best, self.history = state["step"], state["best"], json.loads(state["history"])
-        self.losses = state["losses"]
+        try:
+            state = read_tensors(path)
+            self.module.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            torch.set_rng_state(state["rng"])
+            self.step, self.best, self.history = state["step"], state["best"], json.loads(state["history"])
+            self.losses = state["losses"]
+        except Exception as error:  # whatever its bytes lead to
+            raise TrainingError(
+                f"{paths.short(path)} is damaged or no state of this run ({one_line(error)}): delete its folder and train again"
+            ) from None
         print(f"continuing {self.config.experiment} from step {self.step}")
 
     def _finish(self) -> None:
