@@ -52,7 +52,10 @@ def listing(folder: Path, files: Iterable[Path]) -> str:
 
 
 def read_json(path: Path, **options) -> Any:
-    """The value of a JSON file, at most MOST_JSON bytes; a ValueError for what is none, nests too deeply or holds NaN. `options`: of json.loads."""
+    """The value of a JSON file of at most MOST_JSON bytes, read with `options` of json.loads.
+
+    ValueError for what is no JSON, nests too deeply or holds NaN.
+    """
     if (size := path.stat().st_size) > MOST_JSON:
         raise ValueError(f"{size} bytes are too many")
     try:

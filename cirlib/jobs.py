@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .bank import SPLITS
 from .config import choose
 from .families import GROUPS
 from .files import write_atomic
+from .notes import SPLITS
 
 FULL_SCALE = 32768  # gain of sounds that came as 16 bits: kept as they are
 

@@ -3,7 +3,6 @@
 Which families play at all is told by `Presence`, a calibrated linear reading of the embedding that needs no gallery.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ import pandas as pd
 
 from . import evaluate, retrieval
 from .bank import NoteBank
-from .families import FAMILIES
-from .files import write_json
+from .config import choose
+from .families import FAMILIES, GROUPS
+from .files import read_json, write_json
 from .mixing import MixtureDataset
 from .readout import MIX, one_part, own_part
 
@@ -135,11 +135,18 @@ class Presence:
     def load(cls, path: Path, encoder: str) -> "Presence | None":
         """What `save` wrote, or None if it is not there or of another encoder."""
         try:
-            values = json.loads(path.read_text()) if path.is_file() else {}
+            values = read_json(path) if path.is_file() else {}
             if values.get("encoder") != encoder:
                 return None
-            return cls(values["families"], np.array(values["weights"]), np.array(values["bias"]))
-        except (ValueError, KeyError, AttributeError) as error:
+            families, weights, bias = values["families"], np.array(values["weights"], float), np.array(values["bias"], float)
+            if not isinstance(families, list) or weights.ndim != 2 or bias.shape != weights.shape[:1] != (len(families),):
+                raise ValueError("its sizes do not fit")
+            for name in families:
+                choose("family", name, GROUPS)
+            if not (np.abs(weights) < 1e9).all() or not (np.abs(bias) < 1e9).all():
+                raise ValueError("its numbers are not finite")
+            return cls(families, weights, bias)
+        except Exception as error:  # whatever numpy makes of its values
             raise ValueError(f"{path} is damaged ({type(error).__name__}): run notebooks/09_open_mixtures.ipynb again") from None
 
 

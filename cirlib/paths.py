@@ -33,6 +33,15 @@ def inside(folder: Path, path: str | Path) -> Path:
     return place
 
 
+def leads_outside(folder: Path, file: Path) -> bool:
+    """Whether a file of a folder is a link, or lies behind one, to a place outside of it."""
+    try:
+        inside(folder, file)
+    except ValueError:
+        return True
+    return False
+
+
 def at_home(path: str | Path) -> Path:
     """A path as parameters name it: relative to the project's home, `~` is the user's."""
     return Path(HOME, Path(path).expanduser())

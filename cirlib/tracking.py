@@ -13,7 +13,7 @@ import yaml
 
 from .config import choose
 from .files import sha256, write_atomic
-from .paths import ROOT
+from .paths import ROOT, inside, plain_name
 
 MODES = ("off", "offline", "online")
 START_SECONDS = 30  # then a server that does not answer is given up
@@ -86,6 +86,7 @@ def download(name: str, folder: Path) -> Path:
     wandb, (_, key), folder = _package(), _secrets(), Path(folder)
     try:
         artifact = wandb.Api(api_key=key).artifact(name)
+        plain_name("digest", artifact.digest)  # names a folder here
         found = [file for file, entry in artifact.manifest.entries.items() if file.endswith(".pt") and entry.ref is None]
         if len(found) == 1:
             place = folder / artifact.digest / Path(found[0]).name
@@ -93,6 +94,8 @@ def download(name: str, folder: Path) -> Path:
                 return place
             place.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as part:
+                for file in artifact.manifest.entries:
+                    inside(Path(part), file)
                 artifact.download(root=part, skip_cache=True)
                 artifact.verify(part)
                 return Path(part, found[0]).replace(place)

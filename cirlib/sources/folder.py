@@ -20,6 +20,7 @@ from ..config import check_above_zero, choose, to_dict
 from ..families import group_tags, guess_family
 from ..files import listing
 from ..jobs import Remark, Sound, note_row, require
+from ..paths import leads_outside
 from .audio import RATE, SUFFIXES, Unusable, read_audio
 from .splits import assign_splits
 
@@ -86,7 +87,7 @@ def build(path: Path, config: FolderConfig, n_jobs: int = -1) -> NoteBank:
 
 def find_sounds(root: Path) -> tuple[list[Path], list[Remark]]:
     """Files with the suffix of a sound, sorted, hidden ones left out. Remarks: folders that look like one, cannot be read, or are links
-    (they are not followed: they may lead back)."""
+    (they are not followed: they may lead back), and files that are links out of the root."""
     files, remarks = [], []
 
     def unreadable(error: OSError) -> None:
@@ -94,13 +95,17 @@ def find_sounds(root: Path) -> tuple[list[Path], list[Remark]]:
 
     for top, folders, files_here in os.walk(root, onerror=unreadable):
         folders[:] = [name for name in folders if not _hidden(name)]
-        inside = Path(top).relative_to(root)
+        here = Path(top).relative_to(root)
         for name in folders:
             if Path(name).suffix.lower() in SUFFIXES:
-                remarks.append(Remark((inside / name).as_posix(), "a folder, not a file"))
+                remarks.append(Remark((here / name).as_posix(), "a folder, not a file"))
             elif Path(top, name).is_symlink():
-                remarks.append(Remark((inside / name).as_posix(), "a link to a folder, not followed"))
-        files += [Path(top, name) for name in files_here if Path(name).suffix.lower() in SUFFIXES and not _hidden(name)]
+                remarks.append(Remark((here / name).as_posix(), "a link to a folder, not followed"))
+        for file in (Path(top, name) for name in files_here if Path(name).suffix.lower() in SUFFIXES and not _hidden(name)):
+            if leads_outside(root, file):
+                remarks.append(Remark(file.relative_to(root).as_posix(), "a link out of the folder, not followed"))
+            else:
+                files.append(file)
     return sorted(files), remarks
 
 
