@@ -92,7 +92,9 @@ class Presence:
     bias: np.ndarray  # (F,)
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
-        """(N, F) of embeddings (N, D)."""
+        """(N, F) of embeddings (N, D). ValueError for embeddings of another size."""
+        if vectors.shape[1] != self.weights.shape[1]:
+            raise ValueError(f"this presence.json is of embeddings of {self.weights.shape[1]} numbers, not of {vectors.shape[1]}")
         return 1 / (1 + np.exp(-(_unit(vectors) @ self.weights.T + self.bias)))
 
     @classmethod
@@ -139,7 +141,7 @@ class Presence:
             if values.get("encoder") != encoder:
                 return None
             families, weights, bias = values["families"], np.array(values["weights"], float), np.array(values["bias"], float)
-            if not isinstance(families, list) or weights.ndim != 2 or bias.shape != weights.shape[:1] != (len(families),):
+            if not isinstance(families, list) or weights.ndim != 2 or not len(families) == len(weights) == bias.size == len(bias):
                 raise ValueError("its sizes do not fit")
             for name in families:
                 choose("family", name, GROUPS)

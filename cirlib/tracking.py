@@ -86,10 +86,9 @@ def download(name: str, folder: Path) -> Path:
     wandb, (_, key), folder = _package(), _secrets(), Path(folder)
     try:
         artifact = wandb.Api(api_key=key).artifact(name)
-        plain_name("digest", artifact.digest)  # names a folder here
         found = [file for file, entry in artifact.manifest.entries.items() if file.endswith(".pt") and entry.ref is None]
         if len(found) == 1:
-            place = folder / artifact.digest / Path(found[0]).name
+            place = folder / plain_name("digest", artifact.digest) / Path(found[0]).name
             if place.exists():
                 return place
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from ..files import need_space, sha256
 
 BLOCK = 1 << 20
 GZIP = b"\x1f\x8b"
+LONGEST_NAME = 1000  # of a file in an archive
 MOST_TIMES, LEAST_BOUND = 20, 64 << 20  # an archive may become so many times larger, or so many bytes: sound packs to two thirds
 
 
@@ -106,6 +107,8 @@ def extract(archive: Path, folder: str, needed: str) -> Path:
             for member in tqdm(tar, desc=f"unpacking {archive.name}", mininterval=5):
                 if not (member.isfile() or member.isdir()) or member.issparse():  # a link can lead out, a device is no sound
                     raise tarfile.TarError(f"{member.name!r:.200} is neither a file nor a folder")
+                if len(member.name) > LONGEST_NAME:
+                    raise tarfile.TarError(f"{member.name!r:.200} is too long a name")
                 tar.extract(member, work, filter="data")
             while stream.read(BLOCK):  # to the checksum at its end, which tarfile does not look at
                 pass

@@ -166,6 +166,8 @@ def read_presets(file: Path) -> list[tuple[int, int, str]]:
     """(bank, program, name) of every preset of a SoundFont, by bank and program (SoundFont 2.04, section 7.2)."""
     table = _lists(file)[b"pdta"][b"phdr"]
     rows = [struct.unpack("<20sHH14x", table[i : i + 38]) for i in range(0, len(table) - 38, 38)]  # the last one ends the list
+    if not rows:
+        raise ValueError("no SoundFont, or an empty one (it has no preset)")
     return sorted((bank, program, name.split(b"\0")[0].decode("latin-1")) for name, program, bank in rows)
 
 
