@@ -58,7 +58,7 @@ def _typed(name: str, value, hint):
         return hint(float(value))
     if hint is str and value is False:
         return "off"
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and abs(value) < 1e300:
         return float(value)
     if type(value) is hint:
         return value

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from .config import choose
 from .families import GROUPS
+from .parquet_sizes import sizes
 
 SPLITS = ("train", "valid", "test")
 SCHEMA = pa.schema(
@@ -40,13 +41,12 @@ def read_notes(path: Path, samples: int) -> pa.Table:
 
     Few bytes can stand for gigabytes: sizes are looked at before anything is unpacked. Raises whatever pyarrow makes of other files.
     """
+    rows, values, unpacked = sizes(path)
+    if not 0 < rows <= samples:
+        raise ValueError(f"{rows} notes of {samples} samples")
+    if unpacked > MOST_BYTES or values > MOST_TAGS * rows:
+        raise ValueError("its table would become too large when unpacked")
     with pq.ParquetFile(path, read_dictionary=[*TEXTS, "tags.list.element", "fx.list.element"]) as file:
-        told = file.metadata
-        columns = [told.row_group(g).column(c) for g in range(told.num_row_groups) for c in range(told.num_columns)]
-        if not 0 < told.num_rows <= samples:
-            raise ValueError(f"{told.num_rows} notes of {samples} samples")
-        if sum(c.total_uncompressed_size for c in columns) > MOST_BYTES or max(c.num_values for c in columns) > MOST_TAGS * told.num_rows:
-            raise ValueError("its table would become too large when unpacked")
         table = file.read(columns=SCHEMA.names).select(SCHEMA.names)
     _check_texts(table)
     table = table.cast(SCHEMA)

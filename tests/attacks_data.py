@@ -231,6 +231,7 @@ CONFIGS = {
     "a config that is a list": "key: k\nconfig: [1]",
     "a key that is a path": "key: ../../x\nconfig: {}",
     "a key that is none": "key: [1]\nconfig: {}",
+    "a number that no float holds": "key: k\nconfig: {start_lr: 1" + "0" * 400 + "}",
     "settings of the future": "key: k\nconfig: {of_the_future: 1}",
 }
 for what, text in CONFIGS.items():

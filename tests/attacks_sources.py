@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import shutil
 import struct
 import tarfile
 from pathlib import Path
@@ -194,7 +195,7 @@ def instrument(scene: Scene, text: str) -> sfz.SfzConfig:
     (library / "s" / "link.wav").symlink_to(scene.secret)
     (library / "up").symlink_to(scene.root)
     (library / "s" / "more.sfz").write_text("<region> sample=../secret.wav key=62\n")
-    (library / "x.sfz").write_text(text.format(root=scene.root) + "\n")
+    (library / "x.sfz").write_text(text.format(root=scene.root) + "\n", "utf-8", "surrogateescape")
     return sfz.SfzConfig(str(library / "x.sfz"), notes=1, hold_s=0.1, tail_s=0.1, valid=0.0, test=0.0)
 
 
@@ -204,6 +205,22 @@ for what, text in TEXTS.items():
     def _sfz(scene, text=text):
         with bounded(), refused("too many variables" if "$AA" in text else "outside of its library"):
             sfz.build(scene.inside / "bank", instrument(scene, text), n_jobs=1)
+
+
+@attack("SFZ", "a name that is not UTF-8")
+def _not_utf8(scene):
+    config = instrument(scene, "<region> sample=s/\udcff.wav key=60")
+    shutil.copy(scene.inside / "s" / "good.wav", scene.inside / "s" / "\udcff.wav")
+    with refused("is not UTF-8"):
+        sfz.build(scene.inside / "bank", config, n_jobs=1)
+
+
+@attack("SFZ", "a link whose name is not ASCII")
+def _not_ascii(scene):
+    config = instrument(scene, "<region> sample=s/\u00fc.wav key=60")
+    (scene.inside / "s" / "\u00fc.wav").symlink_to(scene.secret)
+    with refused("outside of its library"):
+        sfz.build(scene.inside / "bank", config, n_jobs=1)
 
 
 @attack("SFZ", "a text that includes itself")
@@ -232,6 +249,15 @@ def _instrument_link(scene):
 
 
 # Folders of sounds, SoundFonts
+
+
+@attack("folder of sounds", "a name that is not UTF-8")
+def _name(scene):
+    """It costs only itself."""
+    root = scene.inside / "sounds"
+    shutil.copy(write(root / "good.wav", quiet(0.5)), root / "bad\udcff.wav")
+    bank = folder.build(scene.inside / "bank", folder.FolderConfig(str(root), estimate=False, valid=0.0, test=0.0), n_jobs=1)
+    assert list(bank.notes.instrument) == ["folder/sounds/good.wav"]
 
 
 @attack("folder of sounds", "links out, to sounds and to folders")

@@ -82,6 +82,8 @@ def _reading(path: Path) -> Iterator["soundfile.SoundFile"]:
                     f"{file.samplerate} Hz on {file.channels} channels: {RATES[0]} to {RATES[1]} Hz on {MOST_CHANNELS} at most are read"
                 )
             yield file
+    except UnicodeError:
+        raise Unusable("its name is not UTF-8") from None
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise Unusable(f"not readable as sound ({(reason.partition(': ')[2] or reason).strip(' .')})") from None

@@ -93,8 +93,12 @@ def render_instrument(uid: str, file: str, group: str | None, split: str, config
     synth = pysfizz.Synth(sample_rate=RATE, block_size=BLOCK)
     if not synth.load_sfz_file(file):
         raise ValueError("sfizz finds no region in it whose sample is there")
-    for region in range(synth._synth.get_num_regions()):  # what sfizz made of the text, should it understand it otherwise
-        check_sample(synth._synth.get_region_data(region)["sample_id"], Path(file), library)
+    try:
+        samples = {synth._synth.get_region_data(region)["sample_id"] for region in range(synth._synth.get_num_regions())}
+    except RuntimeError:
+        raise ValueError("the name of a sample of it is not UTF-8") from None
+    for sample in samples:  # what sfizz made of the text, should it understand it otherwise
+        check_sample(sample, Path(file), library)
     if not synth.playable_keys:
         raise ValueError("it has no playable key")
     notes = choose_notes(synth.playable_keys, group, config.notes, instrument_rng(config.seed, uid))

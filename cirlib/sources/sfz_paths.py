@@ -4,6 +4,7 @@ sfizz opens whatever a text names, so every path is looked at before it gets the
 was given; and what it made of the samples afterwards, should it understand the text otherwise.
 """
 
+import os
 import re
 from itertools import product
 from pathlib import Path
@@ -48,7 +49,7 @@ class _Reader:
         self.texts, self.bytes = self.texts + 1, self.bytes + place.stat().st_size
         if depth > DEEPEST or self.texts > MOST_TEXTS or self.bytes > MOST_BYTES:
             raise ValueError("it includes too many texts, or too large ones")
-        for line in _LINE.split(place.read_text(encoding="latin-1")):
+        for line in _LINE.split(os.fsdecode(place.read_bytes())):
             for name, value in _DEFINE.findall(line):
                 self.variables.setdefault(name, set()).add(value)
             if found := _INCLUDE.search(line):

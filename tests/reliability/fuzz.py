@@ -1,7 +1,8 @@
 """Spoiled files for every reader, each in a process that may be killed: read with finite results, or refused in one sentence.
 
-`python tests/reliability/fuzz.py [--inputs 10000] [--seed 0] [--only KIND] [--no-record]`: also runs the attacks of tests/test_hostile.py. An
-input that makes a reader crash, hang, take 2 GB or raise anything else is told with its number and kept in a temporary folder; status 1.
+`python tests/reliability/fuzz.py [--inputs 10000] [--seed 0] [--only KIND ...] [--no-record]`: also runs the attacks of
+tests/test_hostile.py. An input that makes a reader crash, hang, take 2 GB or raise anything else is told with its number and kept in a
+temporary folder; status 1.
 """
 
 import argparse
@@ -125,9 +126,9 @@ def fuzz(shares: dict[str, int], seed: int, jobs: int, keep: Path) -> dict[str, 
     return failures
 
 
-def split(inputs: int, only: str | None = None) -> dict[str, int]:
-    """How many inputs each kind gets."""
-    kinds = {kind: reader.share for kind, reader in READERS.items() if only in (None, kind)}
+def split(inputs: int, only: list[str]) -> dict[str, int]:
+    """How many inputs each of these kinds gets."""
+    kinds = {kind: READERS[kind].share for kind in only}
     return {kind: -(-round(inputs * share) // max(1, round(sum(kinds.values())))) for kind, share in kinds.items()}
 
 
@@ -151,7 +152,7 @@ def main() -> int:
     options.add_argument("--inputs", type=int, default=10_000)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--jobs", type=int, default=2)
-    options.add_argument("--only", choices=READERS)
+    options.add_argument("--only", choices=READERS, nargs="+", default=list(READERS), metavar="KIND")
     options.add_argument("--no-record", action="store_true", help="nor run the attacks")
     told = options.parse_args()
     started, shares = time.perf_counter(), split(told.inputs, told.only)
@@ -161,9 +162,8 @@ def main() -> int:
         print(f"{kind}: {shares[kind]} inputs, {len(found)} wrong")
         for number, reason in list(found.items())[:10]:
             print(f"  --seed {told.seed}, input {number}: {reason}")
-    print(
-        f"{sum(shares.values())} inputs in {time.perf_counter() - started:.0f} s{f'; those that failed are in {keep}' if keep.exists() else ''}"
-    )
+    kept = f"; those that failed are in {keep}" if keep.exists() else ""
+    print(f"{sum(shares.values())} inputs in {time.perf_counter() - started:.0f} s{kept}")
     bad = any(failures.values())
     if not told.no_record:
         command = f"python tests/reliability/fuzz.py --inputs {told.inputs} --seed {told.seed}"

@@ -1,5 +1,6 @@
 """Spoiled files: a good one, changed as damage and malice would change it. The same generator gives the same bytes."""
 
+import copy
 import json
 
 import numpy as np
@@ -89,15 +90,19 @@ def _structure(data: bytes, rng) -> bytes:
     for _ in range(rng.integers(1, 4)):
         owner, key = _place(value, rng)
         if owner is None:
-            return json.dumps(ODD[rng.integers(len(ODD))]).encode()
+            return json.dumps(_odd(rng)).encode()
         change = rng.integers(4)
         if change == 0:
             owner.pop(key)
         elif change == 1 and isinstance(owner, dict):
             owner[f"{key}x"] = owner.pop(key)
         else:
-            owner[key] = ODD[rng.integers(len(ODD))]
+            owner[key] = _odd(rng)
     return json.dumps(value).encode()
+
+
+def _odd(rng):
+    return copy.deepcopy(ODD[rng.integers(len(ODD))])  # it may be changed next
 
 
 def _place(value, rng) -> tuple:
