@@ -73,8 +73,6 @@ class FolderCatalog(Catalog):
             raise FileNotFoundError(f"no folder of sounds and no note bank at {origin}")
         files, remarks = find_sounds(origin)
         left_out = {remark.name: remark.text for remark in remarks}
-        left_out |= {_shown(file, origin): "its name is not UTF-8" for file in files if not _writable(file)}
-        files = [file for file in files if _writable(file)]
         if not files:
             raise FileNotFoundError(f"no sound file ({' '.join(SUFFIXES)}) in {origin} or below, and no note bank")
         rows, unreadable = [], [remark.name for remark in remarks if remark.text.startswith(UNREADABLE)]
@@ -98,18 +96,6 @@ class FolderCatalog(Catalog):
         audio = heard(centred(audio.astype(np.float32) / (32768 if audio.dtype == np.int16 else 1)))
         first = onset(audio)
         return heard(audio[first : first + round(seconds * RATE)]), first / RATE
-
-
-def _writable(file: Path) -> bool:
-    """Whether a table can hold the name of a file."""
-    try:
-        return bool(str(file).encode())
-    except UnicodeEncodeError:
-        return False
-
-
-def _shown(file: Path, origin: Path) -> str:
-    return str(file.relative_to(origin)).encode(errors="replace").decode()
 
 
 def centred(audio: np.ndarray) -> np.ndarray:

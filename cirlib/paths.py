@@ -42,6 +42,16 @@ def leads_outside(folder: Path, file: Path) -> bool:
     return False
 
 
+def is_text(path: str | Path) -> bool:
+    """Whether a table can hold a name: those of files may be bytes that are no UTF-8."""
+    return not any("\ud800" <= c <= "\udfff" for c in str(path))
+
+
+def shown(path: str | Path) -> str:
+    """A name that any table can hold."""
+    return str(path).encode(errors="replace").decode()
+
+
 def at_home(path: str | Path) -> Path:
     """A path as parameters name it: relative to the project's home, `~` is the user's."""
     return Path(HOME, Path(path).expanduser())

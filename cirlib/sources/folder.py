@@ -20,7 +20,7 @@ from ..config import check_above_zero, choose, to_dict
 from ..families import group_tags, guess_family
 from ..files import listing
 from ..jobs import Remark, Sound, note_row, require
-from ..paths import leads_outside
+from ..paths import is_text, leads_outside, shown
 from .audio import RATE, SUFFIXES, Unusable, read_audio
 from .splits import assign_splits
 
@@ -87,7 +87,7 @@ def build(path: Path, config: FolderConfig, n_jobs: int = -1) -> NoteBank:
 
 def find_sounds(root: Path) -> tuple[list[Path], list[Remark]]:
     """Files with the suffix of a sound, sorted, hidden ones left out. Remarks: folders that look like one, cannot be read, or are links
-    (they are not followed: they may lead back), and files that are links out of the root."""
+    (they are not followed: they may lead back), and files that are links out of the root or whose name no table can hold."""
     files, remarks = [], []
 
     def unreadable(error: OSError) -> None:
@@ -102,7 +102,9 @@ def find_sounds(root: Path) -> tuple[list[Path], list[Remark]]:
             elif Path(top, name).is_symlink():
                 remarks.append(Remark((here / name).as_posix(), "a link to a folder, not followed"))
         for file in (Path(top, name) for name in files_here if Path(name).suffix.lower() in SUFFIXES and not _hidden(name)):
-            if leads_outside(root, file):
+            if not is_text(file):
+                remarks.append(Remark(shown(file.relative_to(root)), "its name is not UTF-8"))
+            elif leads_outside(root, file):
                 remarks.append(Remark(file.relative_to(root).as_posix(), "a link out of the folder, not followed"))
             else:
                 files.append(file)

@@ -19,7 +19,7 @@ from ..config import check_above_zero, to_dict
 from ..families import FAMILIES, family, group_tags, guess_family
 from ..files import listing
 from ..jobs import Remark, Sound, note_row, require
-from ..paths import leads_outside
+from ..paths import is_text, leads_outside, shown
 from .audio import SUFFIXES
 from .render import RATE, VELOCITIES, instrument_rng, render_notes
 from .sfz_paths import check_paths, check_sample
@@ -52,7 +52,9 @@ def build(path: Path, config: SfzConfig, n_jobs: int = -1) -> NoteBank:
     root = Path(config.path)
     found = root.rglob("*") if config.path else ()
     found = (f for f in found if f.suffix.lower() == ".sfz" and f.is_file() and not leads_outside(root, f))
-    files = [root] if root.is_file() else sorted(found)
+    found = [root] if root.is_file() else sorted(found)
+    files = [f for f in found if is_text(f)]
+    remarks = [Remark(shown(f.name), "its name is not UTF-8") for f in found if not is_text(f)]
     if not files:
         raise FileNotFoundError(f"no .sfz file in {config.path or 'an empty path'}: set path to a folder of SFZ instruments")
     folder = root.parent if root.is_file() else root
@@ -72,7 +74,7 @@ def build(path: Path, config: SfzConfig, n_jobs: int = -1) -> NoteBank:
     values = {k: v for k, v in to_dict(config).items() if k not in ("path", "limit_s")}
     spec = {"source": "sfz", "version": VERSION, **values, "path": names(config.path), "inputs": inputs}
     meta = {"source": "sfz", "license": config.license, "citation": f"SFZ library {folder.name}, rendered with sfizz"}
-    return build_once(path, spec, jobs, render_instrument, meta, n_jobs=n_jobs, limit_s=config.limit_s)
+    return build_once(path, spec, jobs, render_instrument, meta, n_jobs=n_jobs, limit_s=config.limit_s, remarks=remarks)
 
 
 def choose_notes(keys: list[int], group: str | None, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:

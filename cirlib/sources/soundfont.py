@@ -21,7 +21,7 @@ from ..config import check_above_zero, to_dict
 from ..families import FAMILIES, GM_GROUPS, family, group_tags, guess_family
 from ..files import sha256
 from ..jobs import Missing, Remark, Sound, note_row, require
-from ..paths import leads_outside
+from ..paths import is_text, leads_outside, shown
 from .render import RATE, VELOCITIES, instrument_rng, render_notes
 from .splits import assign_splits
 
@@ -76,9 +76,11 @@ def build(path: Path, config: SoundFontConfig, n_jobs: int = -1) -> NoteBank:
     presets, inputs, told, remarks = {}, {}, [], []
     for file in files:
         try:
+            if not is_text(file):
+                raise ValueError("its name is not UTF-8")
             found, text = read_presets(file), describe(file)
         except ValueError as error:
-            remarks.append(Remark(file.name, str(error)))
+            remarks.append(Remark(shown(file.name), str(error)))
             continue
         told.append(f"{file.name}: {text}")
         label = file.stem
