@@ -19,9 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .bank import FORMAT, SCHEMA, NoteBank
+from .bank import FORMAT, NoteBank
 from .files import Hashed, need_space, sha256, sync, write_atomic, write_json, writing
 from .jobs import Remark, last_words, run_job, worker_died
+from .notes import SCHEMA
 from .paths import short
 
 
@@ -156,6 +157,8 @@ class BankBuilder:
 
     def shard(self, key: str) -> Path:
         """File that is there when a job is done; the samples of its sounds are beside it."""
+        if Path(key).name != key or key == "..":
+            raise ValueError(f"{key!r:.100} cannot name a file of a build")
         return self.work / f"{key}.json"
 
     def _samples(self, key: str) -> Path:

@@ -60,9 +60,9 @@ def text_card(bank: NoteBank) -> str:
         counts, minutes = info["counts"], info["counts"]["samples"] / info["sample_rate"] / 60
         lines += [
             f"{short(path)}",
-            f"  source    {info['source']}",
-            f"  license   {info['license']}",
-            f"  citation  {info['citation']}",
+            f"  source    {info.get('source', 'not told')}",
+            f"  license   {info.get('license', 'not told')}",
+            f"  citation  {info.get('citation', 'not told')}",
             f"  content   {counts['instruments']} instruments, {counts['notes']} notes, {minutes:.1f} minutes at {info['sample_rate']} Hz",
         ]
         for what, title in (("skipped", "left out"), ("noted", "kept with a remark")):

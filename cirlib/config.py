@@ -10,11 +10,14 @@ import types
 import typing
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from .files import one_line
 from .paths import short
 
+MOST_YAML = 1 << 20  # bytes of a file of settings
 SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
@@ -25,11 +28,13 @@ def choose(kind: str, name: str, valid: Iterable[str]) -> str:
         return name
     near = difflib.get_close_matches(str(name), valid, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise ValueError(f"unknown {kind} {name!r}{hint}; valid: {', '.join(valid)}")
+    raise ValueError(f"unknown {kind} {name!r:.100}{hint}; valid: {', '.join(valid)}")
 
 
 def from_dict(cls, values: dict):
     """Build the dataclass `cls` from plain values; a wrong key or a value of the wrong type is one clear ValueError."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{cls.__name__} must be `name: value` pairs, got {values!r:.100}")
     fields = {f.name: f for f in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
     for key in values:
@@ -54,11 +59,11 @@ def _typed(name: str, value, hint):
         return hint(float(value))
     if hint is str and value is False:
         return "off"
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and abs(value) < 1e300:
         return float(value)
     if type(value) is hint:
         return value
-    raise ValueError(f"{name} must be {getattr(hint, '__name__', hint)}, not {type(value).__name__} ({value!r})")
+    raise ValueError(f"{name} must be {getattr(hint, '__name__', hint)}, not {type(value).__name__} ({value!r:.100})")
 
 
 def check_above_zero(config, *names: str) -> None:
@@ -81,12 +86,27 @@ def read_params(path: Path) -> dict:
         siblings = sorted(p.stem for p in path.parent.glob("*.yaml"))
         raise FileNotFoundError(f"no params file {short(path)}; there are: {', '.join(siblings) or 'none'}")
     try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{short(path)} is not valid YAML: {error}") from None
+        values = _read_yaml(path) or {}
+    except Exception as error:  # PyYAML raises whatever the text leads to
+        raise ValueError(f"{short(path)} is not valid YAML: {one_line(error)}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{short(path)} must hold 'name: value' lines")
     return values
+
+
+def _read_yaml(path: Path) -> Any:
+    if (size := path.stat().st_size) > MOST_YAML:
+        raise ValueError(f"{size} bytes are too many")
+    return yaml.load(path.read_text(), _Plain)
+
+
+class _Plain(yaml.SafeLoader):
+    """Plain values, no objects; and no aliases, with which a few lines would become gigabytes where they are written out."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("aliases (*name) are not read: write the value again")
+        return super().compose_node(parent, index)
 
 
 def check_parameters(cells: list[str]) -> None:

@@ -9,7 +9,6 @@ Checkpoints: checkpoints.py.
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,12 +16,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from .bank import LOUDEST
-from .checkpoints import one_line, read_checkpoint, write_checkpoint
+from .checkpoints import read_checkpoint, write_checkpoint
 from .cnn import ConvNet
 from .config import choose, from_dict
 from .device import best_device
+from .files import one_line
 from .frontend import BANDS, MEAN, RATE, STD, LogMel, frames_for
+from .notes import LOUDEST
 from .paths import DATA, at_home, short, shown
 from .readout import PartReadout, part_names
 from .sources.audio import SHORTEST_S
@@ -33,6 +33,12 @@ AST_SHAPES = {  # hidden size, layers, heads
     "ast-tiny": (192, 6, 3),
 }
 ENCODERS = ("cnn", *AST_SHAPES)
+AST_DETAILS = ("hidden_act", "layer_norm_eps", "qkv_bias")  # of an AST, beside its sizes
+LARGEST = {  # sizes that a stored encoder may ask for
+    "width": 1024, "dim": 1 << 16, "hidden_size": 4096, "num_hidden_layers": 64, "num_attention_heads": 64, "intermediate_size": 1 << 14,
+    "patch_size": 64, "time_stride": 64, "frequency_stride": 64, "max_length": 1 << 14, "num_mel_bins": BANDS,
+}  # fmt: skip
+LONGEST_S, MOST_OUTPUTS, MOST_PARTS = 120, 1 << 20, 256
 AST_PREFIX = "audio_spectrogram_transformer."  # parameter names of transformers.ASTForAudioClassification
 AST_NAMES = {  # names in transformers 5 -> in published files (transformers 4)
     "attention.q_proj": "attention.attention.query",
@@ -59,10 +65,18 @@ class EncoderConfig:
     ast: dict = dataclasses.field(default_factory=dict)  # shape of an AST, as in its config.json
 
     def __post_init__(self):
-        if not SHORTEST_S <= self.seconds < math.inf:
-            raise ValueError(f"encoders hear clips of {SHORTEST_S:g} s or more, got {self.seconds}")
-        if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
-            raise ValueError(f"mean and std of the log-mel must be finite, std above 0, got {self.mean} and {self.std}")
+        """ValueError for an encoder that no machine holds, or that transformers would build from more than a shape."""
+        sizes = {"width": self.width, "dim": self.dim, **{k: v for k, v in self.ast.items() if k not in AST_DETAILS}}
+        for name, value in sizes.items():
+            most = LARGEST[choose("size of an encoder", name, LARGEST)]
+            if type(value) is not int or not 0 < value <= most:
+                raise ValueError(f"{name} must be 1 to {most}, got {value!r:.100}")
+        if not SHORTEST_S <= self.seconds <= LONGEST_S:
+            raise ValueError(f"encoders hear clips of {SHORTEST_S:g} to {LONGEST_S} s, got {self.seconds}")
+        if not abs(self.mean) < 1e3 or not 1e-3 < self.std < 1e3:
+            raise ValueError(f"mean and std must be those of a log-mel, got {self.mean} and {self.std}")
+        if not 0 <= self.outputs <= MOST_OUTPUTS or len(self.parts) > MOST_PARTS:
+            raise ValueError(f"outputs must be 0 to {MOST_OUTPUTS}, parts {MOST_PARTS} at most")
 
 
 class AudioEncoder(nn.Module):
@@ -114,10 +128,13 @@ class AudioEncoder(nn.Module):
         from transformers import ASTFeatureExtractor, ASTModel, AutoConfig
 
         try:
-            if (kind := AutoConfig.from_pretrained(name).model_type) != "audio-spectrogram-transformer":
-                raise ValueError(f"it is a {kind}")
+            told = AutoConfig.from_pretrained(name, trust_remote_code=False)
+            if told.model_type != "audio-spectrogram-transformer":
+                raise ValueError(f"it is a {told.model_type}")
+            shape = {k: v for k, v in told.to_dict().items() if k in {*_ast_shape("ast-tiny", 16), *AST_DETAILS}}
+            EncoderConfig(name=name, ast=shape)  # of a size that a machine holds
             backbone = ASTModel.from_pretrained(name)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # transformers raises whatever the files lead to
             raise OSError(f"no AST could be loaded from {shown(name)!r}, as hub id or local folder ({one_line(error)})") from None
         try:
             extractor = ASTFeatureExtractor.from_pretrained(name)
@@ -127,8 +144,6 @@ class AudioEncoder(nn.Module):
             raise ValueError(
                 f"{name} hears {backbone.config.max_length} frames of 10 ms, clips of {seconds:g} s are longer: set seconds to less"
             )
-        kept = {*_ast_shape("ast-tiny", 16), "hidden_act", "layer_norm_eps", "qkv_bias"}
-        shape = {k: v for k, v in backbone.config.to_dict().items() if k in kept}
         label = name if "/" in name and not Path(name).exists() else Path(name).name
         encoder = cls(EncoderConfig(name=label, seconds=seconds, mean=extractor.mean, std=extractor.std, ast=shape))
         encoder.backbone.load_state_dict(backbone.state_dict())
@@ -233,18 +248,27 @@ class AudioEncoder(nn.Module):
             stored = {k.removeprefix(AST_PREFIX): v for k, v in weights.items()}
             state = {_published_name(k): v for k, v in stored.items() if not k.startswith(("classifier.", "readout."))}
             head = {k.removeprefix("classifier."): v for k, v in stored.items() if k.startswith("classifier.")}
-            encoder = cls(_stored_config(custom, state, head))
-            names = {_published_name(k): k for k in encoder.backbone.state_dict()}
-            encoder.backbone.load_state_dict({names.get(k, k): v for k, v in state.items()})
-            if encoder.readout is not None:
-                encoder.readout.load_state_dict({k.removeprefix("readout."): v for k, v in stored.items() if k.startswith("readout.")})
+            readout = {k.removeprefix("readout."): v for k, v in stored.items() if k.startswith("readout.")}
+            config = _stored_config(custom, state, head)
+            with torch.device("meta"):  # without memory: does the file hold what its settings ask for?
+                cls(config)._take(state, readout, head, assign=True)
+            encoder = cls(config)
+            encoder._take(state, readout, head)
             if encoder.classifier is not None:
-                encoder.classifier.load_state_dict(head)
                 labels = custom.get("dataset", {}).get("id2label", {})
                 encoder.labels = [str(labels[i]) for i in sorted(labels, key=int)]
-        except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        except Exception as error:  # whatever its settings lead to
             raise ValueError(f"{short(path)} does not fit an encoder that this version knows ({one_line(error)})") from None
         return encoder.eval().to(device)
+
+    def _take(self, state: dict, readout: dict, head: dict, assign: bool = False) -> None:
+        """Take the weights of a checkpoint, the backbone's by their published names; RuntimeError for others than this encoder's."""
+        names = {_published_name(k): k for k in self.backbone.state_dict()}
+        self.backbone.load_state_dict({names.get(k, k): v for k, v in state.items()}, assign=assign)
+        if self.readout is not None:
+            self.readout.load_state_dict(readout, assign=assign)
+        if self.classifier is not None:
+            self.classifier.load_state_dict(head, assign=assign)
 
 
 def origin(name: str) -> Path | None:

@@ -7,7 +7,9 @@ import pandas as pd
 
 from . import evaluate, retrieval
 from .experiment import read_config
+from .files import one_line
 from .pages import Example, Sound, examples_page
+from .paths import short
 from .readout import own_part
 
 MATCHES = 3  # of each family
@@ -22,9 +24,14 @@ def write_examples(folder: Path, path: Path, title: str, intro: str, count: int 
     config, _ = read_config(folder)
     bank = evaluate.open_banks(config.bank)
     items = bank.gallery()
-    with np.load(folder / "embeddings.npz", allow_pickle=False) as file:
-        vectors, gallery, parts = file["mixtures"], file["gallery"], list(file["parts"])
-    ranks = pd.read_parquet(folder / "mixture_ranks.parquet")
+    try:
+        with np.load(folder / "embeddings.npz", allow_pickle=False) as file:
+            vectors, gallery, parts = file["mixtures"], file["gallery"], list(file["parts"])
+        ranks = pd.read_parquet(folder / "mixture_ranks.parquet")
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever their bytes lead to
+        raise ValueError(f"what 03_retrieve kept in {short(folder)} is damaged ({one_line(error)}): run it again") from None
     mean = ranks[ranks["query"] < len(vectors)].groupby("query")["rank"].mean().sort_values(kind="stable")
     chosen = mean.index[np.linspace(*(share * (len(mean) - 1) for share in between), min(count, len(mean))).astype(int)]
     dataset = config.mixtures(bank, "test", config.queries, evaluate.EVAL_SEED)

@@ -10,10 +10,10 @@ import yaml
 
 from . import losses, paths, tracking
 from .bank import NoteBank
-from .config import choose, from_dict, to_dict
+from .config import choose, from_dict, read_params, to_dict
 from .encoder import origin
 from .families import MIXTURE_FAMILIES
-from .files import contents, sha256, write_atomic
+from .files import contents, one_line, sha256, write_atomic
 from .midi import NoteStatistics, load_statistics, statistics_file
 from .mixing import PROTOCOLS, MixtureDataset
 from .optimiser import OPTIMISERS
@@ -77,6 +77,7 @@ class TrainConfig:
         self.experiment = self.experiment or self.loss
         paths.plain_name("preset", self.preset)
         paths.plain_name("experiment", self.experiment)
+        paths.plain_name("single", self.single)
         choose("task", self.task, TASKS)
         choose("protocol", self.protocol, PROTOCOLS)
         choose("optimiser", self.optimiser, OPTIMISERS)
@@ -211,13 +212,11 @@ def read_config(folder: Path) -> tuple[TrainConfig, str]:
 def stored_config(folder: Path) -> dict:
     """What config.yaml of a run folder holds, {"key", "config"}; ValueError for one that is damaged."""
     try:
-        stored = yaml.safe_load((folder / "config.yaml").read_text())
-        if isinstance(stored["key"], str) and isinstance(stored["config"], dict):
-            return stored
-        reason = "without key or config"
-    except (UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError) as error:
-        reason = type(error).__name__
-    raise ValueError(f"{paths.short(folder)}/config.yaml is damaged ({reason}): delete {paths.short(folder)} and train again")
+        stored = read_params(folder / "config.yaml")
+        return {"key": paths.plain_name("key", stored["key"]), "config": stored["config"]}
+    except (KeyError, ValueError) as error:
+        where = paths.short(folder)
+        raise ValueError(f"{where}/config.yaml is damaged ({one_line(error)}): delete {where} and train again") from None
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from .paths import short
+from .paths import short, without_home
 
+MOST_JSON = 1 << 28  # bytes; the metadata of NSynth, the largest there is, has 170 MB
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -121,6 +122,28 @@ def listing(folder: Path, files: Iterable[Path]) -> str:
     """Digest of the names, sizes and times of files below a folder: what tells that something changed."""
     rows = [(file.relative_to(folder).as_posix(), file.lstat().st_size, file.lstat().st_mtime_ns) for file in files]
     return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
+def read_json(path: Path, **options) -> Any:
+    """The value of a JSON file of at most MOST_JSON bytes, read with `options` of json.loads.
+
+    ValueError for what is no JSON, nests too deeply or holds NaN.
+    """
+    if (size := path.stat().st_size) > MOST_JSON:
+        raise ValueError(f"{size} bytes are too many")
+    try:
+        return json.loads(path.read_text(), parse_constant=_no_number, **options)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def one_line(error: Exception) -> str:
+    """An error on one line, cut to 300 characters, without the name of the user's home folder."""
+    return without_home(f"{type(error).__name__}: {' '.join(str(error).split())}")[:300]
 
 
 class Hashed:

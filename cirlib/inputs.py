@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from .checkpoints import find_checkpoint, one_line
+from .checkpoints import find_checkpoint
 from .config import choose
 from .encoder import ENCODERS, origin
 from .experiment import WITH_ENCODER, TrainConfig, row_config
+from .files import one_line
 from .jobs import Missing
 from .midi import load_statistics
 from .paths import at_home, short

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .bank import LOUDEST, SPLITS
 from .config import choose
 from .families import GROUPS
 from .files import FULL, write_atomic, writing
+from .notes import LOUDEST, SPLITS
 
 FULL_SCALE = 32768  # gain of sounds that came as 16 bits: kept as they are
 

@@ -5,7 +5,6 @@ written in blocks: what was embedded before an interruption stays. One process w
 `python -m cirlib.library` does the same from a shell (library_cli.py).
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from .config import choose
 from .device import best_device
 from .encoder import AudioEncoder, digest, load_trained
 from .evaluate import progress
-from .files import write_json, writing
+from .files import read_json, write_json, writing
 from .gallery import Gallery
 from .jobs import require
 from .open_mixtures import Presence
@@ -94,9 +93,10 @@ class Library:
             there = ", ".join(sorted(p.parent.name for p in paths.LIB.glob("*/library.json"))) or "none"
             raise FileNotFoundError(f"no library at {paths.short(path)}: build one first; in {paths.short(paths.LIB)} there are: {there}")
         try:
-            info = json.loads((path / "library.json").read_text())
+            info = read_json(path / "library.json")
             if info["format"] != FORMAT:
-                raise ValueError(f"it has format {info['format']}, this version reads {FORMAT}")
+                raise ValueError(f"it has format {info['format']!r:.100}, this version reads {FORMAT}")
+            _check_info(info)
             return cls(path, info)
         except (ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
@@ -283,6 +283,17 @@ class Library:
             vectors = self.encoder.embed(sounds)
             rows += [{**row, "vector": vector} for row, vector in zip(part, vectors, strict=True)]
         return rows, unusable
+
+
+def _check_info(info: dict) -> None:
+    """ValueError for a library.json whose values are of other kinds than those that `build` writes."""
+    for name, kind in {"encoder": str, "digest": str, "metric": str, "dim": int, "clip_s": (int, float)}.items():
+        if not isinstance(info[name], kind):
+            raise ValueError(f"{name} cannot be {info[name]!r:.100}")
+    choose("metric", info["metric"], METRICS)
+    parts = info.get("parts", [])
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"parts cannot be {parts!r:.100}")
 
 
 @contextmanager

@@ -11,7 +11,6 @@ duration normal around 0.4 s, deviation 0.3, from 0.05 to 4 s.
 
 import contextlib
 import io
-import json
 import re
 import sys
 from collections import Counter, defaultdict
@@ -21,10 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from .families import FAMILIES, GM_GROUPS, GROUPS, family
-from .files import write_json
+from .files import one_line, read_json, write_json
 from .jobs import require
 
 DRUMS = 128  # program of Slakh's drum kit
+MOST_BYTES, LONGEST_S = 16 << 20, 1e6  # of a MIDI file
 DURATION_EDGES = np.round(np.linspace(-2, 1, 61), 3)  # log10 seconds
 OTHER_RANGE = (36, 60, 84)  # lowest, middle, highest pitch of a group that is no family
 
@@ -42,14 +42,14 @@ class NoteStatistics:
         if not path.is_file():
             raise FileNotFoundError(f"no note statistics at {path}: make them with `python -m cirlib.midi FOLDER {path}`")
         try:
-            tables = json.loads(path.read_text())
+            tables = read_json(path)
             if not tables.keys() & {"pitch", "velocity", "log_duration_s"}:
                 raise ValueError("neither pitch nor velocity nor log_duration_s is in it")
             for what, groups in tables.items():
                 for name, table in groups.items():
                     _check(what, name, table)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is no file of note statistics ({type(error).__name__}: {error})") from None
+        except Exception as error:  # whatever numpy makes of its values
+            raise ValueError(f"{path} is no file of note statistics ({one_line(error)})") from None
         return cls(tables)
 
     def save(self, path: Path) -> None:
@@ -96,7 +96,8 @@ def _check(what: str, name: str, table: dict) -> None:
     """ValueError for a distribution that cannot be drawn from."""
     p, durations = np.array(table["probabilities"], float), what == "log_duration_s"
     other = np.array(table["bin_edges" if durations else "values"], float)
-    usable = np.isfinite(p).all() and (p >= 0).all() and np.isfinite(other).all() and len(p) == len(other[1:] if durations else other)
+    usable = p.ndim == other.ndim == 1 and len(p) == len(other[1:] if durations else other) and (p >= 0).all()
+    usable = usable and p.sum() < 1e12 and (np.abs(other) < (10 if durations else 1e6)).all()  # 10: log10 seconds
     if not usable or (durations and (np.diff(other) <= 0).any()):
         raise ValueError(f"{what} of {name} has unusable probabilities")
 
@@ -186,13 +187,18 @@ def read_notes(path: Path) -> dict[str, np.ndarray]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tempo changes on other tracks than the first: harmless, and common
+            if path.stat().st_size > MOST_BYTES:
+                raise ValueError(f"it is larger than {MOST_BYTES >> 20} MB")
             score = pretty_midi.PrettyMIDI(str(path))
     except Exception as error:  # mido raises whatever the bytes lead to
-        raise ValueError(f"not readable as MIDI ({str(error) or 'it ends too early, or is empty'})") from None
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"not readable as MIDI ({reason or 'it ends too early, or is empty'})") from None
     notes = defaultdict(list)
     for part in score.instruments:
         group = GM_GROUPS[DRUMS if part.is_drum else part.program]
         notes[group] += [(n.start, n.end - n.start, n.pitch, n.velocity) for n in part.notes]
+    if not all(0 <= n[0] < LONGEST_S and 0 <= n[1] < LONGEST_S for rows in notes.values() for n in rows):
+        raise ValueError("not readable as MIDI (notes at impossible times)")
     return {group: np.array(sorted(rows)) for group, rows in notes.items() if rows}
 
 

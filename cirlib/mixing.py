@@ -14,10 +14,11 @@ from functools import cache
 
 import numpy as np
 
-from .bank import SPLITS, NoteBank
+from .bank import NoteBank
 from .config import choose
 from .families import BASS_RHYTHM, MELODIC_RHYTHM, MIXTURE_FAMILIES, family
 from .midi import NoteStatistics
+from .notes import SPLITS
 
 PROTOCOLS = ("strict", "paper")
 SCALES = {

@@ -3,7 +3,6 @@
 Which families play at all is told by `Presence`, a calibrated linear reading of the embedding that needs no gallery.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ import pandas as pd
 
 from . import evaluate, retrieval
 from .bank import NoteBank
-from .families import FAMILIES
-from .files import write_json
+from .config import choose
+from .families import FAMILIES, GROUPS
+from .files import read_json, write_json
 from .mixing import MixtureDataset
 from .paths import short
 from .readout import MIX, one_part, own_part
@@ -93,7 +93,9 @@ class Presence:
     bias: np.ndarray  # (F,)
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
-        """(N, F) of embeddings (N, D)."""
+        """(N, F) of embeddings (N, D). ValueError for embeddings of another size."""
+        if vectors.shape[1] != self.weights.shape[1]:
+            raise ValueError(f"this presence.json is of embeddings of {self.weights.shape[1]} numbers, not of {vectors.shape[1]}")
         return 1 / (1 + np.exp(-(_unit(vectors) @ self.weights.T + self.bias)))
 
     @classmethod
@@ -136,11 +138,18 @@ class Presence:
     def load(cls, path: Path, encoder: str) -> "Presence | None":
         """What `save` wrote, or None if it is not there or of another encoder."""
         try:
-            values = json.loads(path.read_text()) if path.is_file() else {}
+            values = read_json(path) if path.is_file() else {}
             if values.get("encoder") != encoder:
                 return None
-            return cls(values["families"], np.array(values["weights"]), np.array(values["bias"]))
-        except (ValueError, KeyError, AttributeError) as error:
+            families, weights, bias = values["families"], np.array(values["weights"], float), np.array(values["bias"], float)
+            if not isinstance(families, list) or weights.ndim != 2 or not len(families) == len(weights) == bias.size == len(bias):
+                raise ValueError("its sizes do not fit")
+            for name in families:
+                choose("family", name, GROUPS)
+            if not (np.abs(weights) < 1e9).all() or not (np.abs(bias) < 1e9).all():
+                raise ValueError("its numbers are not finite")
+            return cls(families, weights, bias)
+        except Exception as error:  # whatever numpy makes of its values
             raise ValueError(f"{short(path)} is damaged ({type(error).__name__}): run notebooks/09_open_mixtures.ipynb again") from None
 
 

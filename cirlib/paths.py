@@ -1,6 +1,7 @@
 """Where things are. Nothing depends on the working directory; CIRLIB_HOME moves all that is made: data, runs, indexes, figures."""
 
 import os
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -14,14 +15,41 @@ FIGURES = HOME / "figures"
 
 def run_folder(preset: str, experiment: str, seed: int) -> Path:
     """Folder of one training run: one row of a table, one seed."""
-    return RUNS / preset / experiment / f"seed{seed}"
+    return RUNS / plain_name("preset", preset) / plain_name("experiment", experiment) / f"seed{int(seed)}"
 
 
 def plain_name(kind: str, name: str) -> str:
-    """`name` if it can name one folder; otherwise a ValueError."""
-    if name in ("", ".", "..") or "/" in name or "\\" in name:
-        raise ValueError(f"{kind} must be a plain name, without folders, got {name!r}")
+    """`name` if it can name one folder, and stand in a Makefile; otherwise a ValueError."""
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+-]*", name):
+        raise ValueError(f"{kind} must be a plain name (letters, digits and . _ + -), without folders, got {name!r:.100}")
     return name
+
+
+def inside(folder: Path, path: str | Path) -> Path:
+    """`path`, relative to `folder`, if it lies in there once all links are followed; otherwise a ValueError."""
+    place = Path(folder, path)
+    if not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(folder)):
+        raise ValueError(f"{str(path)!r:.200} leads outside of {folder}")
+    return place
+
+
+def leads_outside(folder: Path, file: Path) -> bool:
+    """Whether a file of a folder is a link, or lies behind one, to a place outside of it."""
+    try:
+        inside(folder, file)
+    except ValueError:
+        return True
+    return False
+
+
+def is_text(path: str | Path) -> bool:
+    """Whether a table can hold a name: those of files may be bytes that are no UTF-8."""
+    return not any("\ud800" <= c <= "\udfff" for c in str(path))
+
+
+def as_text(path: str | Path) -> str:
+    """A name that any table can hold."""
+    return str(path).encode(errors="replace").decode()
 
 
 def at_home(path: str | Path) -> Path:

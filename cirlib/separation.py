@@ -15,10 +15,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .checkpoints import one_line, read_checkpoint, write_checkpoint
+from .checkpoints import read_checkpoint, write_checkpoint
 from .config import choose, from_dict
 from .device import best_device
 from .families import GROUPS
+from .files import one_line
 from .frontend import RATE
 from .jobs import require
 from .paths import short
@@ -26,6 +27,7 @@ from .paths import short
 DEMUCS_SOURCES = {"Chromatic Percussion": "drums", "Percussion": "drums", "Drum Kit": "drums", "Bass": "bass"}  # all else: other
 FFT, HOP = 1024, 256
 STEM = (4, 2)  # bins and frames that the first convolution of the network makes one
+WIDEST = 256  # channels, and families, of a stored network
 DEPTH = 4  # halvings of frequency and time after it
 
 
@@ -168,9 +170,14 @@ class MaskSeparator(nn.Module):
         """Separator of a checkpoint, in eval mode. Raises FileNotFoundError or ValueError that says what it is."""
         weights, custom = read_checkpoint(path, "a separator")
         try:
-            separator = cls(from_dict(SeparatorConfig, custom["cirlib"]))
+            config = from_dict(SeparatorConfig, custom["cirlib"])
+            if not 0 < config.width <= WIDEST or len(config.families) > WIDEST:
+                raise ValueError(f"width and number of families must be 1 to {WIDEST}")
+            with torch.device("meta"):  # without memory: does the file hold what its settings ask for?
+                cls(config).net.load_state_dict(weights, assign=True)
+            separator = cls(config)
             separator.net.load_state_dict(weights)
-        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        except Exception as error:  # whatever its settings lead to
             raise ValueError(f"{short(path)} does not fit a separator that this version knows ({one_line(error)})") from None
         return separator.eval().to(device)
 

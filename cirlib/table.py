@@ -11,8 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from . import paths
-from .checkpoints import one_line
-from .files import Unwritable, writing
+from .files import Unwritable, one_line, writing
 
 LONGEST_LIST = 500  # ids in one condition
 KEEP = timedelta(hours=1)  # versions made in the last hour stay, for processes that are just reading one

@@ -13,7 +13,7 @@ import yaml
 
 from .config import choose
 from .files import sha256, write_atomic
-from .paths import ROOT, without_home
+from .paths import ROOT, inside, plain_name, without_home
 
 MODES = ("off", "offline", "online")
 # wandb would tell the user's and the machine's name, the program and its folders, and what is printed
@@ -109,11 +109,13 @@ def download(name: str, folder: Path) -> Path:
         artifact = wandb.Api(api_key=key).artifact(name)
         found = [file for file, entry in artifact.manifest.entries.items() if file.endswith(".pt") and entry.ref is None]
         if len(found) == 1:
-            place = folder / artifact.digest / Path(found[0]).name
+            place = folder / plain_name("digest", artifact.digest) / Path(found[0]).name
             if place.exists():
                 return place
             place.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as part:
+                for file in artifact.manifest.entries:
+                    inside(Path(part), file)
                 artifact.download(root=part, skip_cache=True)
                 artifact.verify(part)
                 return Path(part, found[0]).replace(place)

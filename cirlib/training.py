@@ -22,11 +22,11 @@ from torch.utils.data import DataLoader
 
 from . import evaluate, paths, processes, provenance, tracking
 from .bank import NoteBank
-from .checkpoints import one_line, write_tensors
+from .checkpoints import read_tensors, write_tensors
 from .config import from_dict, read_params
 from .device import best_device, fast_bf16
 from .experiment import TrainConfig, learning_rate, shown_values, stored_config, write_config
-from .files import write_atomic, write_json, writing
+from .files import one_line, write_atomic, write_json, writing
 from .gradients import backward, check_chunks
 from .optimiser import make_optimiser
 from .sources import ensure_banks
@@ -303,13 +303,13 @@ class _Trainer:
         if not path.exists():
             return
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = read_tensors(path)
             self.module.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
             torch.set_rng_state(state["rng"])
             self.step, self.best, self.history = state["step"], state["best"], json.loads(state["history"])
             self.losses = state["losses"]
-        except Exception as error:
+        except Exception as error:  # whatever its bytes lead to
             where = f"{paths.short(path)} is damaged or of another version ({one_line(error)})"
             raise TrainingError(f"{where}: delete {paths.short(self.folder)} and train again") from None
         print(f"continuing {self.config.experiment} from step {self.step}")

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 import cirlib
-from cirlib.bank import SPLITS
 from cirlib.families import MIXTURE_FAMILIES
 from cirlib.jobs import Sound
+from cirlib.notes import SPLITS
 from cirlib.training import TrainingError
 
 MORE = int(os.environ.get("MORE_EXAMPLES", "1"))

@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import RATE, SPLIT_SIZES, build_bank, make, sound, tone
 
-from cirlib.bank import FORMAT, SCHEMA, NoteBank
+from cirlib.bank import FORMAT, NoteBank
 from cirlib.builder import BankBuilder
 from cirlib.families import MIXTURE_FAMILIES
 from cirlib.jobs import encode
+from cirlib.notes import SCHEMA
 
 META = {"source": "tones", "license": "CC0-1.0"}
 

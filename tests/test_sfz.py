@@ -188,9 +188,11 @@ def test_no_instruments(tmp_path, path):
 
 
 def test_one_file_alone(library, tmp_path):
-    """`path` may name it; so may one with an upper-case suffix."""
+    """`path` may name it: its folder is its library; so may one with an upper-case suffix."""
+    assert set(build(tmp_path / "one", config(library / "thing.sfz"), n_jobs=1).notes.instrument) == {"sfz/library/thing"}
     file = library / "Bass" / "Finger.sfz"
-    assert set(build(tmp_path / "one", config(file), n_jobs=1).notes.instrument) == {"sfz/Bass/Finger"}
+    with pytest.raises(ValueError, match=r"reads '\.\./samples/a2\.wav', outside of its library .*Bass: set path to the folder that holds"):
+        build(tmp_path / "none", config(file), n_jobs=1)
     upper = file.rename(file.with_suffix(".SFZ"))
     assert "sfz/library/Bass/Finger" in build(tmp_path / "all", config(library), n_jobs=1).instruments.index
     upper.rename(file)

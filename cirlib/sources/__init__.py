@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import os
 from importlib import import_module
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ..builder import made_elsewhere
 from ..config import choose, from_dict, read_params
 from ..jobs import Missing
 from ..midi import load_statistics
-from ..paths import PARAMS, at_home
+from ..paths import PARAMS, at_home, plain_name
 
 # module -> its configuration
 SOURCES = {
@@ -77,7 +78,7 @@ def missing(preset: str) -> list[str]:
     """One sentence for each input of a preset's banks that is not here: what, where, and how to get it."""
     found = []
     for file in data_files(preset):
-        values = {**DEFAULTS, **read_params(file)}
+        values = data_values(file)
         if (at_home(values["bank"]) / "bank.json").is_file():
             continue
         try:
@@ -97,11 +98,28 @@ def data_files(preset: str) -> list[Path]:
     return sorted((PARAMS / preset).glob("data*.yaml"))
 
 
+def data_values(file: Path) -> dict:
+    """Parameters of 01_data that a data file sets, its defaults for the others. ValueError for any that could not have been meant:
+    papermill would run what stands in a name, and a bank may only be made inside of the project's home."""
+    values = read_params(file)
+    for name in values:
+        choose(f"parameter of {file.name}", name, [*DEFAULTS, "preset", "card"])
+    for name in {"preset", "card"} & values.keys():
+        plain_name(name, values[name])
+    values = {**DEFAULTS, **values}
+    if not all(isinstance(values[name], str) for name in ("source", "bank", "statistics")):
+        raise ValueError(f"{file}: source, bank and statistics must be words")
+    home = at_home("")
+    if not values["bank"] or not Path(os.path.normpath(at_home(values["bank"]))).is_relative_to(home):
+        raise ValueError(f"{file} makes its bank at {values['bank']!r:.200}, outside of {home}: name a place inside, or set CIRLIB_HOME")
+    return values
+
+
 def ensure_banks(preset: str) -> NoteBank:
     """The banks of params/<preset>/data*.yaml as one, made first where they are missing."""
     paths = []
     for file in data_files(preset):
-        values = {**DEFAULTS, **read_params(file)}
+        values = data_values(file)
         options = source_options(values["source"], values["options"] or {}, values["path"], values["statistics"])
         paths += build_bank(values["source"], values["bank"], options).paths
     return NoteBank.open(paths)

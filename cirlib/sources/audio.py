@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..bank import LOUDEST
+from ..notes import LOUDEST
 
 if TYPE_CHECKING:
     import soundfile
@@ -17,6 +17,9 @@ RATE = 16000
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".caf", ".w64", ".au", ".snd")
 SHORTEST_S = 0.02
 BLOCK_S = 10  # of a long file, decoded at once
+LONGEST_S = 2 * 3600  # of a file that is read whole
+MOST_SAMPLES = 1 << 28  # of one channel in memory at once
+RATES, MOST_CHANNELS = (1000, 768_000), 64  # of a file
 FLOOR_DB = -70.0  # peak under which a file counts as silent
 
 
@@ -33,9 +36,17 @@ def read_audio(path: Path, seconds: float | None = None) -> np.ndarray:
         told, rate = file.frames, file.samplerate
         plain = file.channels == 1 and rate == RATE and file.subtype == "PCM_16"
         most = told if seconds is None else min(told, int(np.ceil(seconds * rate)))
-        audio = file.read(most, dtype="int16" if plain else "float32", always_2d=True)
-        _check_whole(file, len(audio), most)
-    audio = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1)
+        if most > MOST_SAMPLES:
+            raise Unusable(f"longer than {MOST_SAMPLES} samples")
+        parts, count = [np.empty(0, np.int16 if plain else np.float32)], 0
+        while count < most:  # in blocks: a header may promise what no memory holds
+            block = file.read(min(_block(file), most - count), dtype=parts[0].dtype.name, always_2d=True)
+            if not len(block):
+                break
+            count += len(block)
+            parts.append(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))
+        _check_whole(file, count, most)
+    audio = np.concatenate(parts)
     return resample(usable(audio, rate), rate)[: None if seconds is None else round(seconds * RATE)]
 
 
@@ -46,8 +57,10 @@ def read_long(path: Path) -> np.ndarray:
     with _reading(path) as file:
         stream = soxr.ResampleStream(file.samplerate, RATE, 1, dtype="float32", quality="HQ")
         parts, count = [], 0
-        for block in file.blocks(BLOCK_S * file.samplerate, dtype="float32", always_2d=True):
+        for block in file.blocks(_block(file), dtype="float32", always_2d=True):
             count += len(block)
+            if count > LONGEST_S * file.samplerate:
+                raise Unusable(f"longer than {LONGEST_S // 3600} hours")
             parts.append(stream.resample_chunk(block.mean(axis=1)))
         parts.append(stream.resample_chunk(np.empty(0, np.float32), last=True))
         _check_whole(file, count, file.frames)
@@ -65,10 +78,21 @@ def _reading(path: Path) -> Iterator["soundfile.SoundFile"]:
         raise Unusable("an empty file")
     try:
         with soundfile.SoundFile(path) as file:
+            if not RATES[0] <= file.samplerate <= RATES[1] or not 0 < file.channels <= MOST_CHANNELS:
+                raise Unusable(
+                    f"{file.samplerate} Hz on {file.channels} channels: {RATES[0]} to {RATES[1]} Hz on {MOST_CHANNELS} at most are read"
+                )
             yield file
+    except UnicodeError:
+        raise Unusable("its name is not UTF-8") from None
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-        reason = str(error).partition(": ")[2] or str(error)
-        raise Unusable(f"not readable as sound ({reason.strip(' .')})") from None
+        reason = " ".join(str(error).split())
+        raise Unusable(f"not readable as sound ({(reason.partition(': ')[2] or reason).strip(' .')})") from None
+
+
+def _block(file: "soundfile.SoundFile") -> int:
+    """Frames that are decoded at once."""
+    return max(1, min(BLOCK_S * file.samplerate, MOST_SAMPLES // (16 * file.channels)))
 
 
 def _check_whole(file, read: int, told: int) -> None:

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..bank import SPLITS, NoteBank
+from ..bank import NoteBank
 from ..builder import build_once
 from ..config import check_above_zero, choose, to_dict
 from ..families import NSYNTH, NSYNTH_EXCLUDED, NSYNTH_KEPT_BY_REFERENCE, fx_tags, surge_category
 from ..jobs import Remark, Sound, note_row, require
-from .audio import Unusable, read_audio
+from ..notes import SPLITS
+from ..paths import inside
+from .audio import read_audio
 from .nsynth import HOLD_S
 
 VERSION = 1
@@ -28,6 +30,7 @@ NEEDED = {
     "nsynth": ("path", "split", "instrument", "instrument_family", "instrument_source", "pitch", "velocity", "qualities"),
     "surge": ("path", "split", "patch_UID", "patch_family", "patch_fx", "midi_pitch", "midi_velocity"),
 }
+LONGEST_LITERAL = 2000  # characters of a cell that holds a list
 TWIN = re.compile(r"(_no_fx|_aftertouch)+$")
 LICENSES = {"nsynth": "CC BY 4.0", "surge": "presets and synthesizer: GPL-3.0-or-later"}
 
@@ -94,6 +97,10 @@ def _read_table(file: Path, kind: str) -> pd.DataFrame:
         raise ValueError(f"{file} is not readable as a table: {error}") from None
     if missing := [c for c in NEEDED[kind] if c not in table]:
         raise ValueError(f"{file} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+    numbers = ("pitch", "velocity") if kind == "nsynth" else ("midi_pitch", "midi_velocity")
+    for name in (*numbers, *({"hold_s"} & set(table))):
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            raise ValueError(f"{file}: {name} must hold numbers")
     for name in table.split.unique():
         choose(f"split in {file.name}", name, SPLITS)
     return table
@@ -158,19 +165,22 @@ def _none(value) -> float | None:
 def _words(literal) -> list[str]:
     """A list of strings that a CSV cell holds as Python text."""
     try:
-        return list(ast.literal_eval(literal)) if isinstance(literal, str) else []
-    except (ValueError, SyntaxError):
-        raise ValueError(f"qualities {literal!r} is no list of strings") from None
+        words = ast.literal_eval(literal[:LONGEST_LITERAL]) if isinstance(literal, str) else []
+        if isinstance(words, (list, tuple)):
+            return list(words)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        pass
+    raise ValueError(f"qualities {literal!r:.100} is no list of strings")
 
 
 def read_instrument(uid: str, folder: str, columns: dict, plan: list, seconds: float) -> Iterator[Sound | Remark]:
     """Sounds of one instrument, and a remark for each file that is missing or unusable."""
     for path, pitch, velocity, hold, tags, fx in plan:
         try:
-            audio = read_audio(Path(folder, path), seconds)
+            audio = read_audio(inside(Path(folder), str(path)), seconds)
         except FileNotFoundError:
             yield Remark(f"{Path(folder).name}/{path}", "no such file")
-        except (Unusable, OSError) as error:
+        except (ValueError, OSError) as error:
             yield Remark(f"{Path(folder).name}/{path}", str(error))
         else:
             yield Sound(note_row(uid, **columns, pitch=pitch, velocity=velocity, hold_s=hold, tags=tags, fx=fx), audio)

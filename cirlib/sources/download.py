@@ -8,6 +8,8 @@ from ..files import need_space, sha256
 
 BLOCK = 1 << 20
 GZIP = b"\x1f\x8b"
+LONGEST_NAME = 1000  # of a file in an archive
+MOST_TIMES, LEAST_BOUND = 20, 64 << 20  # an archive may become so many times larger, or so many bytes: sound packs to two thirds
 
 
 def download(url: str, path: Path, digest: str | None = None, magic: bytes = GZIP) -> Path:
@@ -66,6 +68,20 @@ def _receive(answer, part: Path, have: int, left: int | None, magic: bytes, url:
         raise OSError(f"the download of {url} ended after {arrived} of {total} bytes; what arrived is kept, try again")
 
 
+class _Bounded:
+    """What a packed file becomes, up to `left` bytes: a few of them can become enough to fill a disk."""
+
+    def __init__(self, stream, left: int):
+        self._stream, self._left = stream, left
+
+    def read(self, size: int) -> bytes:
+        block = self._stream.read(size)
+        self._left -= len(block)
+        if self._left < 0:
+            raise OSError("it becomes far larger than sound does when unpacked")
+        return block
+
+
 def extract(archive: Path, folder: str, needed: str) -> Path:
     """Unpack a .tar.gz beside itself and return its top folder `folder`, which must hold the file `needed`.
 
@@ -86,8 +102,13 @@ def extract(archive: Path, folder: str, needed: str) -> Path:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
-        with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+        most = LEAST_BOUND + MOST_TIMES * archive.stat().st_size
+        with gzip.open(archive) as packed, tarfile.open(fileobj=(stream := _Bounded(packed, most)), mode="r|") as tar:
             for member in tqdm(tar, desc=f"unpacking {archive.name}", mininterval=5):
+                if not (member.isfile() or member.isdir()) or member.issparse():  # a link can lead out, a device is no sound
+                    raise tarfile.TarError(f"{member.name!r:.200} is neither a file nor a folder")
+                if len(member.name) > LONGEST_NAME:
+                    raise tarfile.TarError(f"{member.name!r:.200} is too long a name")
                 tar.extract(member, work, filter="data")
             while stream.read(BLOCK):  # to the checksum at its end, which tarfile does not look at
                 pass

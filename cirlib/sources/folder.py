@@ -20,7 +20,7 @@ from ..config import check_above_zero, choose, to_dict
 from ..families import group_tags, guess_family
 from ..files import listing
 from ..jobs import Remark, Sound, note_row, require
-from ..paths import short
+from ..paths import as_text, is_text, leads_outside, short
 from .audio import RATE, SUFFIXES, Unusable, read_audio
 from .splits import assign_splits
 
@@ -86,37 +86,29 @@ def build(path: Path, config: FolderConfig, n_jobs: int = -1) -> NoteBank:
 
 
 def find_sounds(root: Path) -> tuple[list[Path], list[Remark]]:
-    """Files with the suffix of a sound, sorted, hidden ones left out. Remarks: names that are not UTF-8, folders that look like a sound,
-    cannot be read, or are links (they are not followed: they may lead back)."""
+    """Files with the suffix of a sound, sorted, hidden ones left out. Remarks: folders that look like one, cannot be read, or are links
+    (they are not followed: they may lead back), and files that are links out of the root or whose name no table can hold."""
     files, remarks = [], []
 
     def unreadable(error: OSError) -> None:
-        remarks.append(Remark(_shown(Path(error.filename).relative_to(root)), f"{UNREADABLE} ({error.strerror})"))
+        remarks.append(Remark(as_text(Path(error.filename).relative_to(root).as_posix()), f"{UNREADABLE} ({error.strerror})"))
 
     for top, folders, files_here in os.walk(root, onerror=unreadable):
         folders[:] = [name for name in folders if not _hidden(name)]
-        inside = Path(top).relative_to(root)
+        here = Path(top).relative_to(root)
         for name in folders:
             if Path(name).suffix.lower() in SUFFIXES:
-                remarks.append(Remark(_shown(inside / name), "a folder, not a file"))
+                remarks.append(Remark(as_text((here / name).as_posix()), "a folder, not a file"))
             elif Path(top, name).is_symlink():
-                remarks.append(Remark(_shown(inside / name), "a link to a folder, not followed"))
-        sounds = [Path(top, name) for name in files_here if Path(name).suffix.lower() in SUFFIXES and not _hidden(name)]
-        files += filter(_writable, sounds)
-        remarks += [Remark(_shown(file.relative_to(root)), "its name is not UTF-8") for file in sounds if not _writable(file)]
+                remarks.append(Remark(as_text((here / name).as_posix()), "a link to a folder, not followed"))
+        for file in (Path(top, name) for name in files_here if Path(name).suffix.lower() in SUFFIXES and not _hidden(name)):
+            if not is_text(file):
+                remarks.append(Remark(as_text(file.relative_to(root).as_posix()), "its name is not UTF-8"))
+            elif leads_outside(root, file):
+                remarks.append(Remark(file.relative_to(root).as_posix(), "a link out of the folder, not followed"))
+            else:
+                files.append(file)
     return sorted(files), remarks
-
-
-def _writable(file: Path) -> bool:
-    """Whether a table can hold the name of a file."""
-    try:
-        return bool(str(file).encode())
-    except UnicodeEncodeError:
-        return False
-
-
-def _shown(file: Path) -> str:
-    return file.as_posix().encode(errors="replace").decode()
 
 
 def _hidden(name: str) -> bool:

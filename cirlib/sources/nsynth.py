@@ -8,8 +8,8 @@ Pitch ranges and excluded instruments: taxonomy of the paper (families.py). `pro
 comma left in the reference's data.
 """
 
-import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,9 +21,10 @@ from ..bank import NoteBank
 from ..builder import build_once, existing, locked, made_elsewhere
 from ..config import choose
 from ..families import NSYNTH, NSYNTH_EXCLUDED, NSYNTH_KEPT_BY_REFERENCE, fx_tags
-from ..files import sha256
+from ..files import read_json, sha256
 from ..jobs import Remark, Sound, note_row, require
-from .audio import Unusable, read_audio
+from ..paths import inside
+from .audio import read_audio
 from .download import download, extract
 
 VERSION = 1
@@ -129,12 +130,20 @@ def _read_examples(file: Path) -> dict[str, dict]:
         return {k: values[k] for k in keep} if "instrument_str" in values else values
 
     try:
-        examples = json.loads(file.read_text(), object_hook=small)
-        if incomplete := [name for name, values in examples.items() if values.keys() != set(keep)]:
-            raise ValueError(f"{incomplete[0]} is no note")
+        examples = read_json(file, object_hook=small)
+        if wrong := next((name for name, values in examples.items() if values.keys() != set(keep) or not _is_note(name, values)), None):
+            raise ValueError(f"{wrong!r:.100} is no note")
     except (ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{file} is not the metadata of NSynth ({type(error).__name__}: {error}): unpack the archive again") from None
     return examples
+
+
+def _is_note(name: str, values: dict) -> bool:
+    """Whether names are plain, as they become those of files, and numbers are MIDI's."""
+    told = (name, *(values[f"{k}_str"] for k in ("instrument", "instrument_family", "instrument_source")))
+    plain = all(isinstance(word, str) and re.fullmatch(r"\w[\w.+-]*", word) for word in told)
+    numbers = all(type(values[k]) is int and 0 <= values[k] <= 127 for k in ("pitch", "velocity"))
+    return plain and numbers and isinstance(values["qualities_str"], list)
 
 
 def _jobs(notes: dict[str, list], folders: dict[str, Path], protocol: str) -> tuple[dict[str, dict], list[Remark]]:
@@ -154,9 +163,9 @@ def _jobs(notes: dict[str, list], folders: dict[str, Path], protocol: str) -> tu
             remarks.append(Remark(instrument, "instrument excluded by the paper"))
             continue
         low, _, high = NSYNTH[name][2]
-        inside = [(str(folders[part] / "audio" / f"{n}.wav"), v) for part, n, v in sorted(rows, key=lambda r: r[1])]
-        chosen = [(file, v["pitch"], v["velocity"], "reverb" in v["qualities_str"]) for file, v in inside if low <= v["pitch"] <= high]
-        if outside := len(inside) - len(chosen):
+        files = [(folders[part], n, v) for part, n, v in sorted(rows, key=lambda r: r[1])]
+        chosen = [(str(f), n, v["pitch"], v["velocity"], "reverb" in v["qualities_str"]) for f, n, v in files if low <= v["pitch"] <= high]
+        if outside := len(files) - len(chosen):
             remarks.append(Remark(instrument, f"{outside} notes outside MIDI {low} to {high}"))
         if chosen:
             jobs[instrument] = {
@@ -169,14 +178,13 @@ def _jobs(notes: dict[str, list], folders: dict[str, Path], protocol: str) -> tu
 def read_instrument(instrument: str, family: str, split: str, notes: list, origin: str, keep_noise: bool) -> Iterator[Sound | Remark]:
     """Sounds of one instrument, and a remark for each file that is missing, damaged, silent or noise."""
     group, tag, _ = NSYNTH[family]
-    for file, pitch, velocity, reverb in notes:
-        name = Path(file).stem
+    for folder, name, pitch, velocity, reverb in notes:
         try:
-            audio = read_audio(Path(file))
+            audio = read_audio(inside(Path(folder, "audio"), f"{name}.wav"))
         except FileNotFoundError:
             yield Remark(name, "no such file")
             continue
-        except (Unusable, OSError) as error:
+        except (ValueError, OSError) as error:
             yield Remark(name, str(error))
             continue
         if noise_only(audio):

@@ -1,8 +1,8 @@
 """SFZ instruments through sfizz (package pysfizz): every .sfz file of a folder is an instrument.
 
-The family comes from the name of the file or the nearest folder that tells one, else there is none. Notes are spread over the keys that
-the instrument plays, within the range of its family where they meet. An instrument that picks samples at random gives other ones
-at every rendering.
+Its texts and samples must lie in that folder (sfz_paths.py). The family comes from the name of the file or the nearest folder that tells
+one, else there is none. Notes are spread over the keys that the instrument plays, within the range of its family where they meet. An
+instrument that picks samples at random gives other ones at every rendering.
 """
 
 import time
@@ -19,8 +19,10 @@ from ..config import check_above_zero, to_dict
 from ..families import FAMILIES, family, group_tags, guess_family
 from ..files import listing
 from ..jobs import Remark, Sound, note_row, require
+from ..paths import as_text, is_text, leads_outside
 from .audio import SUFFIXES
 from .render import RATE, VELOCITIES, instrument_rng, render_notes
+from .sfz_paths import check_paths, check_sample
 from .splits import assign_splits
 
 VERSION = 1
@@ -49,7 +51,10 @@ def build(path: Path, config: SfzConfig, n_jobs: int = -1) -> NoteBank:
     require("SFZ instruments", "joblib", "pysfizz", "soxr")
     root = Path(config.path)
     found = root.rglob("*") if config.path else ()
-    files = [root] if root.is_file() else sorted(f for f in found if f.suffix.lower() == ".sfz" and f.is_file())
+    found = (f for f in found if f.suffix.lower() == ".sfz" and f.is_file() and not leads_outside(root, f))
+    found = [root] if root.is_file() else sorted(found)
+    files = [f for f in found if is_text(f)]
+    remarks = [Remark(as_text(f.name), "its name is not UTF-8") for f in found if not is_text(f)]
     if not files:
         raise FileNotFoundError(f"no .sfz file in {config.path or 'an empty path'}: set path to a folder of SFZ instruments")
     folder = root.parent if root.is_file() else root
@@ -69,7 +74,7 @@ def build(path: Path, config: SfzConfig, n_jobs: int = -1) -> NoteBank:
     values = {k: v for k, v in to_dict(config).items() if k not in ("path", "limit_s")}
     spec = {"source": "sfz", "version": VERSION, **values, "path": names(config.path), "inputs": inputs}
     meta = {"source": "sfz", "license": config.license, "citation": f"SFZ library {folder.name}, rendered with sfizz"}
-    return build_once(path, spec, jobs, render_instrument, meta, n_jobs=n_jobs, limit_s=config.limit_s)
+    return build_once(path, spec, jobs, render_instrument, meta, n_jobs=n_jobs, limit_s=config.limit_s, remarks=remarks)
 
 
 def choose_notes(keys: list[int], group: str | None, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
@@ -85,9 +90,17 @@ def render_instrument(uid: str, file: str, group: str | None, split: str, config
     """Sounds of one instrument. ValueError if it does not load or no note of it is usable."""
     import pysfizz
 
+    library = Path(config.path).parent if Path(config.path).is_file() else Path(config.path)
+    check_paths(Path(file), library)
     synth = pysfizz.Synth(sample_rate=RATE, block_size=BLOCK)
     if not synth.load_sfz_file(file):
         raise ValueError("sfizz finds no region in it whose sample is there")
+    try:
+        samples = {synth._synth.get_region_data(region)["sample_id"] for region in range(synth._synth.get_num_regions())}
+    except RuntimeError:
+        raise ValueError("the name of a sample of it is not UTF-8") from None
+    for sample in samples:  # what sfizz made of the text, should it understand it otherwise
+        check_sample(sample, Path(file), library)
     if not synth.playable_keys:
         raise ValueError("it has no playable key")
     notes = choose_notes(synth.playable_keys, group, config.notes, instrument_rng(config.seed, uid))

@@ -21,12 +21,14 @@ from ..config import check_above_zero, to_dict
 from ..families import FAMILIES, GM_GROUPS, family, group_tags, guess_family
 from ..files import sha256
 from ..jobs import Missing, Remark, Sound, note_row, require
+from ..paths import as_text, is_text, leads_outside
 from .render import RATE, VELOCITIES, instrument_rng, render_notes
 from .splits import assign_splits
 
 VERSION = 1
 GAIN = 0.5  # of FluidSynth
 DRUM_BANK = 128
+MOST_BYTES = 64 << 20  # of the lists that are read
 GM_LEAST = 100  # melodic programs of bank 0 that make a font a General MIDI one
 DRUM_KEYS = (36, 41, 57)  # lowest, middle, highest key of a drum kit
 
@@ -74,9 +76,11 @@ def build(path: Path, config: SoundFontConfig, n_jobs: int = -1) -> NoteBank:
     presets, inputs, told, remarks = {}, {}, [], []
     for file in files:
         try:
+            if not is_text(file):
+                raise ValueError("its name is not UTF-8")
             found, text = read_presets(file), describe(file)
         except ValueError as error:
-            remarks.append(Remark(file.name, str(error)))
+            remarks.append(Remark(as_text(file.name), str(error)))
             continue
         told.append(f"{file.name}: {text}")
         label = file.stem
@@ -121,7 +125,8 @@ def _files(paths: list[Path]) -> list[Path]:
     """The .sf2 and .sf3 files that paths name, folders searched; FileNotFoundError if there is none."""
     files = []
     for path in paths:
-        files += sorted(f for f in path.rglob("*") if f.suffix.lower() in (".sf2", ".sf3") and f.is_file()) if path.is_dir() else [path]
+        found = [f for f in path.rglob("*") if f.suffix.lower() in (".sf2", ".sf3") and f.is_file()] if path.is_dir() else [path]
+        files += sorted(f for f in found if f == path or not leads_outside(path, f))
     if missing := [f for f in files if not f.is_file()]:
         raise FileNotFoundError(f"no SoundFont at {missing[0]}")
     if not files:
@@ -146,6 +151,8 @@ def _lists(file: Path) -> dict[bytes, dict[bytes, bytes]]:
             raise ValueError("no SoundFont (it does not begin as one)")
         while len(head := data.read(12)) == 12:
             size, kind = struct.unpack("<I", head[4:8])[0] - 4, head[8:]
+            if size < 0 or (kind in (b"INFO", b"pdta") and size > MOST_BYTES):
+                raise ValueError("no SoundFont, or a damaged one (the size of a list is impossible)")
             if kind in (b"INFO", b"pdta"):
                 lists[kind] = dict(_chunks(data.read(size)))
             else:
@@ -161,6 +168,8 @@ def read_presets(file: Path) -> list[tuple[int, int, str]]:
     """(bank, program, name) of every preset of a SoundFont, by bank and program (SoundFont 2.04, section 7.2)."""
     table = _lists(file)[b"pdta"][b"phdr"]
     rows = [struct.unpack("<20sHH14x", table[i : i + 38]) for i in range(0, len(table) - 38, 38)]  # the last one ends the list
+    if not rows:
+        raise ValueError("no SoundFont, or an empty one (it has no preset)")
     return sorted((bank, program, name.split(b"\0")[0].decode("latin-1")) for name, program, bank in rows)
 
 
@@ -175,7 +184,7 @@ def preset_group(bank: int, program: int, name: str, general_midi: bool) -> str 
     """Group of a preset."""
     if bank == DRUM_BANK:
         return "Drum Kit"
-    return GM_GROUPS[program] if general_midi else guess_family(name)
+    return GM_GROUPS[program] if general_midi and program in GM_GROUPS else guess_family(name)
 
 
 # Rendering: runs in worker processes

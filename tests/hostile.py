@@ -1,0 +1,88 @@
+"""What attacks share: a folder that the hostile files lie in, what is beside it, and how a refusal looks."""
+
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from conftest import tone
+from tones import write
+
+ATTACKS: dict[str, Callable[["Scene"], None]] = {}  # "kind of file: what it tries" -> what shows that it fails
+MEMORY = 1 << 20  # kB that an attack may cost
+
+
+def attack(kind: str, what: str):
+    """Register an attack."""
+
+    def register(function):
+        assert f"{kind}: {what}" not in ATTACKS
+        ATTACKS[f"{kind}: {what}"] = function
+        return function
+
+    return register
+
+
+class Scene:
+    """`inside` is the folder of the stranger's files; beside it lie a secret sound and a secret text; running code would make `canary`."""
+
+    def __init__(self, root: Path, monkeypatch):
+        self.root, self.patch = root, monkeypatch
+        self.inside, self.canary = root / "inside", root / "canary"
+        self.inside.mkdir()
+        self.secret = write(root / "secret.wav", tone(69, 0.5))
+        (root / "secret.txt").write_text("secret")
+        self._before = self._outside()
+
+    def _outside(self) -> dict[str, bytes]:
+        found = (f for f in self.root.rglob("*") if not f.is_relative_to(self.inside) and f.is_file())
+        return {str(f): f.read_bytes() for f in found}
+
+    def allow(self) -> None:
+        """What lies outside now belongs there."""
+        self._before = self._outside()
+
+    def evil(self):
+        """An object whose pickle runs a command."""
+        return _Evil(f"touch {self.canary}")
+
+    def check(self) -> None:
+        """Nothing was run, and nothing outside of `inside` was written or changed."""
+        assert not self.canary.exists(), "code of a stranger was run"
+        assert self._outside() == self._before, "something outside of the stranger's folder was written"
+
+
+class _Evil:
+    def __init__(self, command: str):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@contextmanager
+def refused(words: str = "", kinds: tuple = (ValueError, OSError)) -> Iterator[None]:
+    """What is inside must raise one clear sentence on one line, of these kinds, with these words."""
+    try:
+        yield
+    except kinds as error:
+        text = str(error)
+        assert type(error) is not UnicodeDecodeError and len(text) > 10 and "\n" not in text and len(text) < 2500, repr(text)
+        assert words in text, text
+    else:
+        raise AssertionError("it was not refused")
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """What is inside must cost less than MEMORY."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY
+
+
+def quiet(seconds: float = 0.1) -> np.ndarray:
+    """A sound that is none of the secret ones."""
+    return tone(50, seconds, 0.3)

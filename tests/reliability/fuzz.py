@@ -1,0 +1,179 @@
+"""Spoiled files for every reader, each in a process that may be killed: read with finite results, or refused in one sentence.
+
+`python tests/reliability/fuzz.py [--inputs 10000] [--seed 0] [--only KIND ...] [--no-record]`: also runs the attacks of
+tests/test_hostile.py. An input that makes a reader crash, hang, take 2 GB or raise anything else is told with its number and kept in a
+temporary folder; status 1.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+import zlib
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree
+
+TESTS = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+
+import numpy as np  # noqa: E402
+import record  # noqa: E402  (first: it takes its place in the project, the tests' conftest would move it)
+from mutate import mutate  # noqa: E402
+from readers import READERS, Reader  # noqa: E402
+
+MEMORY = 2 << 30  # bytes more than a process has when it begins
+SECONDS = 10  # for one input
+CHUNK = 250  # inputs of one process
+KINDS = (ValueError, OSError)
+
+
+def spoiled(kind: str, good: bytes, seed: int, number: int) -> bytes:
+    """Input of a number."""
+    return mutate(good, np.random.default_rng([seed, zlib.crc32(kind.encode()), number]), READERS[kind].json)
+
+
+def wrong(reader: Reader, file: Path) -> str | None:
+    """What is wrong with how a file is read; None if it is read, or refused in one sentence."""
+    try:
+        reader.read(file)
+    except KINDS as error:
+        own = type(error).__module__ == "builtins" or type(error).__module__.startswith("cirlib")
+        if isinstance(error, UnicodeError) or not own or "\n" in str(error) or not str(error):
+            return f"{type(error).__name__} as it came: {error}"
+    except BaseException as error:  # Rust's panics are no Exceptions
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def child(kind: str, seed: int, numbers: range, folder: Path) -> None:
+    """Read these inputs, telling each number in the file `at` before it is read and failures in the file `wrong`; ends the process."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1), os.dup2(null, 2)  # libraries complain
+    warnings.simplefilter("ignore")
+    status = 1
+    try:
+        shutil.rmtree(folder / "files", ignore_errors=True)
+        (folder / "files").mkdir()
+        reader = READERS[kind]
+        file = reader.make(folder / "files")
+        good = file.read_bytes()
+        assert wrong(reader, file) is None, wrong(reader, file)
+        (folder / "good").write_bytes(good)
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
+        for number in numbers:
+            file.write_bytes(spoiled(kind, good, seed, number))
+            (folder / "at").write_text(str(number))
+            signal.alarm(SECONDS)  # whose default ends the process, native code or not
+            reason = wrong(reader, file)
+            signal.alarm(0)
+            if reason:
+                with open(folder / "wrong", "a") as log:
+                    log.write(f"{number} {' '.join(reason.split())[:500]}\n")
+        status = 0
+    except BaseException as error:
+        (folder / "broken").write_text(f"{type(error).__name__}: {error}")
+    finally:
+        os._exit(status)
+
+
+def end_of(kind: str, status: int, folder: Path) -> tuple[int | None, str]:
+    """The input that ended a process and how; (None, "") if it came to its end. RuntimeError if the good file was not read."""
+    if status == 0:
+        return None, ""
+    if (folder / "broken").exists() or not (folder / "at").exists():
+        told = (folder / "broken").read_text() if (folder / "broken").exists() else f"status {status}"
+        raise RuntimeError(f"{kind}: the good file is not read ({told})")
+    number = int((folder / "at").read_text())
+    if not os.WIFSIGNALED(status):
+        return number, f"ended the process with {os.waitstatus_to_exitcode(status)}"
+    name = signal.Signals(os.WTERMSIG(status)).name
+    return number, f"took longer than {SECONDS} s" if name == "SIGALRM" else f"ended the process ({name})"
+
+
+def fuzz(shares: dict[str, int], seed: int, jobs: int, keep: Path) -> dict[str, dict[int, str]]:
+    """Failures of each kind: number of the input -> what was wrong; those inputs are kept."""
+    waiting = [(kind, range(k, min(k + CHUNK, count))) for kind, count in shares.items() for k in range(0, count, CHUNK)]
+    failures, running = {kind: {} for kind in shares}, {}
+    with tempfile.TemporaryDirectory() as work:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                kind, numbers = waiting.pop(0)
+                folder = Path(tempfile.mkdtemp(dir=work))
+                if (pid := os.fork()) == 0:
+                    child(kind, seed, numbers, folder)
+                running[pid] = kind, numbers, folder
+            pid, status = os.wait()
+            kind, numbers, folder = running.pop(pid)
+            number, reason = end_of(kind, status, folder)
+            if (folder / "wrong").exists():
+                lines = (line.split(" ", 1) for line in (folder / "wrong").read_text().splitlines())
+                failures[kind] |= {int(n): why for n, why in lines}
+            if number is not None:
+                failures[kind][number] = reason
+                waiting.insert(0, (kind, range(number + 1, numbers.stop)))
+            for n in failures[kind].keys() & set(numbers):
+                keep.mkdir(parents=True, exist_ok=True)
+                (keep / f"{kind.replace(' ', '-')}-{seed}-{n}").write_bytes(spoiled(kind, (folder / "good").read_bytes(), seed, n))
+            shutil.rmtree(folder)
+    return failures
+
+
+def split(inputs: int, only: list[str]) -> dict[str, int]:
+    """How many inputs each of these kinds gets."""
+    kinds = {kind: READERS[kind].share for kind in only}
+    return {kind: -(-round(inputs * share) // max(1, round(sum(kinds.values())))) for kind, share in kinds.items()}
+
+
+def attacks() -> list[dict]:
+    """Rows of the attacks: how many of each kind of file there are, and were refused."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.xml")
+        command = [sys.executable, "-m", "pytest", str(TESTS / "test_hostile.py"), "-k", "test_attack", f"--junitxml={report}"]
+        subprocess.run(command, cwd=TESTS.parent, stdout=subprocess.DEVNULL, check=False)
+        tried, held = Counter(), Counter()
+        for case in ElementTree.parse(report).iter("testcase"):
+            kind = case.get("name").partition("[")[2].partition(": ")[0]
+            tried[kind] += 1
+            held[kind] += not any(child.tag in ("failure", "error", "skipped") for child in case)
+    return [{"what": kind, "tried": count, "held": held[kind], "note": ""} for kind, count in tried.items()]
+
+
+def main() -> int:
+    """Fuzz, run the attacks, record both."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--inputs", type=int, default=10_000)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--jobs", type=int, default=2)
+    options.add_argument("--only", choices=READERS, nargs="+", default=list(READERS), metavar="KIND")
+    options.add_argument("--no-record", action="store_true", help="nor run the attacks")
+    told = options.parse_args()
+    started, shares = time.perf_counter(), split(told.inputs, told.only)
+    keep = Path(tempfile.gettempdir(), f"cirlib-fuzz-{os.getpid()}")
+    failures = fuzz(shares, told.seed, told.jobs, keep)
+    for kind, found in failures.items():
+        print(f"{kind}: {shares[kind]} inputs, {len(found)} wrong")
+        for number, reason in list(found.items())[:10]:
+            print(f"  --seed {told.seed}, input {number}: {reason}")
+    kept = f"; those that failed are in {keep}" if keep.exists() else ""
+    print(f"{sum(shares.values())} inputs in {time.perf_counter() - started:.0f} s{kept}")
+    bad = any(failures.values())
+    if not told.no_record:
+        command = f"python tests/reliability/fuzz.py --inputs {told.inputs} --seed {told.seed}"
+        rows = [{"what": k, "tried": shares[k], "held": shares[k] - len(failures[k]), "note": ""} for k in shares]
+        record.record("fuzz", rows, command)
+        rows = attacks()
+        record.record("attacks", rows, command)
+        bad = bad or any(row["held"] < row["tried"] for row in rows)
+    return int(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
