@@ -15,7 +15,7 @@ RELIABILITY = Path(__file__).resolve().parent / "reliability"
 sys.path.insert(0, str(RELIABILITY))
 
 import fuzz  # noqa: E402
-from mutate import mutate  # noqa: E402
+from spoil import spoil  # noqa: E402
 from readers import READERS, Reader, _bank  # noqa: E402
 
 from cirlib.parquet_sizes import sizes  # noqa: E402
@@ -104,10 +104,10 @@ def test_a_good_file_that_is_not_read_is_told(monkeypatch, tmp_path):
 
 def test_inputs_are_those_of_their_seed_and_hardly_ever_the_good_file():
     good = b'{"a": [1, 2, {"b": "c"}], "d": 0.5}'
-    many = [mutate(good, np.random.default_rng(k), text=True) for k in range(300)]
-    assert many == [mutate(good, np.random.default_rng(k), text=True) for k in range(300)]
+    many = [spoil(good, np.random.default_rng(k), text=True) for k in range(300)]
+    assert many == [spoil(good, np.random.default_rng(k), text=True) for k in range(300)]
     assert len(set(many)) > 250 and many.count(good) < 15
-    assert all(isinstance(mutate(b"", np.random.default_rng(k)), bytes) for k in range(100))
+    assert all(isinstance(spoil(b"", np.random.default_rng(k)), bytes) for k in range(100))
 
 
 def test_sizes_of_a_table_are_those_that_pyarrow_tells(tmp_path):

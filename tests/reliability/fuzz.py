@@ -25,7 +25,7 @@ sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 import numpy as np  # noqa: E402
 import record  # noqa: E402  (first: it takes its place in the project, the tests' conftest would move it)
-from mutate import mutate  # noqa: E402
+from spoil import spoil  # noqa: E402
 from readers import READERS, Reader  # noqa: E402
 
 MEMORY = 2 << 30  # bytes more than a process has when it begins
@@ -36,7 +36,7 @@ KINDS = (ValueError, OSError)
 
 def spoiled(kind: str, good: bytes, seed: int, number: int) -> bytes:
     """Input of a number."""
-    return mutate(good, np.random.default_rng([seed, zlib.crc32(kind.encode()), number]), READERS[kind].json)
+    return spoil(good, np.random.default_rng([seed, zlib.crc32(kind.encode()), number]), READERS[kind].json)
 
 
 def wrong(reader: Reader, file: Path) -> str | None:

@@ -12,7 +12,7 @@ ODD = (
 )
 
 
-def mutate(data: bytes, rng: np.random.Generator, text: bool = False) -> bytes:
+def spoil(data: bytes, rng: np.random.Generator, text: bool = False) -> bytes:
     """`data` with one to four changes; JSON (`text`) is changed by its structure every other time."""
     if text and rng.random() < 0.5:
         return _structure(data, rng)
