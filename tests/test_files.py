@@ -65,3 +65,11 @@ def test_what_the_system_refuses_is_one_sentence(tmp_path, number):
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value) and caught.value.errno == number
     with pytest.raises(KeyError), writing(tmp_path / "x"):
         raise KeyError("another error stays as it is")
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    calls, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: calls.append("fsync") or fsync(file))
+    monkeypatch.setattr(os, "replace", lambda *paths: calls.append("replace") or replace(*paths))
+    write_json(tmp_path / "a.json", 1)
+    assert calls == ["fsync", "replace"]

@@ -35,11 +35,11 @@ def torture(stage, base: Path, kills: int, seed: int = 0) -> tuple[int, int, lis
     for lap in range(10 * kills):
         if tried >= kills:
             break
-        again, folder, history = not lap % 2, base / f"lap{lap}", []
+        again, folder, history = bool(lap % 2), base / f"lap{lap}", []
         if again not in whole_runs:
             whole_runs[again] = undisturbed(stage, base / f"whole{again:d}", again)
         try:
-            lap_of(stage, folder, again, whole_runs[again], random, history)
+            lap_of(stage, folder, again, whole_runs[again], random, random.randint(1, min(MOST, kills - tried)), history)
             held += len(history)
         except AssertionError as error:
             failures.append(f"{stage.name}, lap {lap} ({', '.join(map(str, history)) or 'no kill'}): {error}")
@@ -73,11 +73,11 @@ def outcome(stage, folder: Path) -> dict:
     return {**whole.digests(folder), **stage.result(folder)}
 
 
-def lap_of(stage, folder: Path, again: bool, goal: Whole, random: Random, history: list[Kill]) -> None:
-    """One run that is killed up to MOST times, then left alone; AssertionError if it is not what an undisturbed one is."""
+def lap_of(stage, folder: Path, again: bool, goal: Whole, random: Random, most: int, history: list[Kill]) -> None:
+    """One run that is killed up to `most` times, then left alone; AssertionError if it is not what an undisturbed one is."""
     folder.mkdir()
     done(lambda: stage.prepare(folder, again), folder)
-    for _ in range(random.randint(1, MOST)):
+    for _ in range(most):
         kill = Kill(random.choice(WAYS), random.random(), goal.ended, goal.largest)
         ended = forked(lambda kill=kill: stage.run(folder, kill.way), folder, kill)
         assert not ended.error, f"it cannot go on: {ended.error}"
