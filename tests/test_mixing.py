@@ -225,6 +225,10 @@ def test_fade_out(length, samples, expected):
         (3, True, [[2, 3, 4, 1], [6, 7, 8, 5]]),
         (0, False, [[1, 2, 3, 4], [5, 6, 7, 8]]),
         (0, True, [[1, 2, 3, 4], [5, 6, 7, 8]]),
+        (4, False, [[0] * 4] * 2),
+        (5, False, [[0] * 4] * 2),
+        (4, True, [[1, 2, 3, 4], [5, 6, 7, 8]]),
+        (5, True, [[4, 1, 2, 3], [8, 5, 6, 7]]),
     ],
 )
 def test_shift_is_a_delay_or_circular(samples, circular, expected):

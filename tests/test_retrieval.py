@@ -324,6 +324,23 @@ def test_zero_queries_are_as_far_from_all(dtype):
     np.testing.assert_array_equal(nearest(queries, gallery, 2), [[0, 1], [0, 1]])
 
 
+@pytest.mark.parametrize("level", [1e-10, 1.0, 1e40, 1e150])
+def test_cosine_of_zero_vectors_at_any_level(level):
+    """A silent sound is as far from all, whatever the level of the others."""
+    vectors = level * np.array([[1.0, 0, 0], [0, 0, 0], [1, 1, 0]])
+    np.testing.assert_array_equal(ranks(vectors, vectors, [0, 1, 2], metric="cosine"), [0, 1, 0])
+    np.testing.assert_array_equal(ranks(vectors, vectors, [1, 0, 1], metric="cosine"), [2, 1, 2])
+
+
+@pytest.mark.parametrize("level", [1.0, 2.0**-47])
+def test_vectors_shorter_than_the_shortest_count_as_that_long(level):
+    """Below 1e-12 they are the farther the shorter they are; longer ones of the same direction are equally near."""
+    lengths = 2.0 ** np.array([-33, -42, -39, -47, -41])
+    gallery, queries = (x[:, None] * np.eye(4)[:1] for x in (lengths, np.full(5, level)))
+    np.testing.assert_array_equal(ranks(queries, gallery, np.arange(5), metric="cosine"), [0.5, 3, 0.5, 4, 2])
+    np.testing.assert_allclose(distances(queries, gallery)[0], 1 - np.minimum(lengths / 1e-12, 1) * min(level / 1e-12, 1))
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_nearest_refuses_what_is_not_finite(metric):
     queries, gallery = np.ones((2, 3)), np.eye(3)

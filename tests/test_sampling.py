@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import SPLIT_SIZES, TWINS, build_bank, instrument_tones, sound, tone
 
+from cirlib import sampling
 from cirlib.families import MIXTURE_FAMILIES
 from cirlib.mixing import MixtureDataset
 from cirlib.sampling import FamilySteps, MixtureSteps, NoteSteps, PairSampler, PairSteps, mixture_batches
@@ -145,6 +146,30 @@ def test_mixture_step_does_not_depend_on_the_steps_before(tone_bank, options):
     everything = [m for batch in sequence for m in batch]
     assert len(everything) == len(set(everything))
     assert len({seed for seed, _, _ in everything}) >= 4  # 3 voices, more than one epoch
+
+
+@pytest.mark.parametrize("planned", [4, 40])
+def test_steps_of_mixtures_take_the_batches_of_an_epoch_one_by_one(tone_bank, planned):
+    """None is left out, also after the steps that were planned; then comes another epoch."""
+    source = MixtureSteps(tone_bank, clips=16, steps=planned, size=40)
+    batches = [source.batch(k) for k in range(12)]
+    dataset = batches[0][0]
+    expected = list(mixture_batches(dataset, 4))
+    assert 5 < len(expected) < 12
+    assert_equal_batches([indices for _, indices in batches[: len(expected)]], expected)
+    assert batches[len(expected) - 1][0] is dataset is not batches[len(expected)][0]
+
+
+def test_steps_in_a_row_draw_each_batch_once(tone_bank, monkeypatch):
+    """They do not begin the epoch again for every step."""
+    begun = []
+    for name in ("MixtureSteps", "PairSteps"):
+        batches = getattr(sampling, name)._batches
+        monkeypatch.setattr(getattr(sampling, name), "_batches", lambda self, n, batches=batches: begun.append(n) or batches(self, n))
+    for source in (steps(tone_bank), PairSteps(PairSampler(tone_bank, pairs=12))):
+        for k in range(20):
+            source.batch(k)
+    assert begun == [1, 2, 3, 0]  # voices of mixtures, then the first epoch of pairs, which goes on to the second
 
 
 def test_no_batch_in_an_epoch_is_an_error(tone_bank):
