@@ -103,7 +103,7 @@ def test_clip_normalises_by_the_peak(tmp_path):
     assert paper.min() == pytest.approx(-1.98, abs=0.01)
     assert len(strict) == 8000
     assert not strict[len(lopsided) :].any()
-    assert len(clip(bank, 0, 50)) == 50
+    assert len(clip(bank, 0, 50)) == 50 and not len(clip(bank, 0, 0))
     for row, protocol in ((1, "strict"), (1, "paper"), (2, "paper")):
         assert not clip(bank, row, 100, protocol).any()
 
@@ -117,6 +117,15 @@ def test_no_stem_is_silent_under_strict(tone_bank):
     percussion, bass, _ = silent
     assert percussion == 0
     assert bass > 0.02
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_mixture_of_silent_sounds_is_silent(tmp_path, protocol):
+    """Not NaN."""
+    bank = build_bank(tmp_path / "bank", [sound("a", np.zeros(800)), sound("b", np.zeros(800), family="Synth Lead")])
+    m = MixtureDataset(bank, ["Bass", "Synth Lead"], size=1, seconds=1, protocol=protocol)[0]
+    assert not m.mixture.any() and not m.stems.any() and not m.references.any()
 
 
 # Bad arguments

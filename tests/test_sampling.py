@@ -347,7 +347,7 @@ def test_an_epoch_draws_as_many_sounds_as_there_are(tone_bank):
 
 
 def test_pairs_depend_on_seed_and_epoch_only(tone_bank):
-    first, again, other = (PairSampler(tone_bank, pairs=4, seed=s) for s in (0, 0, 1))
+    first, again, other = (PairSampler(tone_bank, pairs=4, **options) for options in ({}, {"seed": 0}, {"seed": 1}))
     assert_equal_batches(first.epoch(1), again.epoch(1))
     assert not np.array_equal(next(first.epoch(0)), next(first.epoch(1)))
     assert not np.array_equal(next(first.epoch(0)), next(other.epoch(0)))
@@ -401,6 +401,17 @@ def test_processes_take_parts_of_the_same_step_of_pairs(tone_bank):
         split = [part.batch(k) for part in parts]
         assert [len(part) for part in split] == [6, 6]
         assert sorted(map(tuple, np.concatenate(split))) == sorted(map(tuple, whole.batch(k)))
+
+
+def test_batches_that_processes_cannot_share_evenly(tone_bank):
+    """Each would train on another number of sounds."""
+    for make, what in (
+        (lambda: PairSteps(PairSampler(tone_bank, pairs=12), world=5), "12 pairs"),
+        (lambda: NoteSteps(ROWS, 12, world=5), "12 sounds"),
+        (lambda: MixtureSteps(tone_bank, clips=16, world=3).batch(0), r"4 mixtures of 3 \(16 clips\)"),
+    ):
+        with pytest.raises(ValueError, match=f"{what} in a batch cannot be shared evenly by [35] processes"):
+            make()
 
 
 # Single sounds

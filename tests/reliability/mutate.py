@@ -1,7 +1,7 @@
 """Mutants of a module: copies with one small mistake each. The same source gives the same mutants, in the order of the source.
 
-What is left as it is: docstrings, annotations, decorators, imports, strings, what raised errors say, `if __name__ == "__main__"`, and dicts
-at the top of a module, which are tables of data.
+What is left as it is: docstrings, annotations, decorators, imports, strings, what raised errors say, `if __name__ == "__main__"`, dicts at
+the top of a module, which are tables of data, and `strict` of zip, by which the code checks itself.
 """
 
 import ast
@@ -85,6 +85,8 @@ def _is_left(node: ast.AST, top: bool) -> bool:
         return True
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return True  # a docstring
+    if isinstance(node, ast.keyword) and node.arg == "strict":
+        return True
     return top and isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
 
 
@@ -126,7 +128,7 @@ def _replacements(node: ast.AST, holder: ast.AST, field: str) -> Iterator[ast.AS
 def _calls(node: ast.Call) -> Iterator[ast.Call]:
     """Without one keyword, or with the opposite function."""
     for i, keyword in enumerate(node.keywords):
-        if keyword.arg:
+        if keyword.arg and keyword.arg != "strict":
             yield _with(node, keywords=node.keywords[:i] + node.keywords[i + 1 :])
     name, pairs = ("attr", METHODS) if isinstance(node.func, ast.Attribute) else ("id", FUNCTIONS)
     swap = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
