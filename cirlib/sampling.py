@@ -96,7 +96,7 @@ class PairSampler:
         if pairs > count:
             other = f" of other families than {', '.join(without)}" if without else ""
             raise ValueError(f"{pairs} pairs need as many training instruments with two sounds or more{other}; there are {count}")
-        self.batches_per_epoch = max(1, len(self.rows) // (2 * pairs))
+        self.batches_per_epoch = len(self.rows) // (2 * pairs)  # at least 1: two sounds or more of as many instruments
 
     def epoch(self, number: int, rank: int = 0, world: int = 1) -> Iterator[np.ndarray]:
         """Batches of one epoch: bank rows (pairs / world, 2)."""

@@ -376,6 +376,12 @@ def test_too_many_pairs(tone_bank):
         PairSampler(tone_bank, pairs=most + 1)
 
 
+@pytest.mark.parametrize("pairs", [0, -1])
+def test_batch_of_no_pairs(tone_bank, pairs):
+    with pytest.raises(ValueError, match="a batch of pairs needs 2 clips or more"):
+        PairSampler(tone_bank, pairs=pairs)
+
+
 @pytest.mark.parametrize("hard_ratio", [-0.1, 1.1])
 def test_bad_hard_ratio(tone_bank, hard_ratio):
     with pytest.raises(ValueError, match=f"hard_ratio must be between 0 and 1, got {hard_ratio}"):
