@@ -132,6 +132,7 @@ def test_open_mixtures_are_shared_by_processes(tone_bank):
     for k in range(12):
         batches = [mixtures_of(part.batch(k)) for part in parts]
         assert len(batches[0]) == len(batches[1]) == {1: 4, 2: 2, 3: 2}[parts[0].voices(k)] and not set(batches[0]) & set(batches[1])
+    assert len(MixtureSteps(tone_bank, clips=8, steps=1, voices=3, world=2).batch(1)[1]) == 1  # just enough
     with pytest.raises(ValueError, match="batches of 7 clips hold less than one mixture of 3 for each of 2 processes: use more clips"):
         MixtureSteps(tone_bank, clips=7, voices=3, world=2)
 
@@ -207,7 +208,12 @@ def test_no_instrument_twice_in_a_step_of_mixtures(tone_bank, original):
         assert len(names) == len(set(names)) == len(mixtures) * parts[0].voices(k)
 
 
-@pytest.mark.parametrize("curriculum", [(0.5, 0.6), (-0.1,), (0.1, 0.1, 0.1)], ids=str)
+def test_curriculum_of_all_steps(tone_bank):
+    source = MixtureSteps(tone_bank, steps=8, curriculum=(0.5, 0.5))
+    assert [source.voices(k) for k in range(9)] == [1] * 4 + [2] * 4 + [3]
+
+
+@pytest.mark.parametrize("curriculum", [(0.5, 0.6), (-0.1,), (-0.1, 0.5), (0.1, 0.1, 0.1)], ids=str)
 def test_bad_curriculum(tone_bank, curriculum):
     with pytest.raises(ValueError, match=r"^curriculum must be at most 2 shares of the steps that sum to at most 1"):
         MixtureSteps(tone_bank, curriculum=curriculum)
