@@ -324,6 +324,17 @@ def test_zero_queries_are_as_far_from_all(dtype):
     np.testing.assert_array_equal(nearest(queries, gallery, 2), [[0, 1], [0, 1]])
 
 
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_large_galleries_of_equal_items(metric):
+    """More items than are made single or compared exactly at a time; the last one is another."""
+    gallery = np.ones((20_000, 3), np.float32)
+    gallery[-1] = [1, 2, 3]
+    queries = gallery[[0, -1]]
+    np.testing.assert_array_equal(ranks(queries, gallery, [7, 19_999], metric=metric), [9999, 0])
+    np.testing.assert_array_equal(ranks(queries, gallery, [19_999, 7], metric=metric), [19_999, 1 + 9999])
+    np.testing.assert_array_equal(nearest(queries, gallery, 3, metric), [[0, 1, 2], [19_999, 0, 1]])
+
+
 @pytest.mark.parametrize("level", [1e-10, 1.0, 1e40, 1e150])
 def test_cosine_of_zero_vectors_at_any_level(level):
     """A silent sound is as far from all, whatever the level of the others."""
