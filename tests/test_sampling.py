@@ -230,6 +230,7 @@ def family_steps(bank, clips=36, **options):
 def test_instruments_of_a_batch_meet_again(tone_bank, original, clips, plays, groups):
     """Each plays in as many mixtures of its family's place, and is heard as two different notes of its own."""
     sampler = family_steps(tone_bank, clips, plays=plays)
+    assert list(sampler.families) == list(MIXTURE_FAMILIES)
     seen = set()
     for step in range(8):
         dataset, indices, named, rows = sampler.batch(step)
@@ -266,6 +267,20 @@ def test_processes_take_parts_of_the_same_family_step(tone_bank):
     for r, (dataset, _, named, rows) in enumerate(parts):
         assert named == whole[2][r::2] and (rows == whole[3][:, r::2]).all()
         np.testing.assert_array_equal(dataset[r].mixture, whole[0][r].mixture)
+
+
+def test_processes_leave_out_groups_that_they_cannot_share(tone_bank):
+    """28 clips hold 4 groups, 35 hold 5, of which two processes take 4: the same."""
+    assert family_steps(tone_bank, 35, world=2).batch(0)[2] == family_steps(tone_bank, 28, world=2).batch(0)[2]
+
+
+def test_two_notes_of_an_instrument_are_one_only_where_there_is_no_other(tmp_path):
+    sounds = [sound(f"{f}{i}", tone(60 + k), family=f) for f in MIXTURE_FAMILIES for i in range(4) for k in range(1 + i % 2)]
+    bank = build_bank(tmp_path / "bank", sounds)
+    sizes = bank.instruments.notes
+    for step in range(6):
+        _, _, named, rows = FamilySteps(bank, MIXTURE_FAMILIES, 28, steps=9, size=50, seconds=0.25).batch(step)
+        assert [int(a != b) for a, b in rows.T] == [sizes[uid] - 1 for _, uid in named]
 
 
 def test_family_step_needs_two_groups_for_each_process(tone_bank):
