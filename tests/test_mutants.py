@@ -55,7 +55,7 @@ sys.path.insert(0, sys.argv[1])
 import mutants
 from trial import Target
 sys.path.insert(0, ".")
-mutants.LIMIT = 1, 2
+mutants.LIMIT = 0, 1
 told = {}
 target = Target("mini.small", Path("mini/small.py").resolve(), ["test_small.py"])
 found = mutants.judge(target, None, lambda mutant, state, test: told.update({f"{mutant.line}: {mutant.change}": state}))
