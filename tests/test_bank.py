@@ -117,6 +117,14 @@ def test_reference_is_a_note_of_the_instrument(tone_bank):
     assert (tone_bank.notes.instrument[table.reference].to_numpy() == table.index).all()
 
 
+def test_an_open_bank_is_cheap_and_cannot_be_changed(bank):
+    """Lists stay in Arrow, the table of instruments is made once, sounds are read-only."""
+    assert all(isinstance(bank.notes[column].dtype, pd.ArrowDtype) for column in ("tags", "fx"))
+    assert bank.instruments is bank.instruments
+    with pytest.raises(ValueError, match="read-only"):
+        bank._maps[0][0] = 1
+
+
 def test_instruments_and_gallery(tone_bank):
     """The gallery holds the original instruments of every split, no twins."""
     table = tone_bank.instruments

@@ -24,6 +24,12 @@ def test_every_instrument_plays_before_one_repeats(tone_bank, split):
     assert dataset[0].families == list(MIXTURE_FAMILIES)
 
 
+def test_unless_told_otherwise(tone_bank):
+    """40,000 mixtures of 10 s, as in the paper, of seed 0."""
+    dataset = MixtureDataset(tone_bank)
+    assert (len(dataset), dataset.samples, dataset.seed, dataset.protocol) == (40_000, 10 * RATE, 0, "strict")
+
+
 def test_then_instruments_are_drawn_by_drawing_a_note(tmp_path):
     """An instrument with nine times as many notes plays nine times as often."""
     sounds = [sound("one", tone(60))] + [sound("nine", tone(60)) for _ in range(9)]
