@@ -101,6 +101,7 @@ def reference(tmp_path, notes):
         ([(40, 100), (45, 100), (50, 100), (60, 100), (120, 100)], (50, 100)),  # the median, not the mean
         ([(40, 100), (50, 60), (50, 90), (50, 127), (60, 100)], (50, 90)),  # then velocity nearest to 100
         ([(50, 127), (50, 73)], (50, 127)),  # 27 off either way: the first
+        ([(50, 73), (50, 127)], (50, 73)),
         ([(40, 60), (41, 127), (50, 60), (51, 60)], (41, 127)),  # even number: nearest to the mean of the middle two
         ([(40, 100), (None, None), (50, 60), (60, 100)], (50, 60)),  # stems of several notes are no reference note
         ([(40, 60), (None, None), (60, 60)], (40, 60)),
