@@ -49,6 +49,10 @@ def golden(bank: NoteBank) -> dict[str, list[float]]:
         for split in ("train", "test"):
             mix = MixtureDataset(bank, split=split, size=8, seed=3, protocol=protocol, seconds=2.0)[5]
             out[f"mixture, {split}, {protocol}"] = mix.mixture[::997].tolist() + mix.references[:, ::3989].flatten().tolist()
+    for voices in (1, 3):
+        for split in ("train", "test"):
+            data = MixtureDataset(bank, split=split, size=12, seed=3, voices=voices)
+            out[f"instruments, {split}, {voices}"] = [bank.instruments.index.get_loc(uid) for i in range(12) for _, uid in data.plan(i)]
     out |= batches(bank)
     rng = np.random.default_rng(0)
     stems, mixtures = (torch.from_numpy(rng.normal(size=size)) for size in ((5, 3, 8), (5, 8)))
