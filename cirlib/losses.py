@@ -115,7 +115,7 @@ def _all_tracks(stems, mixtures, temperature):
     tracks = torch.cat([stems.reshape(m * s, dim), mixtures])
     own = torch.arange(m, device=stems.device).repeat_interleave(s)
     pairs = tracks.new_zeros(len(tracks), len(tracks))
-    pairs[torch.arange(m * s), m * s + own] = 1
+    pairs[torch.arange(m * s, device=stems.device), m * s + own] = 1
     return _similarities(tracks, tracks, temperature), torch.maximum(pairs, pairs.T), own
 
 

@@ -147,7 +147,7 @@ def ranks(queries, gallery, truth, groups=None, metric: str = "cosine", block: i
     queries (Q, D), gallery (G, D), truth (Q,) gallery indices. With `groups` (G,), labels of the gallery, a query is
     ranked only against items with the label of its truth (the family-restricted ranking of the mixture task).
     """
-    queries, gallery, truth = np.asarray(queries), np.asarray(gallery), np.asarray(truth)
+    queries, gallery, truth = np.asarray(queries), np.asarray(gallery), np.asarray(truth, None if len(truth) else int)
     if len(queries) != len(truth) or (len(truth) and not 0 <= truth.min() <= truth.max() < len(gallery)):
         raise ValueError(f"truth must hold one gallery index (0..{len(gallery) - 1}) per query")
     labels = np.zeros(len(gallery), int) if groups is None else pd.factorize(np.asarray(groups))[0]

@@ -96,7 +96,7 @@ class PairSampler:
         if pairs > count:
             other = f" of other families than {', '.join(without)}" if without else ""
             raise ValueError(f"{pairs} pairs need as many training instruments with two sounds or more{other}; there are {count}")
-        self.batches_per_epoch = max(1, len(self.rows) // (2 * pairs))
+        self.batches_per_epoch = len(self.rows) // (2 * pairs)  # at least 1: two sounds or more of as many instruments
 
     def epoch(self, number: int, rank: int = 0, world: int = 1) -> Iterator[np.ndarray]:
         """Batches of one epoch: bank rows (pairs / world, 2)."""
@@ -179,14 +179,14 @@ class MixtureSteps:
         while True:
             seed = int(np.random.default_rng([self.seed, epoch, voices]).integers(2**31))
             dataset = MixtureDataset(self.bank, self.families, "train", self.size, seed, voices=voices, **self.options)
-            mixtures, count = self.clips // (1 + voices), 0
+            mixtures, found = self.clips // (1 + voices), False
             if self.open:  # no number of clips suits every number of instruments
                 mixtures -= mixtures % self.world
             size = part(mixtures, self.world, f"mixtures of {voices} ({self.clips} clips)")
             for indices in mixture_batches(dataset, size, self.rank, self.world):
-                count += 1
+                found = True
                 yield dataset, indices
-            if not count:
+            if not found:
                 raise ValueError(
                     f"{self.size} mixtures give no batch of {mixtures} without a repeated instrument: use fewer clips or a longer epoch"
                 )

@@ -1,6 +1,7 @@
 """The note bank: what goes in comes out, and a bank is whole, or a sentence says what to do."""
 
 import json
+import mmap
 
 import numpy as np
 import pandas as pd
@@ -101,6 +102,7 @@ def reference(tmp_path, notes):
         ([(40, 100), (45, 100), (50, 100), (60, 100), (120, 100)], (50, 100)),  # the median, not the mean
         ([(40, 100), (50, 60), (50, 90), (50, 127), (60, 100)], (50, 90)),  # then velocity nearest to 100
         ([(50, 127), (50, 73)], (50, 127)),  # 27 off either way: the first
+        ([(50, 73), (50, 127)], (50, 73)),
         ([(40, 60), (41, 127), (50, 60), (51, 60)], (41, 127)),  # even number: nearest to the mean of the middle two
         ([(40, 100), (None, None), (50, 60), (60, 100)], (50, 60)),  # stems of several notes are no reference note
         ([(40, 60), (None, None), (60, 60)], (40, 60)),
@@ -117,6 +119,14 @@ def test_reference_is_a_note_of_the_instrument(tone_bank):
     assert (tone_bank.notes.instrument[table.reference].to_numpy() == table.index).all()
 
 
+def test_an_open_bank_is_cheap_and_cannot_be_changed(bank):
+    """Lists stay in Arrow, the table of instruments is made once, sounds are read-only."""
+    assert all(isinstance(bank.notes[column].dtype, pd.ArrowDtype) for column in ("tags", "fx"))
+    assert bank.instruments is bank.instruments
+    with pytest.raises(ValueError, match="read-only"):
+        bank._maps[0][0] = 1
+
+
 def test_instruments_and_gallery(tone_bank):
     """The gallery holds the original instruments of every split, no twins."""
     table = tone_bank.instruments
@@ -128,6 +138,34 @@ def test_instruments_and_gallery(tone_bank):
     assert not gallery.index.str.endswith("_no_fx").any()
     assert set(tone_bank.gallery(["Bass"]).family) == {"Bass"}
     assert set(tone_bank.gallery(iter(MIXTURE_FAMILIES)).index) == set(gallery.index)
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_WILLNEED"), reason="this system takes no such advice")
+def test_ahead_names_the_bytes_of_the_sounds(tmp_path):
+    """From the start of a page to the end of what will be read of a sound, in the file that holds it."""
+    paths = [tmp_path / "a", tmp_path / "b"]
+    for path in paths:
+        build_bank(path, [sound(f"{path.name}{i}", tone(60, 1.0)) for i in range(3)])
+    bank, told = NoteBank.open(paths), []
+    assert len(bank._files) == 2
+
+    class File:
+        def __init__(self, name):
+            self.name = name
+
+        def madvise(self, advice, start, length):
+            assert advice == mmap.MADV_WILLNEED and start % mmap.PAGESIZE == 0
+            told.append((self.name, start, start + length))
+
+    bank._files = [File("a"), File("b")]
+    bank.ahead([2, 0, 4, 5], [100, 10**6, 10**6, -3])
+    page, second = mmap.PAGESIZE, 2 * RATE
+    assert told == [
+        ("a", 2 * second // page * page, 2 * second + 200),
+        ("a", 0, second),
+        ("b", second // page * page, 2 * second),
+        ("b", 2 * second // page * page, 2 * second + 2),  # at least one sample: the system refuses no bytes at all
+    ]
 
 
 # Several banks

@@ -235,6 +235,23 @@ def test_finite_where_embeddings_collapse(name):
     assert all(g.isfinite().all() for g in (loss, *torch.autograd.grad(loss, (stems, mixtures))))
 
 
+@pytest.mark.parametrize("name", MIXTURE_LOSSES)
+def test_mixture_loss_makes_what_it_needs_where_the_embeddings_are(name):
+    """A GPU's embeddings meet nothing of the processor's; here the device that is usual is another than theirs."""
+    stems, mixtures = embeddings(3, 2, 4), embeddings(3, 4, seed=1)
+    expected = mixture_loss(name, stems, mixtures)
+    with torch.device("meta"):
+        torch.testing.assert_close(mixture_loss(name, stems, mixtures), expected)
+
+
+@pytest.mark.parametrize("name", PAIR_LOSSES)
+def test_pair_loss_makes_what_it_needs_where_the_embeddings_are(name):
+    a, p = embeddings(5, 4), embeddings(5, 4, seed=1)
+    expected = pair_loss(name, a, p)
+    with torch.device("meta"):
+        torch.testing.assert_close(pair_loss(name, a, p), expected)
+
+
 def test_unknown_name_names_the_valid_ones():
     with pytest.raises(ValueError, match=r"loss 'tripelt' \(did you mean 'triplet'\?\); valid: triplet, infonce$"):
         pair_loss("tripelt", torch.ones(2, 2), torch.ones(2, 2))

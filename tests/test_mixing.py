@@ -127,6 +127,14 @@ def test_levels(tone_bank, protocol):
         np.testing.assert_allclose(np.abs(p.tracks).max(axis=1), [4 * 0.99, 0.99, 0.99], rtol=1e-5)
 
 
+def test_level_of_a_mixture_whose_loudest_sample_is_shifted_out(tmp_path):
+    """It peaks at 0.99 all the same, and its tracks still sum to it."""
+    bank = build_bank(tmp_path / "bank", [sound("rising", np.linspace(0, 0.5, RATE) ** 2, family="Chromatic Percussion")])
+    for p in play(MixtureDataset(bank, ["Chromatic Percussion"], size=20, seconds=0.25), 20):
+        assert np.abs(p.mixture.mixture).max() == pytest.approx(0.99, abs=1e-5)
+        np.testing.assert_allclose(p.mixture.stems[0], p.mixture.mixture, atol=1e-6)
+
+
 # Rhythm
 
 
@@ -225,6 +233,10 @@ def test_fade_out(length, samples, expected):
         (3, True, [[2, 3, 4, 1], [6, 7, 8, 5]]),
         (0, False, [[1, 2, 3, 4], [5, 6, 7, 8]]),
         (0, True, [[1, 2, 3, 4], [5, 6, 7, 8]]),
+        (4, False, [[0] * 4] * 2),
+        (5, False, [[0] * 4] * 2),
+        (4, True, [[1, 2, 3, 4], [5, 6, 7, 8]]),
+        (5, True, [[4, 1, 2, 3], [8, 5, 6, 7]]),
     ],
 )
 def test_shift_is_a_delay_or_circular(samples, circular, expected):
@@ -327,5 +339,7 @@ def test_batch_holds_what_the_items_hold(tone_bank, protocol, voices):
     mixtures, sounds = data.batch(indices, "none")
     np.testing.assert_array_equal(mixtures, np.stack([m.mixture for m in items]))
     assert sounds is None
+    with pytest.raises(ValueError, match="unknown tracks 'stem'"):
+        data.batch(indices, "stem")
     with pytest.raises(IndexError, match="mixture 9 of 9"):
         data.batch([9])

@@ -24,6 +24,12 @@ def test_every_instrument_plays_before_one_repeats(tone_bank, split):
     assert dataset[0].families == list(MIXTURE_FAMILIES)
 
 
+def test_unless_told_otherwise(tone_bank):
+    """40,000 mixtures of 10 s, as in the paper, of seed 0."""
+    dataset = MixtureDataset(tone_bank)
+    assert (len(dataset), dataset.samples, dataset.seed, dataset.protocol) == (40_000, 10 * RATE, 0, "strict")
+
+
 def test_then_instruments_are_drawn_by_drawing_a_note(tmp_path):
     """An instrument with nine times as many notes plays nine times as often."""
     sounds = [sound("one", tone(60))] + [sound("nine", tone(60)) for _ in range(9)]
@@ -103,7 +109,7 @@ def test_clip_normalises_by_the_peak(tmp_path):
     assert paper.min() == pytest.approx(-1.98, abs=0.01)
     assert len(strict) == 8000
     assert not strict[len(lopsided) :].any()
-    assert len(clip(bank, 0, 50)) == 50
+    assert len(clip(bank, 0, 50)) == 50 and not len(clip(bank, 0, 0))
     for row, protocol in ((1, "strict"), (1, "paper"), (2, "paper")):
         assert not clip(bank, row, 100, protocol).any()
 
@@ -117,6 +123,15 @@ def test_no_stem_is_silent_under_strict(tone_bank):
     percussion, bass, _ = silent
     assert percussion == 0
     assert bass > 0.02
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_mixture_of_silent_sounds_is_silent(tmp_path, protocol):
+    """Not NaN."""
+    bank = build_bank(tmp_path / "bank", [sound("a", np.zeros(800)), sound("b", np.zeros(800), family="Synth Lead")])
+    m = MixtureDataset(bank, ["Bass", "Synth Lead"], size=1, seconds=1, protocol=protocol)[0]
+    assert not m.mixture.any() and not m.stems.any() and not m.references.any()
 
 
 # Bad arguments

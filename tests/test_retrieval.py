@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.spatial.distance import cdist
 
-from cirlib.retrieval import METRICS, TOP_K, chance, distances, nearest, ranks, summary, top_k, whiten
+from cirlib.retrieval import FEWEST, METRICS, TOP_K, Search, _blocks, chance, distances, nearest, ranks, summary, top_k, whiten
 
 
 def shrunk_covariance(x):
@@ -93,6 +93,19 @@ def test_nearest(task, metric):
     for k, block in ((1, 1024), (5, 7), (37, 1024), (99, 1024)):
         np.testing.assert_array_equal(nearest(queries, gallery, k, metric, block), order[:, :k])
     assert nearest(queries[:0], gallery, 5, metric).shape == (0, 5)
+    assert nearest(queries, gallery, 0, metric).shape == (len(queries), 0)
+    assert ranks(queries[:0], gallery, [], metric=metric).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("items", "block", "sizes"),
+    [(10, 350, [35, 35, 30]), (1, 50, [50, 50]), (1000, 350, [FEWEST, FEWEST, FEWEST, 100 - 3 * FEWEST]), (0, 350, [])],
+)
+def test_blocks_hold_every_row_once(items, block, sizes):
+    """As many pairs as fit, but not too few rows."""
+    blocks = list(_blocks(np.arange(100, 200), items, block))
+    assert [len(b) for b in blocks] == sizes
+    assert not blocks or (np.concatenate(blocks) == np.arange(100, 200)).all()
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -132,12 +145,13 @@ def test_mahalanobis_is_that_of_the_covariance_of_the_gallery():
     assert np.abs(distances(queries, gallery, "l2") / expected - 1).max() > 0.5
 
 
+@pytest.mark.parametrize("scale", [0.02, 1e-9])
 @pytest.mark.parametrize("count", [12, 4000])
-def test_mahalanobis_after_a_turn_a_shift_and_a_scale(count):
+def test_mahalanobis_after_a_turn_a_shift_and_a_scale(count, scale):
     """The shrunk covariance turns and scales with the data: distances stay, however few the items."""
     gallery, queries = correlated(0, count, 8), correlated(1, 20, 8)
-    turn = 0.02 * np.linalg.qr(np.random.default_rng(2).normal(size=(8, 8)))[0]
-    moved = distances(queries @ turn + 7, gallery @ turn + 7, "mahalanobis")
+    turn = scale * np.linalg.qr(np.random.default_rng(2).normal(size=(8, 8)))[0]
+    moved = distances(queries @ turn + 350 * scale, gallery @ turn + 350 * scale, "mahalanobis")
     np.testing.assert_allclose(moved, distances(queries, gallery, "mahalanobis"), rtol=1e-6)
 
 
@@ -300,12 +314,16 @@ def longdouble_ranks(queries, gallery, truth, metric):
         (0, 1e-8, "f8"),
         (0, 1e-15, "f4"),
         (3, 1, "f4"),
+        (0, 1e200, "f8"),
+        (0, 1e-200, "f8"),
     ],
 )
 def test_ranks_of_vectors_of_any_level_and_offset(metric, offset, spread, dtype):
     rng = np.random.default_rng(0)
-    if metric == "cosine" and (spread < 1e-9 or spread < 1e-6 * offset):
-        pytest.skip("a vector shorter than 1e-12 counts as that long; angles below 1e-7 are equal in double precision")
+    if metric == "cosine" and not max(1e-9, 1e-6 * offset) <= spread < 1e100:
+        pytest.skip(
+            "a vector shorter than 1e-12 counts as that long; angles below 1e-7 are equal in double precision, squares may overflow"
+        )
     gallery, noise = (offset + spread * rng.normal(size=(n, 16)) for n in (300, 40))
     truth = rng.integers(0, 300, 40)
     queries = ((gallery[truth] + noise) / 2).astype(dtype)
@@ -322,6 +340,57 @@ def test_zero_queries_are_as_far_from_all(dtype):
     queries, gallery = np.zeros((2, 3), dtype), np.eye(3).astype(dtype)
     np.testing.assert_array_equal(ranks(queries, gallery, [0, 2], metric="cosine"), [1, 1])
     np.testing.assert_array_equal(nearest(queries, gallery, 2), [[0, 1], [0, 1]])
+
+
+@pytest.mark.parametrize("level", [1e-13, 1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("dim", [2, 64, 512])
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_screened_values_are_as_exact_as_their_slack_says(metric, dim, level):
+    """With room, but not so much that everything had to be compared exactly."""
+    rng = np.random.default_rng(0)
+    queries, gallery = (level * (rng.normal(size=(n, dim)) + 1) * rng.choice([1e-3, 1, 3], size=(n, 1)) for n in (20, 300))
+    search = Search(queries, gallery, metric)
+    values, slack = search.screen(np.arange(20))
+    assert values.dtype == np.float32 and slack.shape == (20, 1)
+    if metric == "cosine":
+        queries, gallery = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (queries, gallery))
+        exact, length, longest = -queries @ gallery.T, np.ones((20, 1)), 1
+    else:
+        queries, gallery = queries / search.scale, gallery / search.scale
+        exact = (gallery**2).sum(axis=1) / 2 - queries @ gallery.T
+        length, longest = (np.linalg.norm(x, axis=1, keepdims=True) for x in (queries, gallery))
+        longest = longest.max()
+    assert (np.abs(values - exact) <= slack).all()
+    rounding = 2.0**-24 * ((dim + 2) * length * longest + longest**2)  # of the vectors, of sums and products, of half a square
+    assert (1.5 * rounding <= slack).all() and (slack <= 6 * rounding).all()
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_large_galleries_of_equal_items(metric):
+    """More items than are made single or compared exactly at a time; the last one is another."""
+    gallery = np.ones((20_000, 3), np.float32)
+    gallery[-1] = [1, 2, 3]
+    queries = gallery[[0, -1]]
+    np.testing.assert_array_equal(ranks(queries, gallery, [7, 19_999], metric=metric), [9999, 0])
+    np.testing.assert_array_equal(ranks(queries, gallery, [19_999, 7], metric=metric), [19_999, 1 + 9999])
+    np.testing.assert_array_equal(nearest(queries, gallery, 3, metric), [[0, 1, 2], [19_999, 0, 1]])
+
+
+@pytest.mark.parametrize("level", [1e-10, 1.0, 1e40, 1e150])
+def test_cosine_of_zero_vectors_at_any_level(level):
+    """A silent sound is as far from all, whatever the level of the others."""
+    vectors = level * np.array([[1.0, 0, 0], [0, 0, 0], [1, 1, 0]])
+    np.testing.assert_array_equal(ranks(vectors, vectors, [0, 1, 2], metric="cosine"), [0, 1, 0])
+    np.testing.assert_array_equal(ranks(vectors, vectors, [1, 0, 1], metric="cosine"), [2, 1, 2])
+
+
+@pytest.mark.parametrize("level", [1.0, 2.0**-47])
+def test_vectors_shorter_than_the_shortest_count_as_that_long(level):
+    """Below 1e-12 they are the farther the shorter they are; longer ones of the same direction are equally near."""
+    lengths = 2.0 ** np.array([-33, -42, -39, -47, -41])
+    gallery, queries = (x[:, None] * np.eye(4)[:1] for x in (lengths, np.full(5, level)))
+    np.testing.assert_array_equal(ranks(queries, gallery, np.arange(5), metric="cosine"), [0.5, 3, 0.5, 4, 2])
+    np.testing.assert_allclose(distances(queries, gallery)[0], 1 - np.minimum(lengths / 1e-12, 1) * min(level / 1e-12, 1))
 
 
 @pytest.mark.parametrize("metric", METRICS)

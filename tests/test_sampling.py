@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import SPLIT_SIZES, TWINS, build_bank, instrument_tones, sound, tone
 
+from cirlib import sampling
 from cirlib.families import MIXTURE_FAMILIES
 from cirlib.mixing import MixtureDataset
 from cirlib.sampling import FamilySteps, MixtureSteps, NoteSteps, PairSampler, PairSteps, mixture_batches
@@ -131,6 +132,7 @@ def test_open_mixtures_are_shared_by_processes(tone_bank):
     for k in range(12):
         batches = [mixtures_of(part.batch(k)) for part in parts]
         assert len(batches[0]) == len(batches[1]) == {1: 4, 2: 2, 3: 2}[parts[0].voices(k)] and not set(batches[0]) & set(batches[1])
+    assert len(MixtureSteps(tone_bank, clips=8, steps=1, voices=3, world=2).batch(1)[1]) == 1  # just enough
     with pytest.raises(ValueError, match="batches of 7 clips hold less than one mixture of 3 for each of 2 processes: use more clips"):
         MixtureSteps(tone_bank, clips=7, voices=3, world=2)
 
@@ -145,6 +147,30 @@ def test_mixture_step_does_not_depend_on_the_steps_before(tone_bank, options):
     everything = [m for batch in sequence for m in batch]
     assert len(everything) == len(set(everything))
     assert len({seed for seed, _, _ in everything}) >= 4  # 3 voices, more than one epoch
+
+
+@pytest.mark.parametrize("planned", [4, 40])
+def test_steps_of_mixtures_take_the_batches_of_an_epoch_one_by_one(tone_bank, planned):
+    """None is left out, also after the steps that were planned; then comes another epoch."""
+    source = MixtureSteps(tone_bank, clips=16, steps=planned, size=40)
+    batches = [source.batch(k) for k in range(12)]
+    dataset = batches[0][0]
+    expected = list(mixture_batches(dataset, 4))
+    assert 5 < len(expected) < 12
+    assert_equal_batches([indices for _, indices in batches[: len(expected)]], expected)
+    assert batches[len(expected) - 1][0] is dataset is not batches[len(expected)][0]
+
+
+def test_steps_in_a_row_draw_each_batch_once(tone_bank, monkeypatch):
+    """They do not begin the epoch again for every step."""
+    begun = []
+    for name in ("MixtureSteps", "PairSteps"):
+        batches = getattr(sampling, name)._batches
+        monkeypatch.setattr(getattr(sampling, name), "_batches", lambda self, n, batches=batches: begun.append(n) or batches(self, n))
+    for source in (steps(tone_bank), PairSteps(PairSampler(tone_bank, pairs=12))):
+        for k in range(20):
+            source.batch(k)
+    assert begun == [1, 2, 3, 0]  # voices of mixtures, then the first epoch of pairs, which goes on to the second
 
 
 def test_no_batch_in_an_epoch_is_an_error(tone_bank):
@@ -182,7 +208,12 @@ def test_no_instrument_twice_in_a_step_of_mixtures(tone_bank, original):
         assert len(names) == len(set(names)) == len(mixtures) * parts[0].voices(k)
 
 
-@pytest.mark.parametrize("curriculum", [(0.5, 0.6), (-0.1,), (0.1, 0.1, 0.1)], ids=str)
+def test_curriculum_of_all_steps(tone_bank):
+    source = MixtureSteps(tone_bank, steps=8, curriculum=(0.5, 0.5))
+    assert [source.voices(k) for k in range(9)] == [1] * 4 + [2] * 4 + [3]
+
+
+@pytest.mark.parametrize("curriculum", [(0.5, 0.6), (-0.1,), (-0.1, 0.5), (0.1, 0.1, 0.1)], ids=str)
 def test_bad_curriculum(tone_bank, curriculum):
     with pytest.raises(ValueError, match=r"^curriculum must be at most 2 shares of the steps that sum to at most 1"):
         MixtureSteps(tone_bank, curriculum=curriculum)
@@ -199,6 +230,7 @@ def family_steps(bank, clips=36, **options):
 def test_instruments_of_a_batch_meet_again(tone_bank, original, clips, plays, groups):
     """Each plays in as many mixtures of its family's place, and is heard as two different notes of its own."""
     sampler = family_steps(tone_bank, clips, plays=plays)
+    assert list(sampler.families) == list(MIXTURE_FAMILIES)
     seen = set()
     for step in range(8):
         dataset, indices, named, rows = sampler.batch(step)
@@ -235,6 +267,20 @@ def test_processes_take_parts_of_the_same_family_step(tone_bank):
     for r, (dataset, _, named, rows) in enumerate(parts):
         assert named == whole[2][r::2] and (rows == whole[3][:, r::2]).all()
         np.testing.assert_array_equal(dataset[r].mixture, whole[0][r].mixture)
+
+
+def test_processes_leave_out_groups_that_they_cannot_share(tone_bank):
+    """28 clips hold 4 groups, 35 hold 5, of which two processes take 4: the same."""
+    assert family_steps(tone_bank, 35, world=2).batch(0)[2] == family_steps(tone_bank, 28, world=2).batch(0)[2]
+
+
+def test_two_notes_of_an_instrument_are_one_only_where_there_is_no_other(tmp_path):
+    sounds = [sound(f"{f}{i}", tone(60 + k), family=f) for f in MIXTURE_FAMILIES for i in range(4) for k in range(1 + i % 2)]
+    bank = build_bank(tmp_path / "bank", sounds)
+    sizes = bank.instruments.notes
+    for step in range(6):
+        _, _, named, rows = FamilySteps(bank, MIXTURE_FAMILIES, 28, steps=9, size=50, seconds=0.25).batch(step)
+        assert [int(a != b) for a, b in rows.T] == [sizes[uid] - 1 for _, uid in named]
 
 
 def test_family_step_needs_two_groups_for_each_process(tone_bank):
@@ -322,7 +368,7 @@ def test_an_epoch_draws_as_many_sounds_as_there_are(tone_bank):
 
 
 def test_pairs_depend_on_seed_and_epoch_only(tone_bank):
-    first, again, other = (PairSampler(tone_bank, pairs=4, seed=s) for s in (0, 0, 1))
+    first, again, other = (PairSampler(tone_bank, pairs=4, **options) for options in ({}, {"seed": 0}, {"seed": 1}))
     assert_equal_batches(first.epoch(1), again.epoch(1))
     assert not np.array_equal(next(first.epoch(0)), next(first.epoch(1)))
     assert not np.array_equal(next(first.epoch(0)), next(other.epoch(0)))
@@ -351,6 +397,12 @@ def test_too_many_pairs(tone_bank):
         PairSampler(tone_bank, pairs=most + 1)
 
 
+@pytest.mark.parametrize("pairs", [0, -1])
+def test_batch_of_no_pairs(tone_bank, pairs):
+    with pytest.raises(ValueError, match="a batch of pairs needs 2 clips or more"):
+        PairSampler(tone_bank, pairs=pairs)
+
+
 @pytest.mark.parametrize("hard_ratio", [-0.1, 1.1])
 def test_bad_hard_ratio(tone_bank, hard_ratio):
     with pytest.raises(ValueError, match=f"hard_ratio must be between 0 and 1, got {hard_ratio}"):
@@ -376,6 +428,17 @@ def test_processes_take_parts_of_the_same_step_of_pairs(tone_bank):
         split = [part.batch(k) for part in parts]
         assert [len(part) for part in split] == [6, 6]
         assert sorted(map(tuple, np.concatenate(split))) == sorted(map(tuple, whole.batch(k)))
+
+
+def test_batches_that_processes_cannot_share_evenly(tone_bank):
+    """Each would train on another number of sounds."""
+    for make, what in (
+        (lambda: PairSteps(PairSampler(tone_bank, pairs=12), world=5), "12 pairs"),
+        (lambda: NoteSteps(ROWS, 12, world=5), "12 sounds"),
+        (lambda: MixtureSteps(tone_bank, clips=16, world=3).batch(0), r"4 mixtures of 3 \(16 clips\)"),
+    ):
+        with pytest.raises(ValueError, match=f"{what} in a batch cannot be shared evenly by [35] processes"):
+            make()
 
 
 # Single sounds

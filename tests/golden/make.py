@@ -1,4 +1,4 @@
-"""Golden values of what must not drift: front end, mixtures, losses, ranks. `python tests/golden/make.py` writes golden.json.
+"""Golden values of what must not drift: front end, mixtures, batches, losses, ranks. `python tests/golden/make.py` writes golden.json.
 
 Run it only when a change of these values is meant, and say so in the changelog.
 """
@@ -17,6 +17,7 @@ from cirlib import losses, retrieval
 from cirlib.bank import NoteBank
 from cirlib.frontend import LogMel
 from cirlib.mixing import PROTOCOLS, MixtureDataset
+from cirlib.sampling import FamilySteps, MixtureSteps, NoteSteps, PairSampler, PairSteps
 
 FILE = Path(__file__).with_name("golden.json")
 
@@ -27,6 +28,20 @@ def chirp(seconds: float = 1.0, rate: int = 16000) -> np.ndarray:
     return (0.5 * np.sin(2 * np.pi * (50 * t + 3475 * t**2 / seconds))).astype(np.float32)
 
 
+def batches(bank: NoteBank) -> dict[str, list[int]]:
+    """What the same seed trains on: some steps of each kind."""
+    out, steps = {}, (0, 7, 12)
+    for name, options in {"curriculum": {"curriculum": (0.3, 0.3)}, "voices": {"voices": 2}}.items():
+        source = MixtureSteps(bank, clips=12, steps=10, size=20, seed=1, **options)
+        drawn = [source.batch(step) for step in steps]
+        out[f"mixtures, {name}"] = [int(x) for data, indices in drawn for x in (data.seed, data.voices, *indices)]
+    families = [FamilySteps(bank, bank.notes.family.unique()[:2], 18, plays=2, seed=1, steps=9, seconds=0.5).batch(k) for k in (0, 5)]
+    out["family steps"] = [int(x) for data, indices, _, rows in families for x in (data.seed, *indices, *rows.flat)]
+    for name, source in {"pairs": PairSteps(PairSampler(bank, 4, seed=1)), "notes": NoteSteps(np.arange(50), 8, seed=1)}.items():
+        out[name] = [int(x) for step in steps for x in source.batch(step).flat]
+    return {f"batches of {name}": values for name, values in out.items()}
+
+
 def golden(bank: NoteBank) -> dict[str, list[float]]:
     """Values by name; `bank` is the one of tones."""
     out = {"log-mel of a chirp": LogMel(112)(torch.from_numpy(chirp())[None])[0, ::9, ::17].flatten().tolist()}
@@ -34,6 +49,11 @@ def golden(bank: NoteBank) -> dict[str, list[float]]:
         for split in ("train", "test"):
             mix = MixtureDataset(bank, split=split, size=8, seed=3, protocol=protocol, seconds=2.0)[5]
             out[f"mixture, {split}, {protocol}"] = mix.mixture[::997].tolist() + mix.references[:, ::3989].flatten().tolist()
+    for voices in (1, 3):
+        for split in ("train", "test"):
+            data = MixtureDataset(bank, split=split, size=12, seed=3, voices=voices)
+            out[f"instruments, {split}, {voices}"] = [bank.instruments.index.get_loc(uid) for i in range(12) for _, uid in data.plan(i)]
+    out |= batches(bank)
     rng = np.random.default_rng(0)
     stems, mixtures = (torch.from_numpy(rng.normal(size=size)) for size in ((5, 3, 8), (5, 8)))
     out |= {f"mixture loss {name}": [losses.mixture_loss(name, stems, mixtures).item()] for name in losses.MIXTURE_LOSSES}
