@@ -15,8 +15,8 @@ RELIABILITY = Path(__file__).resolve().parent / "reliability"
 sys.path.insert(0, str(RELIABILITY))
 
 import fuzz  # noqa: E402
-from spoil import spoil  # noqa: E402
 from readers import READERS, Reader, _bank  # noqa: E402
+from spoil import spoil  # noqa: E402
 
 from cirlib.parquet_sizes import sizes  # noqa: E402
 

@@ -25,8 +25,8 @@ sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 import numpy as np  # noqa: E402
 import record  # noqa: E402  (first: it takes its place in the project, the tests' conftest would move it)
-from spoil import spoil  # noqa: E402
 from readers import READERS, Reader  # noqa: E402
+from spoil import spoil  # noqa: E402
 
 MEMORY = 2 << 30  # bytes more than a process has when it begins
 SECONDS = 10  # for one input
