@@ -25,8 +25,9 @@ READY := $(VENV)/.ready
 PARAMS := params/$(PRESET)
 RUNS := $(HOME_DIR)/runs/$(PRESET)
 FIGURES := $(HOME_DIR)/figures/$(PRESET)
-# a preset has one bank for each of its data*.yaml, where the line `bank:` of it says
-bank_words = $(shell sed -n 's/ *\#.*//; s/^bank: *//p' $(1) | tr -d "\"'")
+# a preset has one bank for each of its data*.yaml, where the line `bank:` of it says; what a shell would take for more than a name becomes
+# a space, and names with spaces are refused
+bank_words = $(shell sed -n 's/ *\#.*//; s/^bank: *//p' $(1) | tr -d "\"'" | tr -c 'A-Za-z0-9_./~+=,@\n-' ' ')
 bank_line = $(if $(filter 1,$(words $(call bank_words,$(1)))),$(call bank_words,$(1)),$(error $(1) needs one line `bank: PATH`, without spaces))
 bank_of = $(patsubst $(HOME_DIR)/~/%,$(HOME)/%,$(patsubst $(HOME_DIR)//%,/%,$(HOME_DIR)/$(call bank_line,$(1))))/bank.json
 BANKS := $(foreach file,$(DATAFILES),$(call bank_of,$(file)))
@@ -67,7 +68,7 @@ torture: $(READY) ## kill building, training, testing, indexing and drawing at r
 	$(PY) tests/reliability/torture.py
 
 fuzz: $(READY) ## read 10,000 mutated files, try every attack
-	$(PY) tests/reliability/fuzz.py
+	$(PY) tests/reliability/fuzz.py --inputs 10500
 
 mutants: $(READY) ## change the code line by line: does a test notice?
 	$(PY) tests/reliability/mutants.py

@@ -12,6 +12,7 @@ import yaml
 from cirlib import paths, sweep
 from cirlib.experiment import METHODS, TrainConfig, row_config, write_config
 from cirlib.midi import NoteStatistics
+from cirlib.paths import ROOT
 from cirlib.sweep import expand, rows, settings
 
 BASE = {"preset": "p", "experiment": "x"}
@@ -212,6 +213,21 @@ def test_make_reads_the_rows(home, monkeypatch):
         "swept-hard_ratio-0|3 4|02_train|",
         "swept-hard_ratio-0.25|3 4|02_train|",
     ]
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+@pytest.mark.parametrize("bank", ["data/x;touch${IFS}ran", "$(shell touch ran)", "data/x`touch ran`", "data/x two"])
+def test_make_refuses_the_place_of_a_bank_that_a_shell_would_run(tmp_path, bank):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "params" / "demo").mkdir(parents=True)
+    file = tmp_path / "params" / "demo" / "data.yaml"
+    file.write_text(f"source: virtual\nbank: {bank}\n")
+    command = ["make", "clean", "PRESET=demo"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "params/demo/data.yaml needs one line `bank: PATH`, without spaces" in done.stderr
+    file.write_text("source: virtual\nbank: data/x\n")
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"Makefile", "params"}
 
 
 def test_overrides_that_yaml_reads_otherwise(home, monkeypatch):
