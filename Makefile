@@ -37,8 +37,10 @@ ROWS_paper := untrained mfcc timbre-toolbox demucs multi-% single-% triplet-% in
 # rows that are also tested on mixtures of an unknown number of instruments
 OPEN_open := untrained multi-infonce multi-infonce-open
 ROWS ?= $(or $(ROWS_$(PRESET)),all)
-# papermill writes the executed notebook next to the results that it made; one progress line per notebook
-NOTEBOOK = cd notebooks && $(abspath $(PY)) -m papermill --no-progress-bar --log-level ERROR
+# $(call notebook,NAME,COPY,ARGUMENTS): run a notebook, its executed copy goes next to the results that it made; one progress line per notebook.
+# The copy comes from standard output: papermill keeps the path that it is told in the file.
+notebook = cd notebooks && $(abspath $(PY)) -m papermill --no-progress-bar --log-level ERROR $(1).ipynb - $(3) > $(OUT)/.part; \
+	code=$$?; mv $(OUT)/.part $(OUT)/$(2).ipynb; exit $$code
 OUT = $(abspath $(RUNS))/notebooks
 
 export PYTHONUNBUFFERED := 1
@@ -83,22 +85,22 @@ bank: $(BANKS) ## only the sounds of PRESET
 
 figures: $(READY) ## only the tables and figures of PRESET, from the runs that are there
 	@mkdir -p $(OUT)
-	@$(NOTEBOOK) $(TABLES).ipynb $(OUT)/$(TABLES).ipynb -p preset $(PRESET)
+	@$(call notebook,$(TABLES),$(TABLES),-p preset $(PRESET))
 
 readme: $(READY) ## put the tables of PRESET into README.md, once all of its rows are in figures/
 	@$(PY) -m cirlib.report $(PRESET)
 
 performance: $(READY) ## measure every stage on this machine, write figures/performance (3 minutes; leave it alone meanwhile)
-	@mkdir -p $(HOME_DIR)/runs/notebooks
-	@$(NOTEBOOK) 08_performance.ipynb $(abspath $(HOME_DIR))/runs/notebooks/08_performance.ipynb
+	@mkdir -p $(OUT)
+	@$(call notebook,08_performance,08_performance,)
 
 ablations: $(BANKS) ## what each idea adds to the recipe of PRESET=surge (an hour for one seed)
 	@mkdir -p $(OUT)
-	@$(NOTEBOOK) 11_ablations.ipynb $(OUT)/11_ablations.ipynb -p preset $(PRESET)
+	@$(call notebook,11_ablations,11_ablations,-p preset $(PRESET))
 
 robustness: $(READY) ## finished runs of PRESET=surge, with worse queries and other sounds
 	@mkdir -p $(OUT)
-	@$(NOTEBOOK) 12_robustness.ipynb $(OUT)/12_robustness.ipynb -p preset $(PRESET)
+	@$(call notebook,12_robustness,12_robustness,-p preset $(PRESET))
 
 clean: ## delete the runs and the bank of PRESET (figures stay)
 	rm -rf $(RUNS)
@@ -127,7 +129,7 @@ define bank_rules
 $(call bank_of,$(1)): $(1) notebooks/01_data.ipynb | inputs
 	@mkdir -p $(OUT)
 	@echo "sounds of $(1) (01_data)"
-	@$$(NOTEBOOK) 01_data.ipynb $(OUT)/01_data_$(basename $(notdir $(1))).ipynb -f ../$(1)
+	@$$(call notebook,01_data,01_data_$(basename $(notdir $(1))),-f ../$(1))
 	@touch $$@
 endef
 $(foreach file,$(DATAFILES),$(eval $(call bank_rules,$(file))))
@@ -145,24 +147,24 @@ endef
 define 02_train_rules
 $(RUNS)/$(1)/seed$(2)/train.json: $(RUNS)/params/$(1).yaml $(BANKS) notebooks/02_train.ipynb
 	@echo "training $(1), seed $(2) (02_train)"
-	@$$(NOTEBOOK) 02_train.ipynb $(OUT)/02_train_$(1)_seed$(2).ipynb -f $(abspath $(RUNS))/params/$(1).yaml -p seed $(2)
+	@$$(call notebook,02_train,02_train_$(1)_seed$(2),-f $(abspath $(RUNS))/params/$(1).yaml -p seed $(2))
 	@touch $$@
 
 $(RUNS)/$(1)/seed$(2)/metrics.json: $(RUNS)/$(1)/seed$(2)/train.json notebooks/03_retrieve.ipynb
 	@echo "testing $(1), seed $(2) (03_retrieve)"
-	@$$(NOTEBOOK) 03_retrieve.ipynb $(OUT)/03_retrieve_$(1)_seed$(2).ipynb -p preset $(PRESET) -p experiment $(1) -p seed $(2)
+	@$$(call notebook,03_retrieve,03_retrieve_$(1)_seed$(2),-p preset $(PRESET) -p experiment $(1) -p seed $(2))
 endef
 
 define open_rules
 $(RUNS)/$(1)/seed$(2)/open.json: $(RUNS)/$(1)/seed$(2)/metrics.json notebooks/09_open_mixtures.ipynb
 	@echo "open mixtures of $(1), seed $(2) (09_open_mixtures)"
-	@$$(NOTEBOOK) 09_open_mixtures.ipynb $(OUT)/09_open_mixtures_$(1)_seed$(2).ipynb -p preset $(PRESET) -p experiment $(1) -p seed $(2)
+	@$$(call notebook,09_open_mixtures,09_open_mixtures_$(1)_seed$(2),-p preset $(PRESET) -p experiment $(1) -p seed $(2))
 endef
 
 define 05_baselines_rules
 $(RUNS)/$(1)/seed$(2)/metrics.json: $(RUNS)/params/$(1).yaml $(BANKS) notebooks/05_baselines.ipynb $(3)
 	@echo "baseline $(1), seed $(2) (05_baselines)"
-	@$$(NOTEBOOK) 05_baselines.ipynb $(OUT)/05_baselines_$(1)_seed$(2).ipynb -f $(abspath $(RUNS))/params/$(1).yaml -p seed $(2)
+	@$$(call notebook,05_baselines,05_baselines_$(1)_seed$(2),-f $(abspath $(RUNS))/params/$(1).yaml -p seed $(2))
 endef
 
 ifneq ($(filter reproduce tables,$(MAKECMDGOALS)),)
@@ -186,9 +188,9 @@ tables: $(BANKS) $(FIGURES)/table_mixture.json $(foreach row,$(OPENED),$(SEEDS_$
 
 $(SPACE): %/space.json: %/metrics.json notebooks/04_embedding_space.ipynb
 	@echo "embedding space (04_embedding_space)"
-	@$(NOTEBOOK) 04_embedding_space.ipynb $(OUT)/04_embedding_space.ipynb -p preset $(PRESET) -p experiment $(MAPPED) -p seed $(firstword $(SEEDS_$(MAPPED)))
+	@$(call notebook,04_embedding_space,04_embedding_space,-p preset $(PRESET) -p experiment $(MAPPED) -p seed $(firstword $(SEEDS_$(MAPPED))))
 
 $(FIGURES)/table_mixture.json: $(METRICS) $(SPACE) notebooks/$(TABLES).ipynb
 	@echo "tables and figures ($(TABLES))"
-	@$(NOTEBOOK) $(TABLES).ipynb $(OUT)/$(TABLES).ipynb -p preset $(PRESET)
+	@$(call notebook,$(TABLES),$(TABLES),-p preset $(PRESET))
 	@touch $@
