@@ -188,9 +188,9 @@ def test_what_rows_train_with_is_looked_for_before_they_train(preset, monkeypatc
     assert hub.endswith("connect once, or set encoder to a local folder (for single-infonce)")
     assert package == "stems by Demucs need the package demucs: pip install demucs (for demucs)"
     told = missing_of_rows("p", ["mine", "published", "folder", "gone"])
-    assert told[0] == f"no checkpoint {preset}/data/mine.pt: train one with notebooks/02_train.ipynb (for mine)"
-    assert told[1].startswith(f"no checkpoint {preset}/data/ICASSP26_x.pt: it is the file that the paper's authors published; put it there")
-    assert told[2].startswith(f"no config.json in {preset}/sounds: ") and told[3].startswith("no folder /no/such/folder, and a model")
+    assert told[0] == "no checkpoint data/mine.pt: train one with notebooks/02_train.ipynb (for mine)"
+    assert told[1].startswith("no checkpoint data/ICASSP26_x.pt: it is the file that the paper's authors published; put it there")
+    assert told[2].startswith("no config.json in sounds: ") and told[3].startswith("no folder /no/such/folder, and a model")
     (preset / "runs" / "p").mkdir(parents=True)
     (preset / "runs" / "p" / "overrides.yaml").write_text("encoder: ast-tiny")
     assert missing_of_rows("p", ["single-infonce", "mine", "published", "folder", "gone"]) == []
