@@ -316,6 +316,7 @@ def longdouble_ranks(queries, gallery, truth, metric):
         (3, 1, "f4"),
         (0, 1e200, "f8"),
         (0, 1e-200, "f8"),
+        (1e200, 1e192, "f8"),
     ],
 )
 def test_ranks_of_vectors_of_any_level_and_offset(metric, offset, spread, dtype):
