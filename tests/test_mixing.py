@@ -129,8 +129,8 @@ def test_levels(tone_bank, protocol):
 
 def test_level_of_a_mixture_whose_loudest_sample_is_shifted_out(tmp_path):
     """It peaks at 0.99 all the same, and its tracks still sum to it."""
-    bank = build_bank(tmp_path / "bank", [sound("rising", np.linspace(0, 0.5, RATE) ** 2, family="Chromatic Percussion")])
-    for p in play(MixtureDataset(bank, ["Chromatic Percussion"], size=20, seconds=0.25), 20):
+    bank = build_bank(tmp_path / "bank", [sound("rising", np.linspace(0, 0.5, RATE) ** 2)])
+    for p in play(MixtureDataset(bank, ["Bass"], size=20, seconds=0.25), 20):
         assert np.abs(p.mixture.mixture).max() == pytest.approx(0.99, abs=1e-5)
         np.testing.assert_allclose(p.mixture.stems[0], p.mixture.mixture, atol=1e-6)
 
