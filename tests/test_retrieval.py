@@ -215,9 +215,10 @@ def test_groups_must_label_every_gallery_item():
         ranks(np.ones((2, 4)), np.ones((3, 4)), [0, 1], groups=["a", "b"])
 
 
-def test_unknown_metric():
+@pytest.mark.parametrize("search", [ranks, nearest, lambda q, g, _, metric: distances(q, g, metric)], ids=["ranks", "nearest", "distances"])
+def test_unknown_metric(search):
     with pytest.raises(ValueError, match=r"unknown metric 'cosin' .*valid: cosine, l2, mahalanobis"):
-        ranks(np.ones((2, 4)), np.ones((3, 4)), [0, 1], metric="cosin")
+        search(np.ones((2, 4)), np.ones((3, 4)), 1 if search is nearest else [0, 1], metric="cosin")
 
 
 def test_top_k():
@@ -250,6 +251,11 @@ def test_summary_is_the_mean_over_families(table):
     assert got["mrr"] == pytest.approx(np.mean([(1 / (1 + part)).mean() for part in parts]))
     assert (got["queries"], got["rank_median"]) == (600, table["rank"].median())
     assert got["rank_mean"] == pytest.approx(table["rank"].mean())
+
+
+def test_what_a_summary_holds(table):
+    scores = ["top1", "top3", "top5", "top10", "mrr"]
+    assert sorted(summary(table)) == sorted([*scores, *(f"{name}_ci" for name in scores), "queries", "rank_mean", "rank_median"])
 
 
 def test_summary_of_all_queries_alike(table):
