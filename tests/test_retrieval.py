@@ -93,6 +93,7 @@ def test_nearest(task, metric):
     for k, block in ((1, 1024), (5, 7), (37, 1024), (99, 1024)):
         np.testing.assert_array_equal(nearest(queries, gallery, k, metric, block), order[:, :k])
     assert nearest(queries[:0], gallery, 5, metric).shape == (0, 5)
+    assert nearest(queries[:0], gallery[:0], 5, metric).shape == (0, 0)
     assert nearest(queries, gallery, 0, metric).shape == (len(queries), 0)
     assert ranks(queries[:0], gallery, [], metric=metric).shape == (0,)
 
@@ -208,6 +209,11 @@ def test_embeddings_that_are_not_finite_are_refused():
 def test_truth_must_name_a_gallery_item_per_query(truth):
     with pytest.raises(ValueError, match=r"one gallery index \(0\.\.2\) per query"):
         ranks(np.ones((2, 4)), np.ones((3, 4)), truth)
+
+
+def test_truth_of_fractions_is_refused():
+    with pytest.raises(IndexError):
+        ranks(np.ones((2, 4)), np.ones((3, 4)), [0.5, 1])
 
 
 def test_groups_must_label_every_gallery_item():
@@ -370,6 +376,17 @@ def test_screened_values_are_as_exact_as_their_slack_says(metric, dim, level):
     assert (np.abs(values - exact) <= slack).all()
     rounding = 2.0**-24 * ((dim + 2) * length * longest + longest**2)  # of the vectors, of sums and products, of half a square
     assert (1.5 * rounding <= slack).all() and (slack <= 6 * rounding).all()
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_a_search_that_is_asked_anew_answers_the_new_queries(task, metric):
+    """As one that was made for them; the first one still answers its own."""
+    queries, gallery, *_ = task
+    first, pairs = Search(queries[:30], gallery, metric), (np.arange(20), np.arange(20))
+    second, fresh = first.ask(queries[30:]), Search(queries[30:], gallery, metric)
+    for search, expected in ((second, fresh), (first, Search(queries[:30], gallery, metric))):
+        np.testing.assert_allclose(search.exact(*pairs), expected.exact(*pairs))
+        np.testing.assert_allclose(search.screen(pairs[0])[0], expected.screen(pairs[0])[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
