@@ -326,6 +326,17 @@ def test_pitches_follow_the_distribution_of_the_family(tmp_path):
     assert set(chosen(bank, "unknown", range(12), 100)) == set(bank.notes.index[-3:])
 
 
+def test_pitches_follow_the_statistics_that_are_given(tone_bank):
+    class Always:
+        def pitch(self, name):
+            return np.eye(128)[TONES[name][0] + 5]
+
+    data = MixtureDataset(tone_bank, size=1, statistics=Always())
+    for name, uid in data.plan(0):
+        rows = data._choose_notes(name, uid, np.arange(12), 50, np.random.default_rng(0))
+        assert set(tone_bank.pitches[rows]) == {TONES[name][0] + 5}
+
+
 @pytest.mark.parametrize("protocol", mixing.PROTOCOLS)
 @pytest.mark.parametrize("voices", [1, 3])
 def test_batch_holds_what_the_items_hold(tone_bank, protocol, voices):
