@@ -158,6 +158,12 @@ def test_slots(name, protocol):
         assert counts[length] / len(lengths) == pytest.approx(probability, abs=0.04)
 
 
+def test_slots_that_fill_a_track_exactly():
+    """No slot of no length follows."""
+    starts, ends = slots(((1, 1.0),), 100.0, 1000, np.random.default_rng(0))
+    assert starts.tolist() == list(range(0, 1000, 100)) and ends.tolist() == list(range(100, 1001, 100))
+
+
 def test_tempo(played):
     """60 to 140 beats per minute, one tempo for all tracks."""
     assert all(len(set(p.quarters)) == 1 for p in played)
