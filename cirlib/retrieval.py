@@ -206,7 +206,7 @@ def summary(table: pd.DataFrame, by: str | None = "family", draws: int = 1000, s
     _check_any(table)
     out = {"queries": len(table), "rank_mean": float(table["rank"].mean()), "rank_median": float(table["rank"].median())}
     scores = {f"top{k}": (table["rank"] < k).to_numpy(float) for k in TOP_K} | {"mrr": 1 / (1 + table["rank"].to_numpy())}
-    parts = [np.arange(len(table))] if by is None else list(table.reset_index(drop=True).groupby(by).indices.values())
+    parts = [np.arange(len(table))] if by is None else list(table.groupby(by).indices.values())
     names, values = list(scores), np.stack(list(scores.values()), axis=1)  # (Q, K)
     rng = np.random.default_rng(seed)
     point, boot = 0.0, 0.0

@@ -93,6 +93,7 @@ def test_nearest(task, metric):
     for k, block in ((1, 1024), (5, 7), (37, 1024), (99, 1024)):
         np.testing.assert_array_equal(nearest(queries, gallery, k, metric, block), order[:, :k])
     assert nearest(queries[:0], gallery, 5, metric).shape == (0, 5)
+    assert nearest(queries[:0], gallery[:0], 5, metric).shape == (0, 0)
     assert nearest(queries, gallery, 0, metric).shape == (len(queries), 0)
     assert ranks(queries[:0], gallery, [], metric=metric).shape == (0,)
 
@@ -210,14 +211,20 @@ def test_truth_must_name_a_gallery_item_per_query(truth):
         ranks(np.ones((2, 4)), np.ones((3, 4)), truth)
 
 
+def test_truth_of_fractions_is_refused():
+    with pytest.raises(IndexError):
+        ranks(np.ones((2, 4)), np.ones((3, 4)), [0.5, 1])
+
+
 def test_groups_must_label_every_gallery_item():
     with pytest.raises(ValueError, match=r"one label per gallery item \(3\), got 2"):
         ranks(np.ones((2, 4)), np.ones((3, 4)), [0, 1], groups=["a", "b"])
 
 
-def test_unknown_metric():
+@pytest.mark.parametrize("search", [ranks, nearest, lambda q, g, _, metric: distances(q, g, metric)], ids=["ranks", "nearest", "distances"])
+def test_unknown_metric(search):
     with pytest.raises(ValueError, match=r"unknown metric 'cosin' .*valid: cosine, l2, mahalanobis"):
-        ranks(np.ones((2, 4)), np.ones((3, 4)), [0, 1], metric="cosin")
+        search(np.ones((2, 4)), np.ones((3, 4)), 1 if search is nearest else [0, 1], metric="cosin")
 
 
 def test_top_k():
@@ -250,6 +257,11 @@ def test_summary_is_the_mean_over_families(table):
     assert got["mrr"] == pytest.approx(np.mean([(1 / (1 + part)).mean() for part in parts]))
     assert (got["queries"], got["rank_median"]) == (600, table["rank"].median())
     assert got["rank_mean"] == pytest.approx(table["rank"].mean())
+
+
+def test_what_a_summary_holds(table):
+    scores = ["top1", "top3", "top5", "top10", "mrr"]
+    assert sorted(summary(table)) == sorted([*scores, *(f"{name}_ci" for name in scores), "queries", "rank_mean", "rank_median"])
 
 
 def test_summary_of_all_queries_alike(table):
@@ -286,6 +298,13 @@ def test_interval_equals_a_plain_bootstrap(table):
     np.testing.assert_allclose(summary(table)["top1_ci"], np.quantile(draws, [0.025, 0.975]), atol=0.03)
 
 
+def test_interval_holds_95_of_100_draws():
+    """Of 400 instruments of one query each, half of them found: 1.96 standard deviations to either side."""
+    table = pd.DataFrame({"rank": np.arange(400) % 2, "instrument": np.arange(400).astype(str), "family": "Bass"})
+    width = 1.96 * np.sqrt(0.25 / 400)
+    np.testing.assert_allclose(summary(table, draws=4000)["top1_ci"], [0.5 - width, 0.5 + width], atol=0.004)
+
+
 # Screening in single precision must not show
 
 
@@ -316,6 +335,7 @@ def longdouble_ranks(queries, gallery, truth, metric):
         (3, 1, "f4"),
         (0, 1e200, "f8"),
         (0, 1e-200, "f8"),
+        (1e200, 1e192, "f8"),
     ],
 )
 def test_ranks_of_vectors_of_any_level_and_offset(metric, offset, spread, dtype):
@@ -363,6 +383,18 @@ def test_screened_values_are_as_exact_as_their_slack_says(metric, dim, level):
     assert (np.abs(values - exact) <= slack).all()
     rounding = 2.0**-24 * ((dim + 2) * length * longest + longest**2)  # of the vectors, of sums and products, of half a square
     assert (1.5 * rounding <= slack).all() and (slack <= 6 * rounding).all()
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_a_search_that_is_asked_anew_answers_the_new_queries(task, metric):
+    """As one that was made for them; the first one still answers its own."""
+    queries, gallery, *_ = task
+    first, pairs = Search(queries[:30], gallery, metric), (np.arange(20), np.arange(20))
+    second, fresh = first.ask(queries[30:]), Search(queries[30:], gallery, metric)
+    for search, expected in ((second, fresh), (first, Search(queries[:30], gallery, metric))):
+        np.testing.assert_allclose(*(x.exact(*pairs) * (1 if x.cosine else x.scale**2) for x in (search, expected)))
+        values, others = (x.screen(pairs[0])[0] * (1 if x.cosine else x.scale**2) for x in (search, expected))
+        np.testing.assert_allclose(values, others, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
