@@ -73,7 +73,7 @@ fuzz: $(READY) ## read 10,000 mutated files, try every attack
 	$(PY) tests/reliability/fuzz.py --inputs 10500
 
 mutants: $(READY) ## change the code line by line: does a test notice?
-	$(PY) tests/reliability/mutants.py
+	OMP_NUM_THREADS=1 $(PY) tests/reliability/mutants.py
 
 lint: $(READY) ## ruff
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -6,6 +6,7 @@ temporary folder; status 1.
 """
 
 import argparse
+import faulthandler
 import os
 import resource
 import shutil
@@ -56,6 +57,7 @@ def child(kind: str, seed: int, numbers: range, folder: Path) -> None:
     """Read these inputs, telling each number in the file `at` before it is read and failures in the file `wrong`; ends the process."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1), os.dup2(null, 2)  # libraries complain
+    faulthandler.disable()  # pytest's writes elsewhere
     warnings.simplefilter("ignore")
     status = 1
     try:
