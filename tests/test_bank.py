@@ -2,6 +2,7 @@
 
 import json
 import mmap
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -60,6 +61,16 @@ def test_rows_come_back(bank):
     assert pd.isna(first.augments)
     assert last.augments == "a"
     assert np.isnan([last.pitch, last.velocity, bank.pitches[2]]).all()
+
+
+def test_a_table_that_others_wrote_opens_too(tmp_path, bank):
+    """pandas writes a column without values as one of no type."""
+    path = shutil.copytree(bank.paths[0], tmp_path / "bank")
+    rows = pd.read_parquet(path / "notes.parquet").assign(augments=None, family=None)
+    rows.to_parquet(path / "notes.parquet")
+    again = NoteBank.open(path)
+    assert again.notes.augments.isna().all() and again.notes.family.isna().all()
+    pd.testing.assert_series_equal(again.notes.pitch, bank.notes.pitch)
 
 
 def test_bank_json(bank):
