@@ -65,7 +65,7 @@ def test_rows_come_back(bank):
 
 def test_a_table_that_others_wrote_opens_too(tmp_path, bank):
     """pandas writes a column without values as one of no type."""
-    path = shutil.copytree(bank.paths[0], tmp_path / "bank")
+    path = shutil.copytree(bank.paths[0], tmp_path / "again")
     rows = pd.read_parquet(path / "notes.parquet").assign(augments=None, family=None)
     rows.to_parquet(path / "notes.parquet")
     again = NoteBank.open(path)
