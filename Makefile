@@ -54,7 +54,7 @@ reproduce: tables ## set up, render, train, evaluate, write figures/PRESET
 	@cat $(FIGURES)/table_mixture.md $(FIGURES)/table_single.md $(if $(OPENED),$(FIGURES)/open.md)
 
 # one process for each core; the tests of a file stay together, they share what is made for them
-PYTEST := -m pytest -n auto --dist loadfile
+PYTEST := -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test: $(READY) ## set up, run the tests
 	$(PY) $(PYTEST)

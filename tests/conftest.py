@@ -21,11 +21,18 @@ from cirlib.jobs import Sound  # noqa: E402
 _PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))  # that share the cores
 torch.set_num_threads(max(1, min(2, torch.get_num_threads() // _PROCESSES)))
 
+LONGEST = ("test_notebooks.py", "test_paper.py", "test_hostile.py", "test_library.py")  # files that take minutes: they come first
+
 RATE = 16000
 SPLIT_SIZES = {"train": 6, "valid": 3, "test": 4}  # original instruments of each family in `tone_bank`
 TWINS = 2  # training instruments of each family that have an effects-off twin
 # (lowest of 12 pitches in a row, seconds): percussion is shorter than any slot, bass is longer than many
 TONES = {"Chromatic Percussion": (60, 0.08), "Bass": (38, 1.0), "Synth Lead": (60, 0.3)}
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Where several processes share the files, none shall be left with a long one at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def hz(pitch: float) -> float:
