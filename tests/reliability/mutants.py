@@ -22,11 +22,12 @@ from trial import Target, covering, run
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 TESTS = {  # of each module, the quickest file first
-    "losses": ("losses", "golden"),
+    "losses": ("losses", "golden", "bad_numbers"),
     "mixing": ("mixing_instruments", "golden", "mixing"),
-    "retrieval": ("retrieval", "golden"),
+    "retrieval": ("retrieval", "golden", "bad_numbers"),
     "sampling": ("sampling", "golden"),
-    "bank": ("bank", "card", "mixing_instruments"),
+    "bank": ("bank", "card", "mixing_instruments", "hostile"),
+    "notes": ("bank", "hostile"),
 }
 # of minutes of music, which a survivor would have to hear
 WITHOUT = (
