@@ -7,6 +7,9 @@ import tempfile
 _HOME = tempfile.TemporaryDirectory(prefix="cirlib-tests-")
 os.environ["CIRLIB_HOME"] = _HOME.name
 os.environ["HF_HUB_OFFLINE"] = "1"
+PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+if PROCESSES > 1:  # they share the cores, as do notebooks and workers that they start
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // PROCESSES))
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -18,8 +21,7 @@ from cirlib.builder import BankBuilder  # noqa: E402
 from cirlib.families import MIXTURE_FAMILIES  # noqa: E402
 from cirlib.jobs import Sound  # noqa: E402
 
-_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))  # that share the cores
-torch.set_num_threads(max(1, min(2, torch.get_num_threads() // _PROCESSES)))
+torch.set_num_threads(min(2, torch.get_num_threads()))
 
 LONGEST = ("test_notebooks.py", "test_paper.py", "test_hostile.py", "test_library.py")  # files that take minutes: they come first
 
