@@ -99,6 +99,7 @@ def keep(found: dict[str, dict], known: dict[str, list[dict]], command: str) -> 
         explained = sum(reason(mutant, known.get(name, [])) != UNKNOWN for mutant in result["survivors"])
         note = f"{len(result['survivors'])} survive, {explained} with a reason" if result["survivors"] else ""
         note += f"; {result['late']} found by the time they take" if result["late"] else ""
+        note += f"; drawn from {result['all']}" if result["tried"] < result["all"] else ""
         rows.append({"what": f"cirlib/{name}.py", "tried": result["tried"], "held": result["killed"] + result["late"], "note": note})
     record("mutants", rows, command)
     write_atomic(FOLDER / "survivors.md", lambda part: part.write_text(survivors_table(found, known)))
@@ -127,11 +128,12 @@ def main(arguments: list[str]) -> None:
         found[name] = judge(
             target, chosen, lambda m, state, by, name=name: print(f"{name}:{m.line}: {state}: {m.change} [{by}]", flush=True)
         )
+        found[name]["all"] = len(every)
         counts = {k: v for k, v in found[name].items() if k != "survivors"}
         print(f"{name}: {counts}, {time.monotonic() - start:.0f} s", flush=True)
     sys.stdout.write(survivors_table(found, known))
-    if given.share == 1 and set(given.modules) == set(TESTS):
-        keep(found, known, "python tests/reliability/mutants.py")
+    if set(given.modules) == set(TESTS):
+        keep(found, known, " ".join(["python tests/reliability/mutants.py", *arguments]))
 
 
 if __name__ == "__main__":
