@@ -72,8 +72,8 @@ torture: $(READY) ## kill building, training, testing, indexing and drawing at r
 fuzz: $(READY) ## read 10,000 mutated files, try every attack
 	$(PY) tests/reliability/fuzz.py --inputs 10500
 
-mutants: $(READY) ## change the code line by line: does a test notice?
-	OMP_NUM_THREADS=1 $(PY) tests/reliability/mutants.py
+mutants: $(READY) ## change the code line by line: does a test notice? (SHARE=0.3: some)
+	OMP_NUM_THREADS=1 $(PY) tests/reliability/mutants.py --share $(or $(SHARE),1)
 
 lint: $(READY) ## ruff
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .

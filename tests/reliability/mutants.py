@@ -3,7 +3,8 @@
     python tests/reliability/mutants.py [MODULE ...] [--share 0.3] [--seed 0]
 
 All take about 15 minutes on one core. A mutant that the tests let pass survives: it is listed in figures/reliability/survivors.md, with
-its reason from survivors.yaml. What a share of the mutants, or some modules, gave is told but not kept.
+its reason from survivors.yaml. What some
+modules alone gave is told but not kept.
 """
 
 import argparse
