@@ -117,3 +117,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    sys.stdout.flush()
+    os._exit(0)  # threads of gloo that still run would abort the process at its end, now and then
