@@ -376,6 +376,7 @@ def _ast_shape(name: str, frames: int) -> dict:
 
 
 def _ast(shape: dict) -> nn.Module:
-    from transformers import ASTConfig, ASTModel
+    with torch.device("cpu"):  # while `load` is on meta: what this imports keeps tensors of its own
+        from transformers import ASTConfig, ASTModel
 
     return ASTModel(ASTConfig(**shape))

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 from itertools import count
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import markers
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -19,9 +21,10 @@ from papermill.__main__ import papermill as command_line
 from tones import write
 
 from cirlib import report
-from cirlib.experiment import row_config
+from cirlib.config import choose
+from cirlib.experiment import read_config, row_config
 from cirlib.paths import ROOT
-from cirlib.sources import source_config, source_options
+from cirlib.sources import data_files, source_config, source_options
 from cirlib.sweep import expand
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -214,7 +217,7 @@ def smoke(tmp_path_factory):
     for row in ("untrained", "multi-infonce", "family-infonce", "single-infonce", "single-tags"):
         tracked = ["-p", "wandb", "offline"] if row == "multi-infonce" else []
         steps += [("02_train", *params(row), *tracked), ("03_retrieve", "-p", "preset", "smoke", "-p", "experiment", row)]
-    steps += [("05_baselines", *params(row)) for row in ("mfcc", "multi-encoder", "separation")]
+    steps += [("05_baselines", *params(row)) for row in ("mfcc", "separation")]
     steps += [("04_embedding_space", "-p", "preset", "smoke", "-p", "neighbours", "5"), ("06_paper", "-p", "preset", "smoke")]
     few = "{queries: 60, fitted: 120, calibrated: 120}"
     steps += [
@@ -250,7 +253,7 @@ def test_smoke_chain_writes_tables_and_figures(smoke):
     ):
         assert {f"{figure}.svg", f"{figure}.png"} <= names
     rows = json.loads((folder / "table_mixture.json").read_text())
-    assert [r["experiment"] for r in rows] == ["untrained", "mfcc", "separation", "multi-encoder", "multi-infonce", "family-infonce"]
+    assert [r["experiment"] for r in rows] == ["untrained", "mfcc", "separation", "multi-infonce", "family-infonce"]
     singles = json.loads((folder / "table_single.json").read_text())
     assert [r["experiment"] for r in singles] == ["untrained", "mfcc", "single-tags", "single-infonce", "multi-infonce", "family-infonce"]
     assert "classifier of 27 tags" in (folder / "classification.md").read_text()
@@ -277,8 +280,10 @@ def test_every_result_tells_what_made_it(smoke):
 
 
 def test_04_embedding_space_says_that_an_embedding_in_parts_is_no_one_space(smoke):
-    done = smoke[1]("04_embedding_space", "-p", "preset", "smoke", "-p", "experiment", "family-infonce")
-    assert done.returncode != 0 and "family-infonce does not give one vector to mixtures and single sounds alike" in done.stderr
+    names = {"In": [], "check_parameters": list, "read_config": read_config, "np": np, "preset": "smoke", "seed": 0}
+    names |= {"run_folder": lambda *_: smoke[0] / "runs" / "smoke" / "family-infonce" / "seed0"}
+    with pytest.raises(ValueError, match=r"^in parts does not give one vector to mixtures and single sounds alike: map another row$"):
+        run_cell("04_embedding_space", 3, **names, experiment="in parts", evaluate=SimpleNamespace(open_banks=list))
 
 
 def test_09_open_mixtures_writes_its_table_and_figures(smoke):
@@ -306,8 +311,15 @@ def test_11_ablations_tries_every_idea_and_none_twice(smoke):
     before = kept.stat().st_mtime_ns
     options = "{preset: smoke, steps: 3, queries: 12, ideas: [masked patches, recipe]}"
     assert run("11_ablations", "-y", options).returncode == 0 and kept.stat().st_mtime_ns == before
-    done = run("11_ablations", "-y", "{preset: smoke, ideas: [masked patch]}")
-    assert "unknown idea 'masked patch' (did you mean 'masked patches'?)" in done.stderr
+
+
+def test_11_ablations_refuses_an_idea_that_is_none():
+    code = "\n".join("".join(c["source"]) for c in cells(ROOT / "notebooks" / "11_ablations.ipynb"))
+    classes = re.findall(r"^class (\w+)", code, re.MULTILINE)
+    names = dict.fromkeys(("FamilyTask", "MixtureTask", *classes), 4)
+    recipe = SimpleNamespace(plays=1, pairs=1, clips=1)
+    with pytest.raises(ValueError, match=r"^unknown idea 'masked patch' \(did you mean 'masked patches'\?\)"):
+        run_cell("11_ablations", 12, **names, steps=4, choose=choose, recipe=recipe, ideas=["masked patch"])
 
 
 def test_12_robustness_tests_every_degradation_and_bank(smoke):
@@ -333,8 +345,12 @@ def test_07_search_finds_instruments_of_a_bank_and_of_a_folder(smoke):
     assert done.returncode == 0, done.stderr[-3000:]
     (found,) = json.loads((home / "lib" / "own.search" / "results.json").read_text())["found"]
     assert found["path"] == "sounds/sub bass.wav" and found["distance"] == pytest.approx(0, abs=1e-6)
-    done = run("07_search", "-p", "library", "lib/own")
-    assert "ValueError: no query: name an audio file to search lib/own with" in done.stderr
+
+
+def test_07_search_asks_for_a_query(tmp_path):
+    """Only banks have instruments to mix one of."""
+    with pytest.raises(ValueError, match=r"^no query: name an audio file to search own with \(-p query mix.wav\)$"):
+        run_cell("07_search", 6, query="", sounds=tmp_path / "own", short=lambda path: path.name)
 
 
 def test_outputs_tell_neither_key_nor_user_nor_home_folder(smoke):
@@ -345,11 +361,11 @@ def test_outputs_tell_neither_key_nor_user_nor_home_folder(smoke):
 
 
 def test_wrong_parameter_is_one_sentence_that_names_the_valid_ones(smoke):
-    _, run = smoke
-    for args, words in (  # of the notebook, of the preset, of the run; other wrong values: test_training.py
-        (["-p", "stepps", "3"], "unknown parameter 'stepps' (did you mean 'steps'?)"),
-        (["-p", "preset", "smok"], "unknown preset 'smok' (did you mean 'smoke'?)"),
-        (["-y", "{families: [Bas], preset: smoke, experiment: x}"], "unknown family 'Bas' (did you mean 'Bass'?)"),
-    ):
-        done = run("02_train", *args)
-        assert done.returncode != 0 and words in done.stderr
+    """Of a notebook; wrong values of what it calls: test_config.py, test_sources.py, test_training.py."""
+    done = smoke[1]("02_train", "-p", "stepps", "3")
+    assert done.returncode != 0 and "unknown parameter 'stepps' (did you mean 'steps'?)" in done.stderr
+
+
+def test_an_unknown_preset_is_one_sentence():
+    with pytest.raises(ValueError, match=r"^unknown preset 'smok' \(did you mean 'smoke'\?\)"):
+        data_files("smok")

@@ -24,11 +24,11 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 TESTS = {  # of each module, the quickest file first
     "losses": ("losses", "golden", "bad_numbers"),
-    "mixing": ("mixing_instruments", "golden", "mixing"),
+    "mixing": ("mixing_instruments", "golden", "mixing", "bad_data"),
     "retrieval": ("retrieval", "golden", "bad_numbers"),
     "sampling": ("sampling", "golden"),
     "bank": ("bank", "card", "mixing_instruments", "hostile"),
-    "notes": ("bank", "hostile"),
+    "notes": ("notes", "bank", "hostile"),
 }
 # of minutes of music, which a survivor would have to hear
 WITHOUT = (
