@@ -26,28 +26,14 @@ from .notes import LOUDEST
 from .paths import DATA, at_home, short, shown
 from .readout import PartReadout, part_names
 from .sources.audio import SHORTEST_S
+from .transformer import AST_DETAILS, AST_PREFIX, AST_SHAPES, ast_shape, make_ast, published_name, stored_shape
 
-AST_SHAPES = {  # hidden size, layers, heads
-    "ast-base": (768, 12, 12),
-    "ast-small": (384, 12, 6),
-    "ast-tiny": (192, 6, 3),
-}
 ENCODERS = ("cnn", *AST_SHAPES)
-AST_DETAILS = ("hidden_act", "layer_norm_eps", "qkv_bias")  # of an AST, beside its sizes
 LARGEST = {  # sizes that a stored encoder may ask for
     "width": 1024, "dim": 1 << 16, "hidden_size": 4096, "num_hidden_layers": 64, "num_attention_heads": 64, "intermediate_size": 1 << 14,
     "patch_size": 64, "time_stride": 64, "frequency_stride": 64, "max_length": 1 << 14, "num_mel_bins": BANDS,
 }  # fmt: skip
 LONGEST_S, MOST_OUTPUTS, MOST_PARTS = 120, 1 << 20, 256
-AST_PREFIX = "audio_spectrogram_transformer."  # parameter names of transformers.ASTForAudioClassification
-AST_NAMES = {  # names in transformers 5 -> in published files (transformers 4)
-    "attention.q_proj": "attention.attention.query",
-    "attention.k_proj": "attention.attention.key",
-    "attention.v_proj": "attention.attention.value",
-    "attention.o_proj": "attention.output.dense",
-    "mlp.fc1": "intermediate.dense",
-    "mlp.fc2": "output.dense",
-}
 
 
 @dataclasses.dataclass
@@ -91,7 +77,7 @@ class AudioEncoder(nn.Module):
             self.backbone = ConvNet(config.width, config.dim)
             shape = self.backbone.channels, BANDS // 16, self.backbone.head.in_features
         else:
-            self.backbone = _ast(config.ast)
+            self.backbone = make_ast(config.ast)
             shape = config.ast["hidden_size"], 1, config.ast["hidden_size"]
         self.readout = PartReadout(*shape, len(config.parts), self.part_dim) if config.parts else None
         self.classifier = Head(self.dim, config.outputs) if config.outputs else None
@@ -105,7 +91,7 @@ class AudioEncoder(nn.Module):
         `options` are fields of EncoderConfig (width, dim, outputs, parts). Raises ValueError or OSError that says what is valid.
         """
         if name in ENCODERS:
-            shape = _ast_shape(name, frames_for(seconds)) if name in AST_SHAPES else {}
+            shape = ast_shape(name, frames_for(seconds)) if name in AST_SHAPES else {}
             return cls(EncoderConfig(name=name, seconds=seconds, ast=shape, **options))
         if name.startswith("wandb:") or name.endswith(".pt"):
             encoder = cls.load(origin(name))
@@ -131,7 +117,7 @@ class AudioEncoder(nn.Module):
             told = AutoConfig.from_pretrained(name, trust_remote_code=False)
             if told.model_type != "audio-spectrogram-transformer":
                 raise ValueError(f"it is a {told.model_type}")
-            shape = {k: v for k, v in told.to_dict().items() if k in {*_ast_shape("ast-tiny", 16), *AST_DETAILS}}
+            shape = {k: v for k, v in told.to_dict().items() if k in {*ast_shape("ast-tiny", 16), *AST_DETAILS}}
             EncoderConfig(name=name, ast=shape)  # of a size that a machine holds
             backbone = ASTModel.from_pretrained(name)
         except Exception as error:  # transformers raises whatever the files lead to
@@ -225,7 +211,7 @@ class AudioEncoder(nn.Module):
     def save(self, path: Path, **extra) -> Path:
         """Write a checkpoint atomically, in the form of the published ones; `extra` is plain data kept in custom_config."""
         prefix = "" if self.config.name == "cnn" else AST_PREFIX
-        state = {prefix + _published_name(k): v for k, v in self.backbone.state_dict().items()}
+        state = {prefix + published_name(k): v for k, v in self.backbone.state_dict().items()}
         if self.readout is not None:
             state |= {f"readout.{k}": v for k, v in self.readout.state_dict().items()}
         if self.classifier is not None:
@@ -246,7 +232,7 @@ class AudioEncoder(nn.Module):
         weights, custom = read_checkpoint(path, "an encoder")
         try:
             stored = {k.removeprefix(AST_PREFIX): v for k, v in weights.items()}
-            state = {_published_name(k): v for k, v in stored.items() if not k.startswith(("classifier.", "readout."))}
+            state = {published_name(k): v for k, v in stored.items() if not k.startswith(("classifier.", "readout."))}
             head = {k.removeprefix("classifier."): v for k, v in stored.items() if k.startswith("classifier.")}
             readout = {k.removeprefix("readout."): v for k, v in stored.items() if k.startswith("readout.")}
             config = _stored_config(custom, state, head)
@@ -263,7 +249,7 @@ class AudioEncoder(nn.Module):
 
     def _take(self, state: dict, readout: dict, head: dict, assign: bool = False) -> None:
         """Take the weights of a checkpoint, the backbone's by their published names; RuntimeError for others than this encoder's."""
-        names = {_published_name(k): k for k in self.backbone.state_dict()}
+        names = {published_name(k): k for k in self.backbone.state_dict()}
         self.backbone.load_state_dict({names.get(k, k): v for k, v in state.items()}, assign=assign)
         if self.readout is not None:
             self.readout.load_state_dict(readout, assign=assign)
@@ -329,15 +315,6 @@ class Head(nn.Module):
         return self.dense(self.layernorm(vectors))
 
 
-def _published_name(name: str) -> str:
-    """Name of an AST's weight in published files; the names of other backbones stay as they are."""
-    if name.startswith("layers."):
-        name = "encoder.layer." + name.removeprefix("layers.")
-    for ours, theirs in AST_NAMES.items():
-        name = name.replace(ours, theirs)
-    return name
-
-
 def _checked(sound, i: int, sample_rate: int) -> torch.Tensor:
     """A sound as a float32 tensor at 16 kHz, or a ValueError."""
     sound = torch.as_tensor(np.asarray(sound), dtype=torch.float32)
@@ -358,25 +335,5 @@ def _stored_config(custom: dict, state: dict, head: dict) -> EncoderConfig:
     """Configuration of a stored encoder; the paper's files tell an AST by its weights."""
     if "cirlib" in custom:
         return from_dict(EncoderConfig, custom["cirlib"])
-    position = state["embeddings.position_embeddings"]  # (1, patches + 2, hidden)
-    layers = 1 + max(int(k.split(".")[2]) for k in state if k.startswith("encoder.layer."))
-    shape = _ast_shape("ast-base", custom["model"].get("max_num_mel_frames", 1024))
-    shape |= {"hidden_size": position.shape[2], "num_hidden_layers": layers, "num_attention_heads": position.shape[2] // 64}
-    shape["intermediate_size"] = state["encoder.layer.0.intermediate.dense.weight"].shape[0]
-    outputs = len(head["dense.weight"]) if "dense.weight" in head else 0
-    return EncoderConfig(name="published", seconds=10.0, outputs=outputs, ast=shape)
-
-
-def _ast_shape(name: str, frames: int) -> dict:
-    hidden, layers, heads = AST_SHAPES[name]
-    return {
-        "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads, "intermediate_size": 4 * hidden,
-        "patch_size": 16, "time_stride": 12, "frequency_stride": 12, "max_length": frames, "num_mel_bins": BANDS,
-    }  # fmt: skip
-
-
-def _ast(shape: dict) -> nn.Module:
-    with torch.device("cpu"):  # while `load` is on meta: what this imports keeps tensors of its own
-        from transformers import ASTConfig, ASTModel
-
-    return ASTModel(ASTConfig(**shape))
+    shape = stored_shape(state, custom["model"].get("max_num_mel_frames", 1024))
+    return EncoderConfig(name="published", seconds=10.0, outputs=len(head["dense.weight"]) if "dense.weight" in head else 0, ast=shape)

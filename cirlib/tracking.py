@@ -27,6 +27,7 @@ class Tracker:
 
     def __init__(self, run, name: str):
         self._run, self._name = run, name
+        self._links: list[tempfile.TemporaryDirectory] = []  # of files that are being uploaded
 
     def log(self, values: dict, step: int) -> None:
         """Log values. wandb writes them to disk and sends them in the background, again and again while the network fails."""
@@ -43,13 +44,16 @@ class Tracker:
     def _finish(self) -> None:
         self._run.finish()
         _remove_logs(self._run)
+        for folder in self._links:
+            folder.cleanup()
 
     def _upload(self, path: Path, alias: str) -> None:
         # wandb would stage it in the user's home; this copy lies with its run, where `wandb sync` finds it unless it is moved
         copy = write_atomic(Path(self._run.dir).parent / "checkpoints" / f"{sha256(path)}.pt", lambda part: shutil.copyfile(path, part))
         artifact = _package().Artifact(re.sub(r"[^A-Za-z0-9_.-]", "-", self._name), type="model")  # what wandb allows
         if not self._run.offline:  # the manifest that is uploaded names the file: by a link, it tells no home folder
-            link = Path(tempfile.mkdtemp(prefix="wandb-"), copy.name)
+            self._links.append(tempfile.TemporaryDirectory(prefix="wandb-"))
+            link = Path(self._links[-1].name, copy.name)
             link.symlink_to(copy.resolve())
             copy = link
         artifact.add_file(str(copy), name=path.name, policy="immutable", skip_cache=True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import ctypes
 import json
 import math
 import os
@@ -24,7 +23,6 @@ from . import evaluate, paths, processes, provenance, tracking
 from .bank import NoteBank
 from .checkpoints import read_tensors, write_tensors
 from .config import from_dict, read_params
-from .device import best_device, fast_bf16
 from .experiment import TrainConfig, learning_rate, shown_values, stored_config, write_config
 from .files import one_line, write_atomic, write_json, writing
 from .gradients import backward, check_chunks
@@ -62,7 +60,7 @@ def fit(config: TrainConfig, progress: bool = True) -> Run:
     non-finite loss and KeyboardInterrupt on Ctrl-C; in both cases the state on disk is good and fit() continues from it. Raises
     TrainingError too if another process trains this very run.
     """
-    accelerator = make_accelerator(config.precision)
+    accelerator = processes.make_accelerator(config.precision)
     bank = evaluate.open_banks(config.bank)
     with claimed(config, bank) if accelerator.is_main_process else contextlib.nullcontext():
         accelerator.wait_for_everyone()
@@ -81,34 +79,6 @@ def _tell_other_code(folder: Path) -> None:
     made = json.loads(path.read_text()) if path.exists() else {}
     if made.get("code") != provenance.code() and processes.rank() == 0:
         print(f"{paths.short(folder)} was trained by other code than is here now (commit {made.get('git')}): delete it to train it again")
-
-
-def make_accelerator(precision: str = ""):
-    """This process among those that train together, gloo between CPU processes.
-
-    bf16 on GPUs unless told otherwise; never where the device is not fast at it, which is told.
-    """
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state()  # of an earlier run in this process, perhaps of another precision
-    device = torch.device(best_device())
-    gpu, bf16 = device.type == "cuda", fast_bf16(device)
-    mixed = "bf16" if bf16 and (precision == "bf16" or (gpu and not precision)) else "no"
-    if precision == "bf16" and not bf16 and processes.rank() == 0:
-        print("this device would emulate bf16, ten times slower than float32: training in float32")
-    if gpu:
-        return Accelerator(mixed_precision=mixed)
-    _keep_memory()
-    return Accelerator(cpu=True, mixed_precision=mixed)
-
-
-def _keep_memory() -> None:
-    """Let glibc reuse the memory of large tensors instead of returning it after each step: a third faster on a CPU."""
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: no memory mappings, they are unmapped when freed
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: do not give the top of the heap back
 
 
 @contextlib.contextmanager

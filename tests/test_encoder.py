@@ -13,8 +13,9 @@ from torchaudio.functional import resample
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 from cirlib import paths, tracking
-from cirlib.encoder import AST_PREFIX, AST_SHAPES, ENCODERS, AudioEncoder, EncoderConfig, digest, load_trained
+from cirlib.encoder import ENCODERS, AudioEncoder, EncoderConfig, digest, load_trained
 from cirlib.experiment import TrainConfig, write_config
+from cirlib.transformer import AST_PREFIX, AST_SHAPES
 
 SMALL = [name for name in ENCODERS if name != "ast-base"]
 SHAPE = {"num_mel_bins": 128, "patch_size": 16, "time_stride": 12, "frequency_stride": 12}

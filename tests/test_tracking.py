@@ -193,12 +193,16 @@ for part in (0, 1):
 def test_online_run_uploads_and_downloads(python, tmp_path, server):
     """The real client: run, metrics and checkpoint arrive under the team; the checkpoint comes back, a changed one does not."""
     script = """
+tracking.tempfile.tempdir = links = tracking.tempfile.mkdtemp()  # in no folder of the user's
 tracker = tracking.start("online", name, {"steps": 40}, folder)
 print("child:", os.environ.get("WANDB_API_KEY"))
 tracker.log({"loss": 0.5}, 10)
 (folder / "best.pt").write_bytes(bytes([2]) * 5000)
 tracker.checkpoint(folder / "best.pt", "best")
+print("links:", len(list(pathlib.Path(links).glob("wandb-*"))))
 tracker.finish()
+print("left:", [p.name for p in pathlib.Path(links).glob("wandb-*")])
+tracking.shutil.rmtree(links)
 for _ in range(2):  # the second time it is there
     print("file:", tracking.download("team/cirlib/demo-a-loss-seed0:best", folder / "got").relative_to(folder))
 got = next((folder / "got").glob("*/best.pt"))
@@ -213,6 +217,7 @@ for wanted in ("team/cirlib/demo-a-loss-seed0:best", "team/cirlib/other:best"):
 """
     out, err = python(script)
     (place,) = set(re.findall(r"file: got/(\w+)/best.pt", out))
+    assert "links: 1\nleft: []\n" in out
     assert "child: None" in out and "content: True" in out and "failed" not in err and "Traceback" not in err
     changed, absent = re.findall(r"error: (.*)", out)
     assert changed.startswith("artifact team/cirlib/demo-a-loss-seed0:best") and "Digest mismatch" in changed

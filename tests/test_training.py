@@ -34,14 +34,14 @@ def weights(run) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("change", [{"precision": "bf16"}, {"optimiser": "muon"}])
 def test_precision_and_optimiser_reach_the_training(config, change, monkeypatch):
     """The first loss is near; what is learned is not the same; an interrupted run goes on with it (test_optimiser.py)."""
-    monkeypatch.setattr("cirlib.training.fast_bf16", lambda device: True)
+    monkeypatch.setattr("cirlib.processes.fast_bf16", lambda device: True)
     plain = fit(config, progress=False).history.loss.dropna().to_numpy()
     other = fit(dataclasses.replace(config, experiment="other", **change), progress=False).history.loss.dropna().to_numpy()
     assert other[0] == pytest.approx(plain[0], rel=0.05) and (other[1:] != plain[1:]).all()
 
 
 def test_what_is_not_fast_at_bf16_trains_in_float32_and_says_so(config, monkeypatch, capsys):
-    monkeypatch.setattr("cirlib.training.fast_bf16", lambda device: False)
+    monkeypatch.setattr("cirlib.processes.fast_bf16", lambda device: False)
     plain = fit(config, progress=False).history.loss
     assert "bf16" not in capsys.readouterr().out
     other = fit(dataclasses.replace(config, experiment="other", precision="bf16"), progress=False).history.loss
