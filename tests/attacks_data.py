@@ -77,6 +77,7 @@ for what, (column, value) in ROWS.items():
 INFOS = {
     "counts that are wrong": {"counts": {"notes": 3, "samples": 4800, "instruments": 2}},
     "counts that are texts": {"counts": {"notes": "2", "samples": "4800", "instruments": None}},
+    "a count that is a text": {"counts": {"notes": 2, "samples": 4800, "instruments": "2"}},
     "counts that are none": {"counts": 5},
     "checksums of other files": {"sha256": {"../../secret.txt": "x", "/etc/passwd": "x"}},
     "a rate of 0": {"sample_rate": 0},

@@ -153,6 +153,8 @@ def test_triplets_without_negatives_are_refused():
         losses.mixture_loss("triplet-full", one[None], one)
     with pytest.raises(ValueError, match="this loss needs 1 or more pairs in a batch, got 0: use more clips"):
         losses.pair_loss("infonce", one[:0], one[:0])
+    assert losses.mixture_loss("infonce", one[None], one) == 0, "of one instrument each: nothing to tell it from"
+    assert torch.isfinite(losses.mixture_loss("triplet-full", torch.eye(3)[None], one)), "stems of other families are negatives"
 
 
 def test_one_vector_has_no_neighbours():

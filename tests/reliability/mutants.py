@@ -1,10 +1,9 @@
 """Do the tests find mistakes? Mutants (mutate.py) of the modules where a mistake would falsify results, against their quick tests.
 
-    python tests/reliability/mutants.py [MODULE ...] [--share 0.3] [--seed 0]
+    python tests/reliability/mutants.py [MODULE ...] [--share 0.3] [--seed 0] [--jobs 2]
 
-All take about 15 minutes on one core. A mutant that the tests let pass survives: it is listed in figures/reliability/survivors.md, with
-its reason from survivors.yaml. What some
-modules alone gave is told but not kept.
+All take about half an hour on two cores. A mutant that the tests let pass survives: it is listed in figures/reliability/survivors.md, with
+its reason from survivors.yaml. What some modules alone gave is told but not kept.
 """
 
 import argparse
@@ -14,6 +13,8 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import yaml
@@ -106,9 +107,15 @@ def keep(found: dict[str, dict], known: dict[str, list[dict]], command: str) -> 
     write_atomic(FOLDER / "survivors.md", lambda part: part.write_text(survivors_table(found, known)))
 
 
-def tell(mutant: Mutant, state: str, test: str | None) -> None:
-    """A line of what goes on."""
-    print(f"  {mutant.line}: {state}: {mutant.change} [{test}]", flush=True)
+def judge_module(name: str, share: float, seed: int) -> dict:
+    """`judge` of a share of the mutants of one of TESTS, and how many there are in `all`; tells a line of each."""
+    target = Target(f"cirlib.{name}", ROOT / "cirlib" / f"{name}.py", [f"tests/test_{t}.py" for t in TESTS[name]] + DESELECT)
+    start, every = time.monotonic(), range(len(target.mutants))
+    chosen = sorted(random.Random(seed).sample(every, max(1, round(share * len(every)))))
+    found = judge(target, chosen, lambda m, state, by: print(f"{name}:{m.line}: {state}: {m.change} [{by}]", flush=True))
+    counts = {k: v for k, v in found.items() if k != "survivors"}
+    print(f"{name}: {counts}, {time.monotonic() - start:.0f} s", flush=True)
+    return {**found, "all": len(every)}
 
 
 def main(arguments: list[str]) -> None:
@@ -116,22 +123,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("modules", nargs="*", default=list(TESTS), help=f"of {', '.join(TESTS)}; all by default")
     parser.add_argument("--share", type=float, default=1.0, help="of the mutants of each module")
     parser.add_argument("--seed", type=int, default=0, help="which ones, of a share")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="modules at a time")
     given = parser.parse_args(arguments)
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     for name in SLOW:
         importlib.import_module(name)
-    found, known = {}, yaml.safe_load((HERE / "survivors.yaml").read_text())
-    for name in given.modules:
-        target = Target(f"cirlib.{name}", ROOT / "cirlib" / f"{name}.py", [f"tests/test_{t}.py" for t in TESTS[name]] + DESELECT)
-        start, every = time.monotonic(), range(len(target.mutants))
-        chosen = sorted(random.Random(given.seed).sample(every, max(1, round(given.share * len(every)))))
-        found[name] = judge(
-            target, chosen, lambda m, state, by, name=name: print(f"{name}:{m.line}: {state}: {m.change} [{by}]", flush=True)
-        )
-        found[name]["all"] = len(every)
-        counts = {k: v for k, v in found[name].items() if k != "survivors"}
-        print(f"{name}: {counts}, {time.monotonic() - start:.0f} s", flush=True)
+    known = yaml.safe_load((HERE / "survivors.yaml").read_text())
+    with ProcessPoolExecutor(given.jobs, get_context("fork")) as pool:  # each has what is imported here
+        asked = {name: pool.submit(judge_module, name, given.share, given.seed) for name in given.modules}
+        found = {name: result.result() for name, result in asked.items()}
     sys.stdout.write(survivors_table(found, known))
     if set(given.modules) == set(TESTS):
         keep(found, known, " ".join(["python tests/reliability/mutants.py", *arguments]))
