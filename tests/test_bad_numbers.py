@@ -139,7 +139,9 @@ def test_nothing_to_rank_is_told():
     for act in (lambda: retrieval.summary(nothing), lambda: retrieval.top_k([], 1), lambda: retrieval.chance({}, 1)):
         with pytest.raises(ValueError, match="nothing was ranked: accuracy needs one query and one item at least"):
             act()
-    assert retrieval.distances(np.ones((2, 3)), np.ones((0, 3)), "mahalanobis").shape == (2, 0)
+    for metric in retrieval.METRICS:
+        assert retrieval.distances(np.ones((2, 3)), np.ones((0, 3)), metric).shape == (2, 0)
+        assert retrieval.nearest(np.ones((2, 3)), np.ones((0, 3)), 1, metric).shape == (2, 0)
     with pytest.raises(ValueError, match="embeddings hold NaN or infinite values"):
         retrieval.distances(np.full((1, 2), np.nan), np.ones((1, 2)))
 

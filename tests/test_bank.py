@@ -251,6 +251,10 @@ def _no_rate(path):
     damage(path, sample_rate=None)
 
 
+def _fast_rate(path):
+    damage(path, sample_rate=768_001)
+
+
 def _no_audio(path):
     (path / "audio.i16").unlink()
 
@@ -275,7 +279,7 @@ def _other_columns(path):
     pq.write_table(pa.table({"x": [1, 2, 3]}), path / "notes.parquet")
 
 
-HARM = [_no_json, _no_object, _no_format, _no_counts, _no_rate, _no_audio, _short_audio]
+HARM = [_no_json, _no_object, _no_format, _no_counts, _no_rate, _fast_rate, _no_audio, _short_audio]
 HARM += [_no_notes, _broken_notes, _fewer_notes, _other_columns]
 
 
@@ -287,6 +291,11 @@ def test_damaged_bank(bank, harm):
     with pytest.raises(ValueError, match=rf"is damaged \(.*\): {repair}$") as caught:
         NoteBank.open(bank.paths[0])
     assert str(bank.paths[0]) in str(caught.value)
+
+
+def test_the_highest_rate(bank):
+    damage(bank.paths[0], sample_rate=768_000)
+    assert NoteBank.open(bank.paths[0]).sample_rate == 768_000
 
 
 # Building

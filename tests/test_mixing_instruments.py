@@ -102,14 +102,15 @@ def test_training_references_are_random_notes(tone_bank):
 def test_clip_normalises_by_the_peak(tmp_path):
     """strict: by the largest magnitude; paper: by the largest positive sample; silence stays silence."""
     lopsided = np.where(tone(60) < 0, tone(60) * 2, tone(60))  # from -1 to 0.5
-    sounds = [sound("a", lopsided), sound("a", np.zeros(100)), sound("a", -np.ones(100))]
+    sounds = [sound("a", lopsided), sound("a", np.zeros(100)), sound("a", -np.ones(100)), sound("a", np.full(100, 3.1e-9))]
     bank = build_bank(tmp_path / "bank", sounds)
     strict, paper = (clip(bank, 0, 8000, protocol) for protocol in PROTOCOLS)
     assert (strict.min(), paper.max()) == pytest.approx((-0.99, 0.99))
     assert paper.min() == pytest.approx(-1.98, abs=0.01)
     assert len(strict) == 8000
     assert not strict[len(lopsided) :].any()
-    assert len(clip(bank, 0, 50)) == 50 and not len(clip(bank, 0, 0))
+    assert len(clip(bank, 0, 50)) == 50 and not any(len(clip(bank, 0, 0, protocol)) for protocol in PROTOCOLS)
+    assert clip(bank, 3, 100) == pytest.approx(np.full(100, 0.99)), "the quietest that a bank holds is not silent"
     for row, protocol in ((1, "strict"), (1, "paper"), (2, "paper")):
         assert not clip(bank, row, 100, protocol).any()
 
@@ -142,6 +143,7 @@ def test_a_mixture_of_silent_sounds_is_silent(tmp_path, protocol):
     [
         ({"families": ["Bas"]}, r"unknown family 'Bas' \(did you mean 'Bass'\?\); valid: Piano"),
         ({"families": ["Piano"]}, "the bank has no train instrument of family 'Piano'; it has Chromatic Percussion"),
+        ({"families": ["Piano"], "split": "valid"}, r"the .* has Chromatic Percussion \(3\), Bass \(3\), Synth Lead \(3\)$"),
         ({"families": ["Bass", "Bass"]}, "families must be one or more different ones, got Bass, Bass"),
         ({"families": []}, "families must be one or more different ones, got none"),
         ({"split": "dev"}, "unknown split 'dev'; valid: train, valid, test"),
@@ -154,6 +156,18 @@ def test_bad_arguments(tone_bank, options, message):
     with pytest.raises(ValueError, match="^" + message) as caught:
         MixtureDataset(tone_bank, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_bank_without_instruments_of_a_split(tmp_path):
+    bank = build_bank(tmp_path / "bank", [sound("a", tone(60))])
+    with pytest.raises(ValueError, match=r"^the bank has no test instrument of family 'Bass'; it has no test instruments at all$"):
+        MixtureDataset(bank, ["Bass"], "test")
+
+
+def test_mixtures_of_one_sample(tone_bank):
+    assert MixtureDataset(tone_bank, size=1, seconds=1 / RATE)[0].mixture.shape == (1,)
+    with pytest.raises(ValueError, match=r"^seconds must hold one sample at least, got 1e-05$"):
+        MixtureDataset(tone_bank, size=1, seconds=1e-5)
 
 
 @pytest.mark.parametrize("i", [-1, 5])
