@@ -263,6 +263,11 @@ def _short_audio(path):
     (path / "audio.i16").write_bytes(b"1234")
 
 
+def _half_a_sample_more(path):
+    with open(path / "audio.i16", "ab") as file:
+        file.write(b"1")
+
+
 def _no_notes(path):
     (path / "notes.parquet").unlink()
 
@@ -279,7 +284,7 @@ def _other_columns(path):
     pq.write_table(pa.table({"x": [1, 2, 3]}), path / "notes.parquet")
 
 
-HARM = [_no_json, _no_object, _no_format, _no_counts, _no_rate, _fast_rate, _no_audio, _short_audio]
+HARM = [_no_json, _no_object, _no_format, _no_counts, _no_rate, _fast_rate, _no_audio, _short_audio, _half_a_sample_more]
 HARM += [_no_notes, _broken_notes, _fewer_notes, _other_columns]
 
 
@@ -293,9 +298,10 @@ def test_damaged_bank(bank, harm):
     assert str(bank.paths[0]) in str(caught.value)
 
 
-def test_the_highest_rate(bank):
-    damage(bank.paths[0], sample_rate=768_000)
-    assert NoteBank.open(bank.paths[0]).sample_rate == 768_000
+@pytest.mark.parametrize("rate", [1, 768_000])
+def test_lowest_and_highest_rate(bank, rate):
+    damage(bank.paths[0], sample_rate=rate)
+    assert NoteBank.open(bank.paths[0]).sample_rate == rate
 
 
 # Building

@@ -54,6 +54,8 @@ def test_what_is_just_inside_is_read(tmp_path, columns):
         ({"offset": 11}, "sound 1 lies outside of its audio"),
         ({"offset": -1}, "sound 1 lies outside of its audio"),
         ({"gain": 0.9e-30}, "sound 1 has a gain of 9e-31"),
+        ({"gain": 1e-30}, "sound 1 has a gain of 1e-30"),
+        ({"gain": 1e30}, "sound 1 has a gain of 1e\\+30"),
         ({"gain": 1.1e30}, "sound 1 has a gain of 1.1e\\+30"),
         *(({name: float("inf")}, f"a {name} that is not finite") for name in ("pitch", "velocity", "hold_s")),
         *(({name: None}, f"a sound without {name}") for name in notes.NEVER_NULL),
