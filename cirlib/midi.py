@@ -22,6 +22,7 @@ import numpy as np
 from .families import FAMILIES, GM_GROUPS, GROUPS, family
 from .files import one_line, read_json, write_json
 from .jobs import require
+from .paths import short
 
 DRUMS = 128  # program of Slakh's drum kit
 MOST_BYTES, LONGEST_S = 16 << 20, 1e6  # of a MIDI file
@@ -40,7 +41,7 @@ class NoteStatistics:
         """Read a statistics file; FileNotFoundError or ValueError with what to do."""
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(f"no note statistics at {path}: make them with `python -m cirlib.midi FOLDER {path}`")
+            raise FileNotFoundError(f"no note statistics at {short(path)}: make them with `python -m cirlib.midi FOLDER {short(path)}`")
         try:
             tables = read_json(path)
             if not tables.keys() & {"pitch", "velocity", "log_duration_s"}:
@@ -49,7 +50,7 @@ class NoteStatistics:
                 for name, table in groups.items():
                     _check(what, name, table)
         except Exception as error:  # whatever numpy makes of its values
-            raise ValueError(f"{path} is no file of note statistics ({one_line(error)})") from None
+            raise ValueError(f"{short(path)} is no file of note statistics ({one_line(error)})") from None
         return cls(tables)
 
     def save(self, path: Path) -> None:
@@ -139,7 +140,7 @@ def statistics_file(path: str | Path) -> Path:
     files = Path(path).glob("slakh2100_no_audio*/**/notes_distributions*.json")
     files = sorted(files, key=lambda f: [int(n) for n in re.findall(r"\d+", f.relative_to(path).as_posix())])
     if not files:
-        raise FileNotFoundError(f"no slakh2100_no_audio/notes_distributions.json in {path}")
+        raise FileNotFoundError(f"no slakh2100_no_audio/notes_distributions.json in {short(path)}")
     return files[-1]
 
 
@@ -169,11 +170,11 @@ def midi_files(folder: str | Path) -> list[Path]:
     """MIDI files of a folder and below. Slakh's `all_src.mid` is left out where its stems lie beside it."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}: give one that holds .mid files")
+        raise FileNotFoundError(f"no folder {short(folder)}: give one that holds .mid files")
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in (".mid", ".midi") and f.is_file())
     files = [f for f in files if f.name != "all_src.mid" or not (f.parent / "MIDI").is_dir()]
     if not files:
-        raise ValueError(f"no .mid file in {folder} or below")
+        raise ValueError(f"no .mid file in {short(folder)} or below")
     return files
 
 
@@ -221,7 +222,7 @@ def read_folder(folder: str | Path, n_jobs: int = -1) -> tuple[dict[Path, dict[s
     bad = {f.relative_to(folder).as_posix(): notes for f, notes in scores.items() if isinstance(notes, str)}
     good = {f: notes for f, notes in scores.items() if not isinstance(notes, str)}
     if not good:
-        raise ValueError(f"no readable MIDI file in {folder}: {next(iter(bad.items()))}")
+        raise ValueError(f"no readable MIDI file in {short(folder)}: {next(iter(bad.items()))}")
     return good, bad
 
 

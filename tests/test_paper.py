@@ -70,9 +70,9 @@ def test_without_data_it_lists_every_missing_input_and_makes_nothing(tmp_path):
     assert len(lines) == 5, "the authors' checkpoint is none of the rows that are made by default"
     for part in ("train", "valid", "test"):
         assert f"nsynth-{part}/examples.json or nsynth-{part}.jsonwav.tar.gz" in lines[0]
-    assert f"in {tmp_path}/data/downloads/nsynth" in lines[0]
-    assert "surge_v<version>/audio.csv" in lines[1] and f"in {tmp_path}/data" in lines[1]
-    assert f"{tmp_path}/data/slakh2100_no_audio/notes_distributions.json" in lines[2]
+    assert "in data/downloads/nsynth: " in lines[0]
+    assert "surge_v<version>/audio.csv" in lines[1] and " in data: " in lines[1]
+    assert " at data/slakh2100_no_audio/notes_distributions.json: " in lines[2]
     assert "MIT/ast-finetuned-audioset-12-12-0.447 in the cache of the Hugging Face hub" in lines[3]
     assert lines[4].endswith("the package demucs: pip install demucs (for demucs)")
     assert not list(tmp_path.rglob("bank.json")) and not list(tmp_path.rglob("train.json"))

@@ -34,7 +34,8 @@ from cirlib.experiment import TrainConfig
 from cirlib.export import export_onnx
 from cirlib.library import Library
 from cirlib.library_cli import main
-from cirlib.sources import folder
+from cirlib import midi
+from cirlib.sources import cir, folder, nsynth
 from cirlib.training import fit
 
 user = Path.home()
@@ -57,6 +58,8 @@ for arguments in ("info own", "search own " + str(user / "Samples" / "bass.wav")
         print(error)
 for act in (lambda: fit(TrainConfig(**config | {"bank": (str(user / "none"),)})), lambda: AudioEncoder.load(user / "none.pt"),
             lambda: AudioEncoder.load(user / "Samples" / "bass.wav"), lambda: AudioEncoder.create(str(user / "Samples"), 0.3),
+            lambda: midi.load_statistics(user / "none.json"), lambda: midi.read_folder(user / "none"),
+            lambda: cir.check(cir.CirConfig(path=str(user / "none"))), lambda: nsynth.check(nsynth.NSynthConfig(path=str(user / "none"))),
             lambda: BankBuilder(user / "Samples", {}), lambda: folder.build(user / "b", folder.FolderConfig(path=str(user / "none")))):
     try:
         act()

@@ -122,7 +122,7 @@ def test_every_split_of_nsynth_that_is_missing_is_named(preset):
     """Folders and tarballs are there; what is to be downloaded is not missing."""
     put(preset, "data-nsynth", source="nsynth", path="release", bank="data/nsynth")
     (found,) = missing("p")
-    for word in ("params/p/data-nsynth.yaml: ", "nsynth-train/", "nsynth-valid/", "nsynth-test/", str(preset / "release"), "download"):
+    for word in ("params/p/data-nsynth.yaml: ", "nsynth-train/", "nsynth-valid/", "nsynth-test/", " in release: ", "download"):
         assert word in found
     (preset / "release").mkdir()
     (preset / "release" / "nsynth-valid.jsonwav.tar.gz").write_text("")
@@ -139,7 +139,7 @@ def test_every_split_of_nsynth_that_is_missing_is_named(preset):
 def test_the_sets_of_the_authors_that_are_missing_are_named(preset):
     put(preset, "data-sets", source="cir", path="sets", bank="data/sets", options={"sets": ["surge"], "small": True})
     (found,) = missing("p")
-    assert found.startswith("params/p/data-sets.yaml: none of surge_v<version>_small/audio.csv in ") and str(preset / "sets") in found
+    assert found.startswith("params/p/data-sets.yaml: none of surge_v<version>_small/audio.csv in sets: ")
     folder = preset / "sets" / "surge_v2_small"
     folder.mkdir(parents=True)
     (folder / "audio.csv").write_text("")
@@ -153,7 +153,7 @@ def test_a_synthesizer_that_is_missing_is_named(preset, monkeypatch):
     assert found.startswith("params/p/data-surge.yaml: ") and "surgepy" in found
     monkeypatch.setattr("cirlib.sources.surge.find_spec", lambda name: name)
     (found,) = missing("p")
-    assert f"no folder {preset / 'scores'}" in found
+    assert "no folder scores: " in found
 
 
 def test_statistics_that_are_missing_are_named_once(preset):
@@ -163,9 +163,9 @@ def test_statistics_that_are_missing_are_named_once(preset):
         put(preset, name, experiment=name, statistics="data/slakh/notes.json")
     put(preset, "c", experiment="c", statistics="sounds")
     (line,) = missing("p")
-    assert str(preset / "data/notes.json") in line
+    assert " at data/notes.json: " in line
     one, two = missing_of_rows("p", "abc")
-    assert str(preset / "data/slakh/notes.json") in one and one.endswith("(for a, b)")
+    assert " at data/slakh/notes.json: " in one and one.endswith("(for a, b)")
     assert two.startswith("no slakh2100_no_audio/notes_distributions.json in")
     NoteStatistics({"pitch": {}}).save(preset / "data" / "notes.json")
     NoteStatistics({"pitch": {}}).save(preset / "data" / "slakh" / "notes.json")

@@ -13,7 +13,7 @@ from ..builder import made_elsewhere
 from ..config import choose, from_dict, read_params
 from ..jobs import Missing
 from ..midi import load_statistics
-from ..paths import PARAMS, at_home, plain_name
+from ..paths import PARAMS, at_home, plain_name, short
 
 # module -> its configuration
 SOURCES = {
@@ -108,10 +108,12 @@ def data_values(file: Path) -> dict:
         plain_name(name, values[name])
     values = {**DEFAULTS, **values}
     if not all(isinstance(values[name], str) for name in ("source", "bank", "statistics")):
-        raise ValueError(f"{file}: source, bank and statistics must be words")
+        raise ValueError(f"{short(file)}: source, bank and statistics must be words")
     home = at_home("")
     if not values["bank"] or not Path(os.path.normpath(at_home(values["bank"]))).is_relative_to(home):
-        raise ValueError(f"{file} makes its bank at {values['bank']!r:.200}, outside of {home}: name a place inside, or set CIRLIB_HOME")
+        raise ValueError(
+            f"{short(file)} makes its bank at {values['bank']!r:.200}, outside of the project: name a place inside, or set CIRLIB_HOME"
+        )
     return values
 
 

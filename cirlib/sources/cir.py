@@ -20,7 +20,7 @@ from ..config import check_above_zero, choose, to_dict
 from ..families import NSYNTH, NSYNTH_EXCLUDED, NSYNTH_KEPT_BY_REFERENCE, fx_tags, surge_category
 from ..jobs import Remark, Sound, note_row, require
 from ..notes import SPLITS
-from ..paths import inside
+from ..paths import inside, short
 from .audio import read_audio
 from .nsynth import HOLD_S
 
@@ -75,7 +75,7 @@ def check(config: CirConfig) -> dict[str, Path]:
         small = "_small" if config.small else ""
         wanted = ", ".join(f"{kind}_v<version>{small}/{KINDS[kind]}" for kind in config.sets)
         raise FileNotFoundError(
-            f"none of {wanted} in {config.path}: set path to the folder that holds them (small sets: options: {{small: true}})"
+            f"none of {wanted} in {short(Path(config.path))}: set path to the folder that holds them (small sets: options: {{small: true}})"
         )
     return folders
 
@@ -94,13 +94,13 @@ def _read_table(file: Path, kind: str) -> pd.DataFrame:
     try:
         table = pd.read_csv(file, low_memory=False, dtype={"instrument": str, "patch_UID": str})  # 0001 stays 0001
     except (ValueError, OSError) as error:
-        raise ValueError(f"{file} is not readable as a table: {error}") from None
+        raise ValueError(f"{short(file)} is not readable as a table: {error}") from None
     if missing := [c for c in NEEDED[kind] if c not in table]:
-        raise ValueError(f"{file} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+        raise ValueError(f"{short(file)} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
     numbers = ("pitch", "velocity") if kind == "nsynth" else ("midi_pitch", "midi_velocity")
     for name in (*numbers, *({"hold_s"} & set(table))):
         if not pd.api.types.is_numeric_dtype(table[name]):
-            raise ValueError(f"{file}: {name} must hold numbers")
+            raise ValueError(f"{short(file)}: {name} must hold numbers")
     for name in table.split.unique():
         choose(f"split in {file.name}", name, SPLITS)
     return table

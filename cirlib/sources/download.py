@@ -5,6 +5,7 @@ from itertools import chain
 from pathlib import Path
 
 from ..files import need_space, sha256
+from ..paths import short
 
 BLOCK = 1 << 20
 GZIP = b"\x1f\x8b"
@@ -118,7 +119,7 @@ def extract(archive: Path, folder: str, needed: str) -> Path:
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno:  # a full disk, no permission: not the archive's fault
             raise
-        raise OSError(f"{archive} is damaged or another archive ({error}): delete it and fetch it again") from None
+        raise OSError(f"{short(archive)} is damaged or another archive ({error}): delete it and fetch it again") from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return target

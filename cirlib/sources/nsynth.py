@@ -23,7 +23,7 @@ from ..config import choose
 from ..families import NSYNTH, NSYNTH_EXCLUDED, NSYNTH_KEPT_BY_REFERENCE, fx_tags
 from ..files import read_json, sha256
 from ..jobs import Remark, Sound, note_row, require
-from ..paths import inside
+from ..paths import inside, short
 from .audio import read_audio
 from .download import download, extract
 
@@ -79,9 +79,9 @@ def check(config: NSynthConfig) -> None:
         f"nsynth-{p}" for p in PARTS if not any((root / f"nsynth-{p}{end}").exists() for end in ("/examples.json", ".jsonwav.tar.gz"))
     ]
     if lacking and not config.download:
+        wanted = " and no ".join(f"{name}/examples.json or {name}.jsonwav.tar.gz" for name in lacking)
         raise FileNotFoundError(
-            f"no {' and no '.join(f'{name}/examples.json or {name}.jsonwav.tar.gz' for name in lacking)} in {root}: set path to the folder "
-            f"that holds the NSynth release ({URL}), or options: {{download: true}} (24 GB)"
+            f"no {wanted} in {short(root)}: set path to the folder of the NSynth release ({URL}), or options: {{download: true}} (24 GB)"
         )
 
 
@@ -91,7 +91,7 @@ def _get(root: Path, part: str, config: NSynthConfig) -> None:
     if (root / name / "examples.json").is_file():
         return
     if (root / name).is_dir():
-        raise FileNotFoundError(f"{root / name} has no examples.json: delete it, or put the whole folder of the release there")
+        raise FileNotFoundError(f"{short(root / name)} has no examples.json: delete it, or put the whole folder of the release there")
     archive = root / f"{name}.jsonwav.tar.gz"
     fetched = not archive.exists() and config.download
     if fetched:
@@ -109,7 +109,7 @@ def _get(root: Path, part: str, config: NSynthConfig) -> None:
 def _state(folder: Path) -> list:
     """Digest of the metadata and number of the files of a split: what tells that something changed."""
     if not (folder / "audio").is_dir():
-        raise FileNotFoundError(f"{folder} has no folder audio: delete it and unpack its archive again")
+        raise FileNotFoundError(f"{short(folder)} has no folder audio: delete it and unpack its archive again")
     return [sha256(folder / "examples.json"), sum(1 for _ in os.scandir(folder / "audio"))]
 
 
@@ -134,7 +134,9 @@ def _read_examples(file: Path) -> dict[str, dict]:
         if wrong := next((name for name, values in examples.items() if values.keys() != set(keep) or not _is_note(name, values)), None):
             raise ValueError(f"{wrong!r:.100} is no note")
     except (ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"{file} is not the metadata of NSynth ({type(error).__name__}: {error}): unpack the archive again") from None
+        raise ValueError(
+            f"{short(file)} is not the metadata of NSynth ({type(error).__name__}: {error}): unpack the archive again"
+        ) from None
     return examples
 
 

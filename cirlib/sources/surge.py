@@ -26,6 +26,7 @@ from ..config import check_above_zero, to_dict
 from ..families import SURGE_FX, fx_tags, surge_category
 from ..files import listing, sha256
 from ..jobs import Missing, Remark, Sound, note_row, require
+from ..paths import short
 from .audio import Unusable
 from .render import RATE, instrument_rng, rendered
 from .splits import assign_splits
@@ -139,7 +140,7 @@ def find_presets(roots: list[Path]) -> tuple[dict[str, tuple], list[Remark]]:
     presets, remarks = {}, []
     for root in roots:
         if not root.is_dir():
-            raise FileNotFoundError(f"no folder {root}: set path to folders of .fxp presets")
+            raise FileNotFoundError(f"no folder {short(root)}: set path to folders of .fxp presets")
         for file in sorted(root.rglob("*.fxp")):
             folders = [root.name, *file.relative_to(root).parts[:-1]]
             at = next((k for k in range(len(folders) - 1, -1, -1) if surge_category(folders[k])), None)
