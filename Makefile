@@ -38,7 +38,7 @@ ROWS_paper := untrained mfcc timbre-toolbox demucs multi-% single-% triplet-% in
 OPEN_open := untrained multi-infonce multi-infonce-open
 ROWS ?= $(or $(ROWS_$(PRESET)),all)
 # $(call notebook,NAME,COPY,ARGUMENTS): run a notebook, its executed copy goes next to the results that it made; one progress line per notebook.
-# The copy comes from standard output: papermill keeps the path that it is told in the file.
+# The copy comes from standard output: papermill keeps the path that it is told in the file (and would warn that this one has no name).
 notebook = cd notebooks && $(abspath $(PY)) -W ignore::UserWarning -m papermill --no-progress-bar --log-level ERROR $(1).ipynb - $(3) > $(OUT)/.part; \
 	code=$$?; mv $(OUT)/.part $(OUT)/$(2).ipynb; exit $$code
 OUT = $(abspath $(RUNS))/notebooks
