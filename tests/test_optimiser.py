@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cirlib.optimiser import ADAM_SHARE, make_optimiser, orthogonal
+from cirlib.optimiser import ADAM_SHARE, _iterate, _iterate_gram, make_optimiser, orthogonal
 
 
 def model(channels_last: bool = False) -> nn.Module:
@@ -66,6 +66,14 @@ def test_orthogonal_has_singular_values_near_1_and_the_directions_of_its_matrix(
     along = u.T @ out @ vh.T
     assert (along - along.diagonal().diag()).abs().max() < (0.05 if fast else 1e-4)
     assert not orthogonal(torch.zeros(shape)).any()
+
+
+def test_small_directions_come_out_as_from_the_long_iteration():
+    """In float32 the square matrix alone is iterated; rows of any size, nearly dependent or zero, give what the post's formula gives."""
+    matrix = torch.randn(40, 300, generator=torch.Generator().manual_seed(1)) * torch.logspace(0, -6, 40)[:, None]
+    matrix[7], matrix[9] = matrix[8], 0
+    long = _iterate(matrix.double()).float()
+    torch.testing.assert_close(_iterate_gram(matrix), long, rtol=0, atol=1e-4 * float(long.abs().max()))
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
