@@ -33,7 +33,7 @@ bank_of = $(patsubst $(HOME_DIR)/~/%,$(HOME)/%,$(patsubst $(HOME_DIR)//%,/%,$(HO
 BANKS := $(foreach file,$(DATAFILES),$(call bank_of,$(file)))
 # rows that are made unless ROWS says others (all, names, patterns such as single%)
 ROWS_demo := untrained mfcc single-infonce multi-encoder triplet-24 triplet-full-48 infonce-48 multi-infonce family-infonce
-ROWS_paper := untrained mfcc timbre-toolbox demucs multi-% single-% triplet-% infonce-%
+ROWS_paper := untrained mfcc timbre-toolbox demucs multi-% family-% single-% triplet-% infonce-%
 # rows that are also tested on mixtures of an unknown number of instruments
 OPEN_open := untrained multi-infonce multi-infonce-open
 ROWS ?= $(or $(ROWS_$(PRESET)),all)

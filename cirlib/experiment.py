@@ -50,7 +50,7 @@ class TrainConfig:
     steps: int = 150
     clips: int = 64  # sounds per batch; a mixture of three instruments counts four
     curriculum: tuple[float, ...] = ()  # shares of the steps with 1, 2, ... instruments per mixture
-    voices: int = 0  # mixture: batches of 1 to this many instruments, of any of the families; 0: one of each family
+    voices: int = 0  # mixture, family: batches of 1 to this many instruments, of any of the families; 0: one of each family
     plays: int = 3  # family: mixtures of a batch that each of its instruments plays in
     pairs: int = 0  # family: pairs of single sounds of the other families in a batch, of its clips
     endless: int = 0  # mixture: new virtual instruments of each mixture family in a training set; 0: those of the bank train
@@ -101,9 +101,13 @@ class TrainConfig:
         for name in ("endless", "chunk", "pairs"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if not 0 <= self.voices <= len(self.families) or (self.voices and (self.task != "mixture" or self.curriculum or self.endless)):
+        if not 0 <= self.voices <= len(self.families) or (
+            self.voices and (self.task not in ("mixture", "family") or self.curriculum or self.endless)
+        ):
             most = len(self.families)
-            raise ValueError(f"voices must be 0 to {most} (the number of families), of the mixture task without curriculum and endless")
+            raise ValueError(
+                f"voices must be 0 to {most} (the number of families), of the mixture or family task without curriculum and endless"
+            )
         if self.task == "family" and self.curriculum:
             raise ValueError("all families play in the mixtures of the family task: leave curriculum empty")
         if self.endless and (self.task != "mixture" or self.curriculum):

@@ -104,6 +104,7 @@ class MixtureDataset:
         self._reference_row = table.reference.to_dict()
         self._original = table.augments.fillna(table.index.to_series()).to_dict()
         self._plan = self._draw_instruments()
+        self._playing = range(len(self.families))  # columns of the plan
 
     def __len__(self) -> int:
         return self.size
@@ -121,17 +122,18 @@ class MixtureDataset:
 
     def plan(self, i: int) -> list[tuple[str, str]]:
         """(family, instrument) of mixture i, in the order of its stems."""
-        playing = range(len(self.families))
-        if self.voices < len(self.families):
-            playing = sorted(self._rng(i, 1).choice(len(self.families), self.voices, replace=False))
+        playing = self._playing
+        if self.voices < len(playing):
+            playing = sorted(self._rng(i, 1).choice(len(playing), self.voices, replace=False))
         return [(self.families[c], self._names[c][self._plan[i, c]]) for c in playing]
 
-    def regroup(self, indices: Sequence[int], plays: int, rng: np.random.Generator) -> "MixtureDataset":
+    def regroup(self, indices: Sequence[int], plays: int, rng: np.random.Generator, playing: Sequence[int]) -> "MixtureDataset":
         """The instruments of these mixtures, each in `plays` mixtures, in new combinations: a dataset of len(indices) * plays mixtures.
 
-        All families must play in each mixture.
+        All families must play in each mixture of this dataset; `playing`: positions of those that play in the new ones.
         """
         chosen, out = self._plan[np.asarray(indices)], copy.copy(self)
+        out._playing, out.voices = playing, len(playing)
         rounds = [rng.permuted(chosen, axis=0) for _ in range(plays)]
         out._plan, out.size, out.seed = np.concatenate(rounds), len(chosen) * plays, int(rng.integers(2**31))
         return out

@@ -197,28 +197,37 @@ class FamilySteps:
     """Batch of training step k of mixtures whose instruments meet again: each plays in `plays` mixtures and is heard as two notes.
 
     Args:
-        clips: sounds in a batch of all processes together; a group of one instrument of each family counts plays + 2 per family.
+        clips: sounds in a batch of all processes together; a group of one instrument of each family that plays counts plays + 2 per family.
+        voices: each step draws 1 to this many families, which play in all of its mixtures; 0: all families play.
     """
 
-    def __init__(self, bank, families, clips, plays=1, rank=0, world=1, **options):
-        self.group = plays + 2 * len(families)
-        count = clips // self.group
-        if count < 2 * world:
+    def __init__(self, bank, families, clips, plays=1, rank=0, world=1, voices=0, **options):
+        self.clips, self.plays, self.most, self.seed, self.rank, self.world = clips, plays, voices, options.get("seed", 0), rank, world
+        group = plays + 2 * (voices or len(families))
+        if clips // group < 2 * world:
             raise ValueError(
-                f"each process needs clips for 2 groups of {plays} mixtures and their notes ({self.group} clips), {clips} hold {count}"
+                f"each process needs clips for 2 groups of {plays} mixtures and their notes ({group} clips), {clips} hold {clips // group}"
             )
-        self.plays, self.seed, self.rank, self.world = plays, options.get("seed", 0), rank, world
-        self.steps = MixtureSteps(bank, families, (count - count % world) * (1 + len(families)), **options)
+        groups = self._groups(1 if voices else len(families))
+        self.steps = MixtureSteps(bank, families, groups * (1 + len(families)), **options)
         self.families = self.steps.families
         self._rows = bank.notes.groupby("instrument", sort=False).indices
+
+    def _groups(self, playing: int) -> int:
+        """Instruments of each family in a batch in which so many families play."""
+        groups = self.clips // (self.plays + 2 * playing)
+        return groups - groups % self.world
 
     def batch(self, step: int) -> tuple[MixtureDataset, np.ndarray, list[tuple[str, str]], np.ndarray]:
         """(dataset, indices (M,) of the mixtures of a step, (family, instrument) of each of N, bank rows (2, N) of two notes of each)."""
         dataset, indices = self.steps.batch(step)
-        rng = np.random.default_rng([self.seed, step, NOTES])
-        named = [pair for i in indices for pair in dataset.plan(i)]
+        rng, playing = np.random.default_rng([self.seed, step, NOTES]), range(len(self.families))
+        if self.most:
+            playing = np.sort(rng.choice(len(playing), rng.integers(1, self.most + 1), replace=False))
+            indices = indices[: self._groups(len(playing))]
+        named = [dataset.plan(i)[family] for i in indices for family in playing]
         rows = np.array([self._pair(self._rows[uid], rng) for _, uid in named])
-        mixtures, own = dataset.regroup(indices, self.plays, rng), slice(self.rank, None, self.world)
+        mixtures, own = dataset.regroup(indices, self.plays, rng, playing), slice(self.rank, None, self.world)
         return mixtures, np.arange(len(mixtures))[own], named[own], rows[own].T
 
     @staticmethod

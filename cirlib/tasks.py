@@ -129,8 +129,8 @@ class FamilyTask(Task):
         super().__init__(*args)
         c = self.config
         self.steps = FamilySteps(
-            self.bank, c.families, c.clips - 2 * c.pairs, c.plays, self.rank, self.world, steps=c.steps, size=c.epoch_size,
-            seed=c.seed, protocol=c.protocol, seconds=c.seconds, statistics=c.note_statistics(), augmented=c.augmented,
+            self.bank, c.families, c.clips - 2 * c.pairs, c.plays, self.rank, self.world, c.voices, steps=c.steps,
+            size=c.epoch_size, seed=c.seed, protocol=c.protocol, seconds=c.seconds, statistics=c.note_statistics(), augmented=c.augmented,
         )  # fmt: skip
         self.pairs = None
         if c.pairs:

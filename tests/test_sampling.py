@@ -246,6 +246,34 @@ def test_instruments_of_a_batch_meet_again(tone_bank, original, clips, plays, gr
     assert len(seen) == 8
 
 
+def test_families_that_play_are_drawn_at_each_step(tone_bank, original):
+    """1 to `voices` of them, in all mixtures of the step; clips allow the more groups the fewer play."""
+    sampler, drawn = family_steps(tone_bank, 20, plays=2, voices=2), []
+    for step in range(20):
+        dataset, indices, named, rows = sampler.batch(step)
+        plans = [dataset.plan(i) for i in indices]
+        families = [name for name, _ in plans[0]]
+        groups = {1: 5, 2: 3}[len(families)]
+        assert all([name for name, _ in plan] == families for plan in plans)
+        assert len(indices) == 2 * groups and len(named) == len({original[uid] for _, uid in named}) == groups * len(families)
+        assert rows.shape == (2, len(named)) and dataset[0].stems.shape[0] == len(families)
+        for pair in named:
+            assert sum(pair in plan for plan in plans) == 2
+        drawn.append(tuple(families))
+    singles, pairs = ({d for d in drawn if len(d) == n} for n in (1, 2))
+    assert len(singles) == len(pairs) == 3
+    again = [[name for name, _ in family_steps(tone_bank, 20, plays=2, voices=2).batch(step)[0].plan(0)] for step in (19, 3)]
+    assert again == [list(drawn[19]), list(drawn[3])]
+
+
+def test_processes_draw_the_same_families(tone_bank):
+    for step in range(4):
+        whole, *parts = (family_steps(tone_bank, 24, plays=2, voices=2, rank=r, world=w).batch(step) for r, w in ((0, 1), (0, 2), (1, 2)))
+        heard = {tuple(pair) for part in parts for pair in part[2]}
+        assert heard <= {tuple(pair) for pair in whole[2]} and len(parts[0][2]) == len(parts[1][2])
+        assert {name for name, _ in heard} == {name for name, _ in whole[2]}
+
+
 def test_new_combinations_are_not_those_of_the_first_mixtures(tone_bank):
     batches = map(family_steps(tone_bank, 36, plays=3).batch, range(10))
     plans = [set(map(tuple, map(dataset.plan, indices))) for dataset, indices, *_ in batches]
@@ -288,6 +316,8 @@ def test_family_step_needs_two_groups_for_each_process(tone_bank):
         family_steps(tone_bank, 17, plays=3)
     with pytest.raises(ValueError, match="18 hold 2"):
         family_steps(tone_bank, 18, plays=3, world=2)
+    with pytest.raises(ValueError, match=r"\(7 clips\), 13 hold 1"):
+        family_steps(tone_bank, 13, plays=3, voices=2)
 
 
 def test_pairs_without_some_families(tone_bank):

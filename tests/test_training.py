@@ -218,7 +218,7 @@ def test_online_tracking_without_secrets_says_what_is_missing(monkeypatch, tmp_p
         ({"warmup": -0.1}, "warmup must be between 0 and 1, got -0.1"),
         ({"voices": 4}, "voices must be 0 to 3"),
         ({"voices": 2, "curriculum": [0.5]}, "without curriculum and endless"),
-        ({"voices": 2, "task": "single", "loss": "infonce"}, "of the mixture task"),
+        ({"voices": 2, "task": "single", "loss": "infonce"}, "of the mixture or family task"),
         ({"seed": -1}, "seed must be 0 or more, got -1"),
         ({"tests": []}, "tests must name what is tested: mixture, single"),
         ({"step": 3}, "did you mean 'steps'"),
