@@ -62,7 +62,7 @@ def _build(options) -> None:
             raise ValueError(f"{options.library} has {Library.open(place).metric} distance: build another library for {options.metric}")
         return _add(options)
     if not options.encoder:
-        raise ValueError("a new library needs --encoder: a checkpoint such as runs/demo/multi-infonce/seed0/best.pt, a hub id or a folder")
+        raise ValueError("a new library needs --encoder: a checkpoint such as runs/demo/family-infonce/seed0/best.pt, a hub id or a folder")
     library = Library.build(options.sounds, options.encoder, place, options.metric, show=not options.json)
     _tell_changes(library.changes, options.json)
 

@@ -79,6 +79,7 @@ LABELS = {  # in the order of the tables
     "multi-infonce": "multi-positive InfoNCE (ours)",
     "multi-infonce-open": "multi-positive InfoNCE, open mixtures (ours)",
     "family-infonce": "a part for each family (ours)",
+    "family-infonce-open": "a part for each family, open mixtures (ours)",
     "published": "the authors' checkpoint",
 }
 SLICE_KEYS = ["experiment", "slice", "value"]
