@@ -24,6 +24,7 @@ from .files import read_json, write_json, writing
 from .gallery import Gallery
 from .jobs import require
 from .open_mixtures import Presence
+from .readout import MIX, one_part
 from .sources.audio import RATE, Unusable, read_audio
 from .table import LABELS, Table
 
@@ -176,7 +177,8 @@ class Library:
             raise ValueError("no sound of this library has a family: their names and folders tell none")
         found = pd.concat([self.nearest(vector, family, 1, mix=True) for family in names], ignore_index=True)
         model = self._presence()
-        told = dict(zip(model.families, model(vector[None])[0], strict=True)) if model else {}
+        mix = one_part(vector[None], MIX, self.info.get("parts", ()))
+        told = dict(zip(model.families, model(mix)[0], strict=True)) if model else {}
         found.insert(1, "presence", found.family.map(told).astype(float))
         return found.sort_values(["presence", "distance"], ascending=[False, True], ignore_index=True)
 
