@@ -82,7 +82,7 @@ def nearest_by_family(vectors: np.ndarray, gallery: np.ndarray, items: pd.DataFr
 
 @dataclass
 class Presence:
-    """Probability that each family plays in a sound: sigmoid(W x + b) of the embedding x at unit length, of one in parts its part for mixes.
+    """Probability that each family plays in a sound: sigmoid(W x + b) of the embedding x (in parts: of the one for mixes) at unit length.
 
     Calibrated over mixtures of 1 to MOST instruments, as many of each: told for a sound of which the number is known, it is too high for
     one instrument and too low for many.

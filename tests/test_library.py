@@ -136,6 +136,9 @@ def test_of_an_embedding_in_parts_that_of_the_family_is_compared(tone_bank, tmp_
     by_family = lib.families(query).set_index("family").distance
     for family in families:
         assert by_family[family] == pytest.approx(lib.nearest(vector, family, 1, mix=True).distance[0])
+    mix = vector.reshape(4, -1)[1]
+    Presence([families[0]], 3 * mix[None] / np.linalg.norm(mix), np.zeros(1)).save(tmp_path / "lib" / "presence.json", lib.info["digest"])
+    assert lib.families(query).presence[0] == pytest.approx(1 / (1 + np.exp(-3)), abs=1e-6)
     write(tmp_path / "query.wav", query)
     asked = ["search", str(tmp_path / "lib"), str(tmp_path / "query.wav"), "--json"]
     distances_of = {}
