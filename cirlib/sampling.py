@@ -202,7 +202,7 @@ class FamilySteps:
     """
 
     def __init__(self, bank, families, clips, plays=1, rank=0, world=1, voices=0, **options):
-        self.clips, self.plays, self.most, self.seed, self.rank, self.world = clips, plays, voices, options.get("seed", 0), rank, world
+        self.clips, self.plays, self.voices, self.seed, self.rank, self.world = clips, plays, voices, options.get("seed", 0), rank, world
         group = plays + 2 * (voices or len(families))
         if clips // group < 2 * world:
             raise ValueError(
@@ -222,8 +222,8 @@ class FamilySteps:
         """(dataset, indices (M,) of the mixtures of a step, (family, instrument) of each of N, bank rows (2, N) of two notes of each)."""
         dataset, indices = self.steps.batch(step)
         rng, playing = np.random.default_rng([self.seed, step, NOTES]), range(len(self.families))
-        if self.most:
-            playing = np.sort(rng.choice(len(playing), rng.integers(1, self.most + 1), replace=False))
+        if self.voices:
+            playing = np.sort(rng.choice(len(playing), rng.integers(1, self.voices + 1), replace=False))
             indices = indices[: self._groups(len(playing))]
         named = [dataset.plan(i)[family] for i in indices for family in playing]
         rows = np.array([self._pair(self._rows[uid], rng) for _, uid in named])
