@@ -88,6 +88,24 @@ def test_batch_of_a_family_run(config, tone_bank, pairs):  # noqa: F811
     torch.testing.assert_close(task.loss(encoder, batch), expected)
 
 
+def test_parts_of_families_that_do_not_play_learn_nothing_in_a_step(config, tone_bank):  # noqa: F811
+    """`voices` of a family run: in each step some families play in all mixtures; the loss asks for their parts alone."""
+    row = dataclasses.replace(config, task="family", loss="family-infonce", curriculum=(), clips=14, plays=2, voices=2)
+    task, numbers = make_task(row, tone_bank), set()
+    encoder = task.model().eval()
+    for step in range(6):
+        batch = task.batch(step)
+        playing = set(batch["families"].tolist())
+        numbers.add(len(playing))
+        assert batch["members"].shape == (2 * len(batch["instruments"]) // len(playing), len(playing))
+        vectors = encoder(task.sounds(batch)).detach().requires_grad_()
+        task.objective(vectors, batch).backward()
+        learned = vectors.grad.reshape(len(vectors), 5, -1).abs().amax(dim=(0, 2)) > 0  # parts for sounds, mixes and three families
+        assert learned.tolist() == [True, True, *(k in playing for k in range(3))]
+    assert numbers == {1, 2}
+    assert {len(row.mixtures(tone_bank, "valid", 4, 0).plan(i)) for i in range(4)} == {2}
+
+
 def test_a_family_run_is_validated_by_the_parts_of_the_families(config, tone_bank):  # noqa: F811
     """A readout whose family parts know nothing ranks mixtures as chance does; single sounds are compared by the part for them."""
     task = make_task(dataclasses.replace(config, task="family", loss="family-infonce", curriculum=(), clips=18, plays=3), tone_bank)
