@@ -209,19 +209,22 @@ def gains(rows: pd.DataFrame, titles: dict[str, str], title: str):
 def race_curves(curves: dict[str, pd.DataFrame], title: str):
     """Accuracy among validation instruments against steps and against minutes: mean over seeds, and their range.
 
-    `curves`: label -> rows of race.curve of all seeds, with a column `seed`.
+    `curves`: label -> rows of race.curve of all seeds, with columns `seed` and `device`. Minutes are compared on one device only, the one
+    that most runs were made on.
     """
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
+    device = pd.concat(curves).device.mode()[0]
     for j, (label, rows) in enumerate(curves.items()):
-        by_step = rows.groupby("step")
-        mean, low, high = (100 * getattr(by_step.top1, how)() for how in ("mean", "min", "max"))
-        for axis, x in zip(axes, (mean.index, by_step.minutes.mean()), strict=True):
-            axis.plot(x, mean, **row_style(j), markersize=3.5, label=label)
-            axis.fill_between(x, low, high, color=row_style(j)["color"], alpha=0.15, linewidth=0)
+        for axis, x, shown in zip(axes, ("step", "minutes"), (rows, rows[rows.device == device]), strict=True):
+            by_step = shown.groupby("step")
+            mean, low, high = (100 * getattr(by_step.top1, how)() for how in ("mean", "min", "max"))
+            place = by_step[x].mean()
+            axis.plot(place, mean, **row_style(j), markersize=3.5, label=label)
+            axis.fill_between(place, low, high, color=row_style(j)["color"], alpha=0.15, linewidth=0)
     axes[0].set(xlabel="step", ylabel="top-1 (%)", ylim=(0, None))
-    axes[1].set(xlabel="minutes of training")
+    axes[1].set(xlabel=f"minutes of training, {device}")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.suptitle(title, x=0.01, ha="left")
     return figure

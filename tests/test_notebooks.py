@@ -301,7 +301,7 @@ def test_09_open_mixtures_writes_its_table_and_figures(smoke):
 
 def test_11_ablations_tries_every_idea_and_none_twice(smoke):
     home, run = smoke
-    settings = "{preset: smoke, steps: 3, queries: 12}"
+    settings = "{preset: smoke, virtual: smoke, steps: 3, queries: 12}"
     assert (done := run("11_ablations", "-y", settings)).returncode == 0, done.stderr[-3000:]
     kept = home / "figures" / "smoke" / "ablations.json"
     records = json.loads(kept.read_text())["records"]
@@ -319,7 +319,7 @@ def test_11_ablations_refuses_an_idea_that_is_none():
     names = dict.fromkeys(("FamilyTask", "MixtureTask", *classes), 4)
     recipe = SimpleNamespace(plays=1, pairs=1, clips=1)
     with pytest.raises(ValueError, match=r"^unknown idea 'masked patch' \(did you mean 'masked patches'\?\)"):
-        run_cell("11_ablations", 12, **names, steps=4, choose=choose, recipe=recipe, ideas=["masked patch"])
+        run_cell("11_ablations", 14, **names, steps=4, choose=choose, recipe=recipe, ideas=["masked patch"])
 
 
 def test_12_robustness_tests_every_degradation_and_bank(smoke):

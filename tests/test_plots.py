@@ -176,11 +176,22 @@ def test_training_curves_of_16_rows():
 
 def test_race_curves_are_means_over_seeds_against_steps_and_minutes():
     rows = pd.DataFrame({"step": [10, 20, 10, 20], "minutes": [1.0, 2.0, 3.0, 4.0], "top1": [0.2, 0.4, 0.4, 0.8], "seed": [0, 0, 1, 1]})
-    figure = plots.race_curves({f"row {i}": rows for i in range(10)}, "title")
+    figure = plots.race_curves({f"row {i}": rows.assign(device="a CPU") for i in range(10)}, "title")
     drawn(figure)
     by_step, by_minute = (axis.lines[3].get_xydata() for axis in figure.axes)
     np.testing.assert_allclose(by_step, [[10, 30], [20, 60]])
     np.testing.assert_allclose(by_minute, [[2, 30], [3, 60]])
+
+
+def test_race_curves_compare_minutes_on_the_device_of_most_runs():
+    rows = pd.DataFrame({"step": [10, 20], "minutes": [1.0, 2.0], "top1": [0.2, 0.4], "seed": [0, 0]})
+    both = pd.concat([rows.assign(device="fast"), (2 * rows).assign(device="slow", step=rows.step)])
+    figure = plots.race_curves({"one": rows.assign(device="fast"), "both": both, "slow": rows.assign(device="slow", seed=1)}, "title")
+    drawn(figure)
+    steps, minutes = ([len(line.get_xydata()) for line in axis.lines] for axis in figure.axes)
+    assert steps == [2, 2, 2] and minutes == [2, 2, 0] and "fast" in figure.axes[1].get_xlabel()
+    np.testing.assert_allclose(figure.axes[0].lines[1].get_xydata(), [[10, 30], [20, 60]])
+    np.testing.assert_allclose(figure.axes[1].lines[1].get_xydata(), [[1, 20], [2, 40]])
 
 
 # Files
