@@ -53,8 +53,10 @@ class Ablations:
         """A row per idea: seeds, and for each test top-1, its gain over the recipe and the half width of the gain's 95% interval.
 
         All in percent. Two spreads add up in the width: bootstrap over instruments, each compared with itself, and the
-        standard deviation between seeds, pooled over all ideas that have several; NaN while none has.
+        standard deviation between seeds, pooled over all ideas that have several (by Student's t, wide while few have); NaN while none has.
         """
+        from scipy.stats import t
+
         ideas = {}
         for record in self.records:
             ideas.setdefault(record["idea"], []).append(record)
@@ -68,8 +70,8 @@ class Ablations:
             draws = rng.integers(own.shape[1], size=(DRAWS, own.shape[1]))
             for name, x in shares.items():
                 gains = x.mean(axis=0) - own.mean(axis=0)
-                runs = 0 if name == recipe else between * (1 / len(x) + 1 / len(own))
-                width = 1.96 * np.sqrt(gains[draws].mean(axis=1).var() + runs)
+                runs = 0 if name == recipe else t.ppf(0.975, freedom) * np.sqrt(between * (1 / len(x) + 1 / len(own)))
+                width = np.hypot(1.96 * gains[draws].mean(axis=1).std(), runs)
                 out.loc[name, [test, f"{test}_gain", f"{test}_width"]] = x.mean(), gains.mean(), width
         return out
 

@@ -60,9 +60,12 @@ def test_gains_compare_each_instrument_with_itself(tmp_path):
     table = kept.table("recipe")
     assert table.mixture_gain["better"] == pytest.approx(8, abs=0.01)
     spread = np.std([0, 4], ddof=1)  # between the seeds of the recipe
-    assert table.mixture_width["better"] == pytest.approx(1.96 * spread * np.sqrt(1 + 1 / 2), rel=0.02)
+    assert table.mixture_width["better"] == pytest.approx(12.7 * spread * np.sqrt(1 + 1 / 2), rel=0.02)  # of one degree of freedom
     kept.add("noisy", 0, {"mixture": found(0.02, seed=5)["mixture"], "single": found(0)["single"]})
     assert kept.table("recipe").mixture_width["noisy"] > table.mixture_width["better"]  # its instruments differ
+    kept.add("better", 1, found(0.08))
+    spread = np.sqrt((spread**2 + np.std([10, 8], ddof=1) ** 2) / 2)
+    assert kept.table("recipe").mixture_width["better"] == pytest.approx(4.30 * spread, rel=0.02)  # of two, two runs of each
 
 
 def test_markdown_has_a_gain_and_its_width(tmp_path):
@@ -72,7 +75,7 @@ def test_markdown_has_a_gain_and_its_width(tmp_path):
     kept.add("better", 0, found(0.1))
     lines = markdown(kept.table("recipe")).splitlines()
     assert lines[2].startswith("| recipe |") and lines[2].endswith("| 2 |")
-    assert "+9.0 ± 3." in lines[3] and lines[3].endswith("| 1 |")
+    assert "+9.0 ± 22." in lines[3] and lines[3].endswith("| 1 |")
 
 
 def test_validation_hears_no_test_instrument(tone_bank):
