@@ -63,8 +63,8 @@ def _without_docstrings(text: str) -> str:
 
 
 def _dirty() -> bool | None:
-    """Whether tracked files differ from the commit; None without git. JupyterLab saves outputs into notebooks: these do not count."""
-    changed = _git("diff", "HEAD", "--name-only", "--relative", "-z")
+    """Whether what makes results differs from the commit; None without git. Figures are results, and so are outputs in notebooks."""
+    changed = _git("diff", "HEAD", "--name-only", "--relative", "-z", "--", ".", ":!figures")
     if changed is None:
         return None
     return any(not (name.endswith(".ipynb") and _same_cells(name)) for name in changed.split("\0") if name)

@@ -38,6 +38,17 @@ def test_saved_outputs_are_no_change(root):
     assert provenance.collect(0)["dirty"] is False
 
 
+def test_figures_that_were_drawn_since_are_no_change(root):
+    (root / "figures").mkdir()
+    (root / "figures" / "race.json").write_text("[]")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "drawn")
+    (root / "figures" / "race.json").write_text("[1]")
+    assert provenance.collect(0)["dirty"] is False
+    (root / "code.py").write_text("x = 2\n")
+    assert provenance.collect(0)["dirty"] is True
+
+
 def test_another_cell_is_a_change(root):
     write(root, source=["steps = 2"])
     assert provenance.collect(0)["dirty"] is True
