@@ -15,10 +15,13 @@ NAME = "ablations.json"
 DRAWS = 1000
 
 
-def validate(retriever: Retriever, bank: NoteBank, config) -> dict[str, pd.Series]:
-    """Top-1 of each validation instrument in the tests that `config` names, among all instruments but those of the test."""
-    found = evaluate.embed_test(retriever, bank, config, "valid")
-    ranks = evaluate.rank_test(found, bank, config, config.metric)
+def validate(retriever: Retriever, bank: NoteBank, config) -> dict[str, pd.DataFrame]:
+    """Ranks of validation instruments in the tests that `config` names, among all instruments but those of the test."""
+    return evaluate.rank_test(evaluate.embed_test(retriever, bank, config, "valid"), bank, config, config.metric)
+
+
+def shares(ranks: dict[str, pd.DataFrame]) -> dict[str, pd.Series]:
+    """Top-1 of each instrument in each test."""
     return {test: (table["rank"] < 1).groupby(table.instrument).mean() for test, table in ranks.items()}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cirlib.ablations import Ablations, markdown, validate
+from cirlib.ablations import Ablations, markdown, shares, validate
 from cirlib.encoder import AudioEncoder
 from cirlib.evaluate import EVAL_SEED, Retriever, embed_mixtures, mixture_ranks, single_ranks
 from cirlib.experiment import TrainConfig
@@ -80,7 +80,7 @@ def test_markdown_has_a_gain_and_its_width(tmp_path):
 
 def test_validation_hears_no_test_instrument(tone_bank):
     encoder, config = AudioEncoder.create("cnn", 0.5), TrainConfig(loss="infonce", seconds=0.5, queries=40)
-    got = validate(Retriever(encoder), tone_bank, config)
+    got = shares(validate(Retriever(encoder), tone_bank, config))
     items = tone_bank.gallery()
     items = items[items.split != "test"]
     assert set(got["mixture"].index) <= set(items.index[items.split == "valid"]) and 0 <= got["single"].mean() <= 1

@@ -319,7 +319,7 @@ def test_11_ablations_refuses_an_idea_that_is_none():
     names = dict.fromkeys(("FamilyTask", "MixtureTask", *classes), 4)
     recipe = SimpleNamespace(plays=1, pairs=1, clips=1)
     with pytest.raises(ValueError, match=r"^unknown idea 'masked patch' \(did you mean 'masked patches'\?\)"):
-        run_cell("11_ablations", 14, **names, steps=4, choose=choose, recipe=recipe, ideas=["masked patch"])
+        run_cell("11_ablations", 15, **names, steps=4, choose=choose, recipe=recipe, ideas=["masked patch"])
 
 
 def test_12_robustness_tests_every_degradation_and_bank(smoke):
