@@ -8,7 +8,7 @@ import pandas as pd
 from .families import GROUPS, MIXTURE_FAMILIES
 from .files import write_atomic
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")  # yellow last: it is faint on white
 MARKERS = "osD^vP*X"
 
 
