@@ -303,7 +303,9 @@ def readme_block(preset: str) -> str:
     if preset == "open":  # its other tables are of small interest
         return (ROOT / "figures" / "open" / "open.md").read_text()
     if (ROOT / "figures" / preset / "race.json").exists():  # run in parts: what is there so far
-        return "\n".join((ROOT / "figures" / preset / f"table_{task}.md").read_text() for task in TITLES)
+        folder = ROOT / "figures" / preset
+        shown = [folder / f"table_{task}.md" for task in TITLES] + list(folder.glob("ablations.md"))  # if there are any
+        return "\n".join(path.read_text() for path in shown)
     folder, tested = ROOT / "figures" / preset, {row.name: row_config(row.values).tests for row in sweep.rows(preset)}
     parts, absent = [], {}
     for task in TITLES:
