@@ -28,6 +28,7 @@ PRECISIONS = ("", "float32", "bf16")
 TESTS = ("mixture", "single")
 # what does not change the weights
 ASIDE = ("preset", "experiment", "bank", "single", "queries", "tests", "wandb", "log_every", "chunk", "workers", "compile")
+LATER = ("effects",)  # settings that earlier runs do not tell: where they are off, the key is that of those runs
 
 
 @dataclass
@@ -52,6 +53,7 @@ class TrainConfig:
     curriculum: tuple[float, ...] = ()  # shares of the steps with 1, 2, ... instruments per mixture
     voices: int = 0  # mixture, family: batches of 1 to this many instruments, of any of the families; 0: one of each family
     plays: int = 3  # family: mixtures of a batch that each of its instruments plays in
+    effects: float = 0.0  # mixture, family: share of the mixtures that training hears through random effects (effects.py)
     pairs: int = 0  # family: pairs of single sounds of the other families in a batch, of its clips
     endless: int = 0  # mixture: new virtual instruments of each mixture family in a training set; 0: those of the bank train
     renew: int = 120  # endless: steps that a set of instruments trains
@@ -90,7 +92,7 @@ class TrainConfig:
             choose("test", test, TESTS)
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
-        for name in ("hard_ratio", "warmup"):
+        for name in ("hard_ratio", "warmup", "effects"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         positive = "steps clips seconds plays epoch_size start_lr end_lr temperature valid_every valid_size log_every queries renew"
@@ -108,6 +110,8 @@ class TrainConfig:
             raise ValueError(
                 f"voices must be 0 to {most} (the number of families), of the mixture or family task without curriculum and endless"
             )
+        if self.effects and self.task not in ("mixture", "family"):
+            raise ValueError(f"mixtures come through effects in the mixture and family tasks, not in {self.task}: set effects to 0")
         if self.task == "family" and self.curriculum:
             raise ValueError("all families play in the mixtures of the family task: leave curriculum empty")
         if self.endless and (self.task != "mixture" or self.curriculum):
@@ -125,7 +129,7 @@ class TrainConfig:
 
         Raises as single_run() does, and for an encoder for single sounds that was trained on other sounds.
         """
-        values = {k: v for k, v in to_dict(self).items() if k not in ASIDE}
+        values = {k: v for k, v in to_dict(self).items() if k not in ASIDE and (v or k not in LATER)}
         if self.endless:
             values["virtual"] = VERSION
         if (place := origin(self.encoder)) and place.exists():

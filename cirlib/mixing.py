@@ -60,6 +60,7 @@ class MixtureDataset:
         seconds: length T of every sound. voices: instruments per mixture, at most and by default one per family; with
             fewer, each mixture draws which families play. augmented: effects-off twins play too (training only).
         statistics: pitches that a family plays; None: the documented default (midi.py).
+        effects: share of the mixtures that are heard through random effects (effects.py); their stems are not.
     `references` is the sound that losses and gallery embed for an instrument: its reference note; in training a random
     note (protocol strict).
     """
@@ -76,13 +77,14 @@ class MixtureDataset:
         voices: int | None = None,
         augmented: bool | None = None,
         statistics: NoteStatistics | None = None,
+        effects: float = 0.0,
     ):
         self.bank, self.split, self.size, self.seed = bank, choose("split", split, SPLITS), size, seed
         self.families = [family(f).name for f in families]
         if not self.families or len(set(self.families)) < len(self.families):
             raise ValueError(f"families must be one or more different ones, got {', '.join(self.families) or 'none'}")
         self._pitch = {f: (statistics or NoteStatistics()).pitch(f) for f in self.families}
-        self.protocol, self.seconds = choose("protocol", protocol, PROTOCOLS), seconds
+        self.protocol, self.seconds, self.effects = choose("protocol", protocol, PROTOCOLS), seconds, effects
         self.voices = len(self.families) if voices is None else voices
         if not 1 <= self.voices <= len(self.families):
             raise ValueError(f"voices must be 1 to {len(self.families)} (the number of families), got {voices}")
@@ -184,9 +186,17 @@ class MixtureDataset:
         peak = max(mixture.max(), -mixture.min())
         gain = PEAK / peak if peak > 0 else np.float32(1)
         mixture *= gain
+        if self.effects:
+            self._through_effects(mixture, self._rng(i, 2))
         for sound, (_, uid) in zip(references if references is not None else (), plan, strict=references is not None):
             clip(self.bank, self._reference(uid, rng), self.samples, self.protocol, out=sound)
         return plan, gain
+
+    def _through_effects(self, mixture: np.ndarray, rng: np.random.Generator) -> None:
+        from .effects import through
+
+        if rng.random() < self.effects:
+            mixture[:] = through(mixture, self.bank.sample_rate, rng)
 
     def _play(self, track: np.ndarray, name: str, uid: str, scale: np.ndarray, quarter: float, rng) -> None:
         """Play one instrument on a silent track (T,), in place; its peak becomes PEAK times the weight of its family."""

@@ -14,7 +14,7 @@ import pandas as pd
 from . import sweep
 from .config import to_dict
 from .encoder import ENCODERS
-from .experiment import read_config, row_config
+from .experiment import TrainConfig, read_config, row_config
 from .files import write_atomic, write_json
 from .paths import FIGURES, ROOT, RUNS
 
@@ -81,6 +81,7 @@ LABELS = {  # in the order of the tables
     "multi-infonce-open": "multi-positive InfoNCE, open mixtures (ours)",
     "multi-infonce-open-muon": "multi-positive InfoNCE, open mixtures, Muon (ours)",
     "family-infonce": "a part for each family (ours)",
+    "family-infonce-effects": "a part for each family, mixtures through effects (ours)",
     "family-infonce-open": "a part for each family, open mixtures (ours)",
     "published": "the authors' checkpoint",
 }
@@ -141,9 +142,9 @@ def collect(preset: str) -> list[dict]:
 
 def other_settings(stored: dict, values: dict) -> list[str]:
     """What differs between the settings of a run and those of its row, as `steps=3 (its row: 7)`."""
-    row = to_dict(row_config(values))
-    names = [name for name in row if name not in NOT_COMPARED and stored.get(name) != row[name]]
-    return [f"{name}={stored.get(name)} (its row: {row[name]})" for name in names]
+    row, stored = to_dict(row_config(values)), {**to_dict(TrainConfig()), **stored}  # settings that came later were at their default
+    names = [name for name in row if name not in NOT_COMPARED and stored[name] != row[name]]
+    return [f"{name}={stored[name]} (its row: {row[name]})" for name in names]
 
 
 def table(runs: list[dict], task: str) -> pd.DataFrame:

@@ -138,12 +138,12 @@ class MixtureSteps:
     """
 
     def __init__(self, bank, families=MIXTURE_FAMILIES, clips=48, steps=1000, curriculum=(), size=40000, seed=0,
-                 protocol="strict", seconds=10.0, rank=0, world=1, statistics=None, augmented=True, voices=0):  # fmt: skip
+                 protocol="strict", seconds=10.0, rank=0, world=1, statistics=None, augmented=True, voices=0, effects=0.0):  # fmt: skip
         if len(curriculum) >= len(families) or min(curriculum, default=0) < 0 or sum(curriculum) > 1:
             raise ValueError(f"curriculum must be at most {len(families) - 1} shares of the steps that sum to at most 1")
         self.bank, self.families, self.clips, self.size, self.seed = bank, families, clips, size, seed
         self.rank, self.world, self.open = rank, world, bool(voices)
-        self.options = {"protocol": protocol, "seconds": seconds, "statistics": statistics, "augmented": augmented}
+        self.options = {"protocol": protocol, "seconds": seconds, "statistics": statistics, "augmented": augmented, "effects": effects}
         ends = [round(steps * sum(curriculum[: v + 1])) for v in range(len(curriculum))]
         playing = np.full(steps, len(families))
         for v, end in reversed(list(enumerate(ends))):

@@ -26,7 +26,7 @@ NAMES = sorted({f.name for f in dataclasses.fields(TrainConfig)} - {"bank"} | {"
 NOT_OF_TRAINING = ("single",)  # 02_train has none
 NOT_OF_METHODS = (  # 05_baselines has none of these
     *("task", "loss", "temperature", "curriculum", "voices", "endless", "renew", "hard_ratio", "augmented", "epoch_size", "warmup"),
-    *("plays", "pairs", "chunk", "workers", "compile", "optimiser", "precision"),
+    *("plays", "effects", "pairs", "chunk", "workers", "compile", "optimiser", "precision"),
 )
 
 

@@ -102,7 +102,7 @@ class MixtureTask(Task):
         c = self.config
         return MixtureSteps(
             bank, c.families, c.clips, c.steps, c.curriculum, c.epoch_size, seed, c.protocol, c.seconds,
-            self.rank, self.world, c.note_statistics(), c.augmented, c.voices,
+            self.rank, self.world, c.note_statistics(), c.augmented, c.voices, c.effects,
         )  # fmt: skip
 
     tracks = "references"  # of a mixture: one note per instrument, or "stems", as they sound in it
@@ -131,6 +131,7 @@ class FamilyTask(Task):
         self.steps = FamilySteps(
             self.bank, c.families, c.clips - 2 * c.pairs, c.plays, self.rank, self.world, c.voices, steps=c.steps,
             size=c.epoch_size, seed=c.seed, protocol=c.protocol, seconds=c.seconds, statistics=c.note_statistics(), augmented=c.augmented,
+            effects=c.effects,
         )  # fmt: skip
         self.pairs = None
         if c.pairs:

@@ -65,6 +65,16 @@ def test_records_stay_when_the_runs_are_gone(place):
     assert table.seeds["triplet"] == 2 and table.top1["triplet"] == pytest.approx(30)
 
 
+def test_a_record_without_a_setting_that_came_later_stays(place):
+    finish(place, "triplet")
+    kept = race.keep("p")
+    for file in (place / "runs").rglob("metrics.json"):
+        file.unlink()
+    old = [{**r, "config": {k: v for k, v in r["config"].items() if k != "effects"}} for r in kept]
+    (place / "figures" / "p" / race.NAME).write_text(json.dumps(old))
+    assert race.keep("p") == old
+
+
 def test_a_record_of_other_settings_is_dropped(place, capsys):
     finish(place, "triplet")
     finish(place, "infonce")

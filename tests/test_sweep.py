@@ -408,7 +408,7 @@ KEYED = {
     "seed": 1, "task": "single", "families": ("Bass",), "protocol": "paper", "statistics": "notes.json", "loss": "triplet",
     "temperature": 0.2, "encoder": "ast-tiny", "seconds": 2.0, "steps": 3, "clips": 12, "curriculum": (0.5, 0.5), "hard_ratio": 0.1,
     "augmented": False, "epoch_size": 100, "start_lr": 1e-3, "end_lr": 1e-6, "warmup": 0.2, "valid_every": 7, "valid_size": 9,
-    "endless": 4, "renew": 60, "voices": 2, "plays": 2, "pairs": 1, "precision": "bf16", "optimiser": "muon",
+    "endless": 4, "renew": 60, "voices": 2, "plays": 2, "pairs": 1, "effects": 0.5, "precision": "bf16", "optimiser": "muon",
 }  # fmt: skip
 NOT_KEYED = {
     "preset": "q", "experiment": "y", "bank": ("elsewhere",), "single": "other", "log_every": 3, "tests": ("single",), "queries": 9,

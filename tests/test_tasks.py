@@ -106,6 +106,15 @@ def test_parts_of_families_that_do_not_play_learn_nothing_in_a_step(config, tone
     assert {len(row.mixtures(tone_bank, "valid", 4, 0).plan(i)) for i in range(4)} == {2}
 
 
+@pytest.mark.parametrize("values", [{"clips": 12}, {"clips": 16, "task": "family", "loss": "family-infonce", "plays": 2}])
+def test_training_hears_mixtures_through_effects_and_notes_and_validation_without(config, tone_bank, values):  # noqa: F811
+    plain = dataclasses.replace(config, curriculum=(), **values)
+    row = dataclasses.replace(plain, effects=1.0)
+    one, other = (make_task(c, tone_bank).batch(1) for c in (plain, row))
+    assert {name for name, value in one.items() if not torch.equal(value, other[name])} == {"mixtures"}
+    assert row.mixtures(tone_bank, "valid", 4, 0).effects == 0
+
+
 def test_a_family_run_is_validated_by_the_parts_of_the_families(config, tone_bank):  # noqa: F811
     """A readout whose family parts know nothing ranks mixtures as chance does; single sounds are compared by the part for them."""
     task = make_task(dataclasses.replace(config, task="family", loss="family-infonce", curriculum=(), clips=18, plays=3), tone_bank)

@@ -1,6 +1,8 @@
 """fit(): schedule, exact resume, clean stop, non-finite loss, changed settings, tracking."""
 
 import dataclasses
+import hashlib
+import json
 import subprocess
 import sys
 from itertools import count
@@ -9,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from cirlib import classification, losses, tracking, training
-from cirlib.config import from_dict
+from cirlib import classification, experiment, losses, tracking, training
+from cirlib.config import from_dict, to_dict
 from cirlib.encoder import AudioEncoder
 from cirlib.experiment import read_config
 from cirlib.tasks import MixtureTask
@@ -178,6 +180,18 @@ def test_other_sounds_are_another_run(tone_bank):
     other = [{**data[0], "audio.i16": "0" * 64}]
     assert config.key(data) == dataclasses.replace(config, bank=("moved",), experiment="renamed").key(data)
     assert config.key(data) != config.key(other) and config.key(data) != dataclasses.replace(config, seed=1).key(data)
+
+
+def test_a_setting_that_came_later_leaves_the_key_of_earlier_runs_where_it_is_off():
+    values = {k: v for k, v in to_dict(TrainConfig()).items() if k not in (*experiment.ASIDE, "effects")}
+    assert TrainConfig().key([]) == hashlib.sha256(json.dumps([values, []], sort_keys=True).encode()).hexdigest()[:12]
+    assert TrainConfig().key([]) != TrainConfig(effects=0.5).key([])
+
+
+@pytest.mark.parametrize("values", [{"effects": 1.1}, {"effects": -0.1}, {"effects": 0.5, "task": "single", "loss": "triplet"}])
+def test_effects_are_a_share_of_mixtures(values):
+    with pytest.raises(ValueError, match=r"effects must be between 0 and 1|in the mixture and family tasks, not in single"):
+        TrainConfig(**values)
 
 
 def test_non_finite_loss_stops_with_a_clear_error_and_keeps_the_last_good_state(config, monkeypatch):
