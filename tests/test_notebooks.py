@@ -23,6 +23,7 @@ from tones import write
 from cirlib import report
 from cirlib.config import choose
 from cirlib.experiment import read_config, row_config
+from cirlib.files import write_json
 from cirlib.paths import ROOT
 from cirlib.sources import data_files, source_config, source_options
 from cirlib.sweep import expand
@@ -328,6 +329,23 @@ def test_12_robustness_tests_every_degradation_and_bank(smoke):
     assert len({row["query"] for row in rows}) == 7 and len(rows) == 14 and (folder / "degraded.svg").exists()
     rows = json.loads((folder / "transfer.json").read_text())
     assert {row["sounds"] for row in rows} == {"data/smoke"} and len(rows) == 4
+
+
+def test_12_robustness_keeps_what_was_found_of_other_runs(tmp_path):
+    names = {"FIGURES": tmp_path, "preset": "p", "seed": 0, "queries": 5}
+    names |= {"pd": pd, "json": json, "report": report, "write_json": write_json}
+    (tmp_path / "p").mkdir()
+
+    def keep(experiment: str, top1: float, **changes) -> list[tuple]:
+        found = {"row": experiment, "experiment": experiment, "query": "clean", "seed": 0, "queries": 5, "top1": top1}
+        table = run_cell("12_robustness", 6, **names | changes)["kept"]("degraded", [found | changes], "query")
+        assert table.to_dict("records") == json.loads((tmp_path / "p" / "degraded.json").read_text())
+        return [(r.row, r.top1) for r in table.itertuples()]
+
+    assert keep("multi-infonce", 0.5) == [("multi-infonce", 0.5)]
+    assert keep("triplet", 0.2) == [("triplet", 0.2), ("multi-infonce", 0.5)]  # in the order of tables
+    assert keep("multi-infonce", 0.6) == [("triplet", 0.2), ("multi-infonce", 0.6)]
+    assert keep("infonce", 0.3, queries=7) == [("infonce", 0.3)]  # another test
 
 
 def test_07_search_finds_instruments_of_a_bank_and_of_a_folder(smoke):
