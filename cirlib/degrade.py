@@ -70,6 +70,13 @@ def half(stems, rate, rng):
     return clean(stems, rate, rng)[: stems.shape[1] // 2]
 
 
+def half_again(stems, rate, rng):
+    """The same half twice: how a library hears a mix that is shorter than the clip (query.repeated)."""
+    from .query import repeated
+
+    return repeated(half(stems, rate, rng), stems.shape[1])
+
+
 def detune(stems, rate, rng):
     """All of it CENTS up or down, and as much faster or slower."""
     import soxr
@@ -91,6 +98,7 @@ DEGRADATIONS: dict[str, Callable] = {
     "room": room,
     f"balance within {BALANCE_DB} dB": balance,
     "half as long": half,
+    "half, repeated": half_again,
     f"{CENTS} cents off": detune,
     f"limiter, {DRIVE_DB} dB": limiter,
 }

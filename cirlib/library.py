@@ -154,23 +154,24 @@ class Library:
 
         sound: an audio file or a waveform (n,). A long one is cut into windows of the encoder's clip length: their embeddings are
         averaged by duration, or with `windows` searched one by one (column `window`: where each begins, in seconds). `mix`: it is a mix
-        or a melody, no single sound, which an encoder in parts (readout.py) must be told where no family of its own is asked for. Raises
-        as query.windows, and ValueError for an unknown family or one that the library lacks.
+        or a melody, no single sound: what is shorter than the clip is repeated, and an encoder in parts (readout.py) compares those for
+        mixes where no family of its own is asked for. Raises as query.windows, and ValueError for an unknown family or one that the
+        library lacks.
         """
-        starts, vectors, pooled = self.embed(sound, sample_rate)
+        starts, vectors, pooled = self.embed(sound, sample_rate, mix)
         if windows:
             found = [self.nearest(v, family, k, mix).assign(window=float(start)) for start, v in zip(starts, vectors, strict=True)]
             return pd.concat(found, ignore_index=True)
         return self.nearest(pooled, family, k, mix)
 
     def families(self, sound: str | Path | np.ndarray, sample_rate: int = RATE) -> pd.DataFrame:
-        """What plays in a sound or mix: the nearest instrument of each family of the library, as `search` gives it, and `presence`, the
+        """What plays in a mix: the nearest instrument of each family of the library, as `search` gives it, and `presence`, the
         probability that the family plays at all.
 
         Most probable first; by distance, and presence NaN, for an encoder without presence.json (09_open_mixtures writes it beside the
         checkpoint). Probabilities are right on the whole for mixtures of 1 to 6 instruments that play throughout.
         """
-        vector = self.embed(sound, sample_rate)[2]
+        vector = self.embed(sound, sample_rate, mix=True)[2]
         held = self._current().families
         names = sorted(set(held[pd.notna(held)]))
         if not names:
@@ -182,10 +183,16 @@ class Library:
         found.insert(1, "presence", found.family.map(told).astype(float))
         return found.sort_values(["presence", "distance"], ascending=[False, True], ignore_index=True)
 
-    def embed(self, sound: str | Path | np.ndarray, sample_rate: int = RATE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Starts (W,) in seconds and embeddings (W, D) of the windows of a query, and their mean (D,), weighted by duration."""
+    def embed(
+        self, sound: str | Path | np.ndarray, sample_rate: int = RATE, mix: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Starts (W,) in seconds and embeddings (W, D) of the windows of a query, and their mean (D,), weighted by duration.
+
+        `mix`: as `search` has it.
+        """
         starts, sounds = query.windows(sound, self.encoder.config.seconds, sample_rate)
-        vectors = self.encoder.embed(sounds)
+        samples = round(self.encoder.config.seconds * RATE)
+        vectors = self.encoder.embed([query.repeated(part, samples) for part in sounds] if mix else sounds)
         return starts, vectors, np.average(vectors, axis=0, weights=[len(part) for part in sounds])
 
     def nearest(self, vector: np.ndarray, family: str | None = None, k: int = 5, mix: bool = False) -> pd.DataFrame:

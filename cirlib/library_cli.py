@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--family", help="only instruments of this family")
     search.add_argument("-k", type=int, default=5, help="how many (5)")
     search.add_argument("--windows", action="store_true", help="search a long file window by window")
-    search.add_argument("--mix", action="store_true", help="the query is a mix or a melody, no single sound (for an encoder in parts)")
+    search.add_argument("--mix", action="store_true", help="the query is a mix or a melody, no single sound: a short one is repeated")
     search.add_argument("--families", action="store_true", help="the nearest instrument of each family, and how sure it is that it plays")
     command("info", _info, "what a library holds")
     return parser

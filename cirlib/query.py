@@ -32,6 +32,13 @@ def windows(sound: str | Path | np.ndarray, seconds: float, sample_rate: int = R
     return np.array(kept) / RATE, [heard(level[i : i + samples]) for i in kept]
 
 
+def repeated(sound: np.ndarray, samples: int) -> np.ndarray:
+    """A mix (n,) without the silence at its end, again from its start until (samples,) are full: in training, mixtures play throughout."""
+    level = np.abs(sound)
+    loud = np.flatnonzero(level > level.max(initial=0) * 10 ** (QUIET_DB / 20))
+    return np.resize(sound[: loud[-1] + 1], samples) if len(loud) else np.zeros(samples, sound.dtype)
+
+
 def _read(path: Path) -> np.ndarray:
     path = path.expanduser()
     if not path.exists():

@@ -76,6 +76,13 @@ def test_half_of_the_sound_is_left(mixtures):
     assert got[: mixtures.samples // 2].any() and not got[mixtures.samples // 2 :].any()
 
 
+def test_half_without_the_silence_after_it_is_heard_again_and_again(mixtures):
+    got, once = queries("half, repeated", mixtures, [2])[0], queries("half as long", mixtures, [2])[0]
+    end = np.flatnonzero(np.abs(once) > 1e-3)[-1] + 1
+    assert mixtures.samples / 4 < end <= mixtures.samples / 2
+    np.testing.assert_array_equal(got, np.resize(once[:end], mixtures.samples))
+
+
 def test_detuned_by_cents_up_or_down():
     cents = [1200 * np.log2(pitch(changed("30 cents off", tone(440, 2.0)[None], seed)) / 440) for seed in range(8)]
     np.testing.assert_allclose(np.abs(cents), degrade.CENTS, atol=0.5)

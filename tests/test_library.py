@@ -21,6 +21,7 @@ from cirlib.gallery import Gallery
 from cirlib.library import Library
 from cirlib.library_cli import main
 from cirlib.open_mixtures import Presence
+from cirlib.query import repeated
 from cirlib.retrieval import distances
 
 SECONDS = 0.5  # clip length of the encoder
@@ -118,7 +119,8 @@ def test_of_an_embedding_in_parts_that_of_the_family_is_compared(tone_bank, tmp_
     encoder, families = AudioEncoder.create("cnn", SECONDS, parts=MIXTURE_FAMILIES[:2]).eval(), MIXTURE_FAMILIES
     lib = Library.build(tone_bank.paths[0], encoder, tmp_path / "lib")
     rows, query = stored(lib), note(45, SECONDS)
-    vector, parts = lib.embed(query)[2], np.stack(rows.vector).reshape(len(rows), 4, -1)
+    vector, parts = lib.embed(query, mix=True)[2], np.stack(rows.vector).reshape(len(rows), 4, -1)
+    assert np.array_equal(vector, lib.embed(query)[2])  # it fills the clip
     asked = [
         (None, False, 0),
         (None, True, 1),
@@ -197,16 +199,32 @@ def test_long_queries_are_pooled_by_duration_or_searched_window_by_window(built,
     np.testing.assert_allclose(built.search(query).distance, expected.distance, atol=1e-4)
 
 
+def test_a_mix_that_is_shorter_than_the_clip_is_repeated(built, encoder):
+    samples, whole, short = round(SECONDS * RATE), note(40, SECONDS), note(50, SECONDS / 3)
+    np.testing.assert_array_equal(repeated(short, samples), np.concatenate([short, short, short])[:samples])
+    silence = np.zeros(1000, np.float32)
+    np.testing.assert_array_equal(repeated(np.concatenate([silence, short, silence]), samples)[: 1000 + len(short)], [*silence, *short])
+    np.testing.assert_array_equal(repeated(whole, samples), whole)
+    assert not repeated(silence, samples).any() and len(repeated(silence, samples)) == samples
+    alone = encoder.embed([heard(short)]), encoder.embed([repeated(heard(short), samples)])
+    for mix in (False, True):
+        _, vectors, pooled = built.embed(np.concatenate([whole, short]), mix=mix)
+        np.testing.assert_allclose(vectors[1], alone[mix][0], atol=1e-5)
+        np.testing.assert_allclose(pooled, np.average(vectors, axis=0, weights=[3, 1]), atol=1e-4)  # by what is there of each
+        assert built.search(short, mix=mix).distance[0] == pytest.approx(built.nearest(alone[mix][0]).distance[0], abs=1e-4)
+
+
 def test_families_tell_the_nearest_of_each_and_how_sure_it_is_that_it_plays(built, folder, encoder, tmp_path):
     query = folder / NAMES[2]
     plain = built.families(query)
-    assert plain.family.to_list() == ["Synth Lead", "Bass"] and plain.presence.isna().all() and plain.distance.is_monotonic_increasing
+    first, second = plain.family
+    assert {first, second} == {"Synth Lead", "Bass"} and plain.presence.isna().all() and plain.distance.is_monotonic_increasing
     checkpoint = encoder.save(tmp_path / "best.pt")
-    vector = built.embed(query)[2]
+    vector = built.embed(query, mix=True)[2]
     told = np.stack([vector, -vector]).astype(float)
-    Presence(["Bass", "Synth Lead"], 9 * told / np.linalg.norm(vector), np.zeros(2)).save(tmp_path / "presence.json", digest(encoder))
+    Presence([second, first], 9 * told / np.linalg.norm(vector), np.zeros(2)).save(tmp_path / "presence.json", digest(encoder))
     found = Library.build(folder, str(checkpoint), tmp_path / "told").families(query)
-    assert found.family.to_list() == ["Bass", "Synth Lead"]
+    assert found.family.to_list() == [second, first]
     np.testing.assert_allclose(found.presence, 1 / (1 + np.exp([-9, 9])), atol=1e-6)
     assert found.distance.to_list() == plain.distance.to_list()[::-1]
     write(tmp_path / "plain" / "x.wav", tone(60))

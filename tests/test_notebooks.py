@@ -326,7 +326,7 @@ def test_11_ablations_refuses_an_idea_that_is_none():
 def test_12_robustness_tests_every_degradation_and_bank(smoke):
     folder = smoke[0] / "figures" / "smoke"
     rows = json.loads((folder / "degraded.json").read_text())
-    assert len({row["query"] for row in rows}) == 7 and len(rows) == 14 and (folder / "degraded.svg").exists()
+    assert len({row["query"] for row in rows}) == 8 and len(rows) == 16 and (folder / "degraded.svg").exists()
     rows = json.loads((folder / "transfer.json").read_text())
     assert {row["sounds"] for row in rows} == {"data/smoke"} and len(rows) == 4
 
