@@ -58,13 +58,17 @@ def at_home(path: str | Path) -> Path:
 
 
 def short(path: Path) -> str:
-    """A path as results and messages show it: relative to the project's home where it lies inside it, `~/...` where it lies in the user's
-    home folder, whose name nobody needs to read, else as it was given. `at_home` finds all of them.
+    """A path as results and messages show it: relative to the project's home where it lies inside it, by its name or once links are
+    followed, `~/...` where it lies in the user's home folder, whose name nobody needs to read, else as it was given. `at_home` finds all.
     """
-    full, user = Path(path).resolve(), Path("~").expanduser().resolve()
-    if full.is_relative_to(HOME):
-        return str(full.relative_to(HOME))
-    return str("~" / full.relative_to(user)) if user.parts[1:] and full.is_relative_to(user) else str(path)
+    places, user = (Path(os.path.abspath(path)), Path(path).resolve()), Path("~").expanduser()
+    for place in places:
+        if place.is_relative_to(HOME):
+            return str(place.relative_to(HOME))
+    for place, home in [(place, home) for place in places for home in (user, user.resolve())]:
+        if home.parts[1:] and place.is_relative_to(home):
+            return str("~" / place.relative_to(home))
+    return str(path)
 
 
 def without_home(text: str) -> str:

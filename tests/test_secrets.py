@@ -123,6 +123,24 @@ def test_a_short_path_is_found_again(monkeypatch, tmp_path):
     assert again.key([]) == config.key([])
 
 
+@pytest.mark.parametrize("shape", ["folder is a link", "home is a link"])
+def test_a_folder_of_the_project_that_is_a_link_to_another_disk_is_shown_by_its_name(monkeypatch, tmp_path, shape):
+    home, disk = tmp_path / "home", tmp_path / "disk"
+    (disk / "bank").mkdir(parents=True)
+    if shape == "home is a link":
+        home.symlink_to(disk)
+        monkeypatch.setattr(paths, "HOME", home.resolve())
+        assert paths.short(home / "bank") == paths.short(disk / "bank") == "bank"
+    else:
+        home.mkdir()
+        (home / "data").symlink_to(disk)
+        monkeypatch.setattr(paths, "HOME", home)
+        assert paths.short(home / "data" / "bank") == "data/bank" and paths.short(disk / "bank") == str(disk / "bank")
+        monkeypatch.setenv("HOME", str(home))
+        monkeypatch.setattr(paths, "HOME", tmp_path / "elsewhere")
+        assert paths.short(home / "data" / "bank") == "~/data/bank"
+
+
 def unreadable():
     """A job whose file is gone."""
     (Path.home() / "gone" / "a.wav").read_bytes()
