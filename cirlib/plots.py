@@ -133,7 +133,9 @@ def by_slice(part: pd.DataFrame, label, title: str):
         for y in np.arange(len(values) - 1) + 0.5:
             axis.axhline(y, color="#bbbbbb", linewidth=0.8)
         axis.grid(axis="y", visible=False)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    handles, labels = axes[0].get_legend_handles_labels()
+    columns = max(1, min(3, 140 // max(map(len, labels))))  # that fit
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     return figure
 

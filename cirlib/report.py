@@ -81,7 +81,7 @@ LABELS = {  # in the order of the tables
     "multi-infonce-open": "multi-positive InfoNCE, open mixtures (ours)",
     "multi-infonce-open-muon": "multi-positive InfoNCE, open mixtures, Muon (ours)",
     "family-infonce": "a part for each family (ours)",
-    "family-infonce-effects": "a part for each family, mixtures through effects (ours)",
+    "family-infonce-effects": "a part for each family, effects (ours)",
     "family-infonce-open": "a part for each family, open mixtures (ours)",
     "published": "the authors' checkpoint",
 }
