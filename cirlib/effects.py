@@ -1,6 +1,6 @@
 """Random effects on the mixtures of training, so that mixes which come through others are known too: tone, room, level, cut.
 
-`through` applies each of EFFECTS with probability CHANCE. Their strengths are the constants here. None of them is one of
+`through` applies each of EFFECTS with probability CHANCE. Their strengths are the constants here. They are made otherwise than
 degrade.DEGRADATIONS, which test what they gain. Sounds are (T,) float32 at a sample rate in Hz.
 """
 

@@ -86,6 +86,8 @@ class MixtureDataset:
         self._pitch = {f: (statistics or NoteStatistics()).pitch(f) for f in self.families}
         self.protocol, self.seconds, self.effects = choose("protocol", protocol, PROTOCOLS), seconds, effects
         self.voices = len(self.families) if voices is None else voices
+        if not 0 <= effects <= 1:
+            raise ValueError(f"effects must be a share, 0 to 1, got {effects}")
         if not 1 <= self.voices <= len(self.families):
             raise ValueError(f"voices must be 1 to {len(self.families)} (the number of families), got {voices}")
         self.samples = round(seconds * bank.sample_rate)

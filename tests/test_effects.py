@@ -119,6 +119,12 @@ def test_a_share_of_the_mixtures_comes_through_and_nothing_else_changes(tone_ban
     assert sum(not np.array_equal(plain[i].mixture, with_effects[i].mixture) for i in range(40)) > changed
 
 
+def test_a_share_that_is_none_is_refused(tone_bank, options):
+    for share in (-0.1, 1.5):
+        with pytest.raises(ValueError, match=rf"^effects must be a share, 0 to 1, got {share}$"):
+            MixtureDataset(tone_bank, **options, effects=share)
+
+
 def test_mixtures_with_effects_depend_on_seed_and_index_alone(tone_bank, options):
     one, other = (MixtureDataset(tone_bank, **options, effects=1.0) for _ in range(2))
     got = one.batch([7, 2])[0]
