@@ -7,7 +7,8 @@ degrade.DEGRADATIONS, which test what they gain. Sounds are (T,) float32 at a sa
 import math
 
 import numpy as np
-from scipy import fft, ndimage, signal
+
+from .jobs import require
 
 CHANCE = 0.5
 TONE_HZ, TONE_DB = (40, 160, 640, 2560, 8000), 8  # gain at each, at most, up or down
@@ -19,6 +20,7 @@ SHORTEST = 0.25  # part that a cut leaves
 
 def through(sound: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
     """A sound through a random choice of EFFECTS, in their order; its peak stays, and silence does."""
+    require("mixtures through effects", "scipy")
     before = np.abs(sound).max()
     for effect in EFFECTS:
         if rng.random() < CHANCE:
@@ -29,6 +31,8 @@ def through(sound: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarra
 
 def tone(sound, rate, rng):
     """Some frequencies louder, others softer."""
+    from scipy import fft
+
     hertz = np.maximum(fft.rfftfreq(len(sound), 1 / rate), 1)
     decibel = np.interp(np.log(hertz), np.log(TONE_HZ), rng.uniform(-TONE_DB, TONE_DB, len(TONE_HZ)))
     return fft.irfft(fft.rfft(sound) * (10 ** (decibel / 20)).astype(np.float32), len(sound))
@@ -36,6 +40,8 @@ def tone(sound, rate, rng):
 
 def room(sound, rate, rng):
     """A tail of noise that fades, more or less dark."""
+    from scipy import ndimage, signal
+
     samples = round(rng.uniform(*ROOM_S) * rate)
     tail = rng.standard_normal(samples, np.float32) * np.exp(np.linspace(0, -math.log(1000), samples, dtype=np.float32))
     tail = ndimage.uniform_filter1d(tail, int(rng.integers(1, 8)))
@@ -47,6 +53,8 @@ def room(sound, rate, rng):
 
 def level(sound, rate, rng):
     """Louder than full scale, then saturated, or limited with a random attack and release."""
+    from scipy import ndimage
+
     loud = sound * np.float32(10 ** (rng.uniform(*DRIVE_DB) / 20) / max(np.abs(sound).max(), 1e-9))
     if rng.random() < 0.5:
         return np.tanh(loud)

@@ -359,7 +359,7 @@ def test_07_search_finds_instruments_of_a_bank_and_of_a_folder(smoke):
     for i, name in enumerate(("sub bass", "other")):
         write(sounds / f"{name}.wav", tone(40 + 20 * i, 0.3))
     options = ["-p", "library", "sounds", "-p", "encoder", "runs/smoke/multi-infonce/seed0/best.pt", "-p", "name", "own"]
-    done = run("07_search", *options, "-p", "query", "sounds/sub bass.wav", "-p", "family", "Bass")
+    done = run("07_search", *options, "-p", "query", "sounds/sub bass.wav", "-p", "family", "Bass", "-p", "mix", "False")
     assert done.returncode == 0, done.stderr[-3000:]
     (found,) = json.loads((home / "lib" / "own.search" / "results.json").read_text())["found"]
     assert found["path"] == "sounds/sub bass.wav" and found["distance"] == pytest.approx(0, abs=1e-6)
