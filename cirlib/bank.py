@@ -62,7 +62,9 @@ class NoteBank:
         """Sound of note row i, (n,) float32; at most `limit` samples."""
         n = self.lengths[i] if limit is None else max(0, min(self.lengths[i], limit))
         start = self._offset[i]
-        return self._maps[self._which[i]][start : start + n].astype(np.float32) / self._gain[i]
+        sound = self._maps[self._which[i]][start : start + n].astype(np.float32)
+        sound /= self._gain[i]
+        return sound
 
     def ahead(self, rows: Iterable[int], limits: Iterable[int]) -> None:
         """Tell the operating system which sounds are read next: those of a bank that is not in memory then come together."""

@@ -26,9 +26,9 @@ def queries(name: str, dataset: MixtureDataset, indices: Sequence[int]) -> np.nd
     require("degraded queries", "pedalboard", "soxr")
     change, rate = DEGRADATIONS[name], dataset.bank.sample_rate
     out = np.empty((len(indices), dataset.samples), np.float32)
-    for sound, i in zip(out, indices, strict=True):
+    for sound, i, stems in zip(out, indices, dataset.batch(indices, "stems")[1], strict=True):
         rng = np.random.default_rng([dataset.seed, i])
-        heard = change(dataset[i].stems, rate, rng)[: len(sound)]
+        heard = change(stems, rate, rng)[: len(sound)]
         sound[: len(heard)], sound[len(heard) :] = heard, 0
         peak = np.abs(sound).max()
         sound *= PEAK / peak if peak > 1e-9 else 0

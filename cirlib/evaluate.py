@@ -19,7 +19,7 @@ from .encoder import AudioEncoder
 from .experiment import TESTS
 from .files import write_atomic, write_json
 from .frontend import RATE
-from .mixing import MixtureDataset, clip
+from .mixing import MixtureDataset, clips
 from .paths import at_home
 from .readout import SOUND, one_part, own_part
 
@@ -81,7 +81,7 @@ def embed_rows(
         parts = [rows[i : i + PART] for i in range(0, len(rows), PART)]
         return np.concatenate(Parallel(n_jobs)(delayed(_embed_part)(encoder, bank.paths, part, protocol, head) for part in parts))
     samples = round(encoder.config.seconds * bank.sample_rate)
-    return _in_blocks(len(rows), lambda i: encoder.embed(np.stack([clip(bank, rows[k], samples, protocol) for k in i]), head=head))
+    return _in_blocks(len(rows), lambda i: encoder.embed(clips(bank, [rows[k] for k in i], samples, protocol), head=head))
 
 
 def _embed_part(encoder: AudioEncoder, paths: list[Path], rows: Sequence[int], protocol: str, head: bool) -> np.ndarray:

@@ -19,7 +19,7 @@ from .encoder import AudioEncoder
 from .endless import EndlessSteps
 from .evaluate import Retriever, Validation
 from .experiment import ON_MIXTURES, TrainConfig
-from .mixing import PEAK, clip
+from .mixing import PEAK, clips
 from .processes import gather
 from .readout import MIX, SOUND, part_names
 from .sampling import FamilySteps, MixtureSteps, NoteSteps, PairSampler, PairSteps
@@ -79,7 +79,7 @@ class Task:
         return Validation(self.bank, self.config, self.config.task in ON_MIXTURES)
 
     def _clips(self, rows: np.ndarray) -> np.ndarray:
-        return np.stack([clip(self.bank, row, self.samples, self.config.protocol) for row in rows])
+        return clips(self.bank, rows, self.samples, self.config.protocol)
 
 
 class MixtureTask(Task):

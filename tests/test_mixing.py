@@ -10,7 +10,7 @@ from conftest import RATE, SPLIT_SIZES, TONES, build_bank, hz, sound, tone
 from cirlib import mixing
 from cirlib.families import MIXTURE_FAMILIES, family
 from cirlib.midi import default_pitch
-from cirlib.mixing import SCALES, MixtureDataset, fade_out, rhythm, shift, slots
+from cirlib.mixing import SCALES, MixtureDataset, add_later, cumulative, draw, fade_out, rhythm, slots
 
 PERCUSSION, BASS, LEAD = range(3)
 RHYTHMS = {  # quarters: probability
@@ -31,29 +31,30 @@ class Played:
     mixture: mixing.Mixture
     quarters: list[float]  # of each track, samples
     slots: list[tuple[np.ndarray, np.ndarray]]  # of each track
-    tracks: np.ndarray  # (S, T) before they are shifted
-    shift: int
+    tracks: np.ndarray  # (S, T) before they are delayed
+    delay: int
 
 
 def play(dataset, count):
-    """`count` mixtures with their slots and shifts, spied on."""
+    """`count` mixtures with their slots and delays, spied on."""
     out = []
     for i in range(count):
         with pytest.MonkeyPatch.context() as patch:
-            drawn, shifted = [], []
+            drawn, tracks, delays = [], [], set()
 
             def spy_slots(lengths, quarter, samples, rng, drawn=drawn):
                 drawn.append((quarter, slots(lengths, quarter, samples, rng)))
                 return drawn[-1][1]
 
-            def spy_shift(tracks, samples, circular, shifted=shifted):
-                shifted.extend([tracks.copy(), samples])
-                shift(tracks, samples, circular)
+            def spy_add_later(track, delay, circular, to, tracks=tracks, delays=delays):
+                tracks.append(track.copy())
+                delays.add(delay)
+                add_later(track, delay, circular, to)
 
             patch.setattr(mixing, "slots", spy_slots)
-            patch.setattr(mixing, "shift", spy_shift)
+            patch.setattr(mixing, "add_later", spy_add_later)
             mixture = dataset[i]
-        out.append(Played(mixture, [q for q, _ in drawn], [s for _, s in drawn], *shifted))
+        out.append(Played(mixture, [q for q, _ in drawn], [s for _, s in drawn], np.stack(tracks), *delays))  # one delay for all
     return out
 
 
@@ -245,25 +246,27 @@ def test_fade_out(length, samples, expected):
         (5, True, [[4, 1, 2, 3], [8, 5, 6, 7]]),
     ],
 )
-def test_shift_is_a_delay_or_circular(samples, circular, expected):
+def test_tracks_are_delayed_or_go_around(samples, circular, expected):
     """strict: silence comes first and the end is lost; paper: what leaves at the end comes in at the start."""
-    tracks = np.arange(1.0, 9).reshape(2, 4)
-    shift(tracks, samples, circular)
-    np.testing.assert_array_equal(tracks, expected)
+    out = np.full((2, 4), 10.0)
+    for track, to in zip(np.arange(1.0, 9).reshape(2, 4), out, strict=True):
+        add_later(track, samples, circular, to)
+    np.testing.assert_array_equal(out - 10, expected)
 
 
 @pytest.mark.parametrize("protocol", mixing.PROTOCOLS)
-def test_all_tracks_are_shifted_together(tone_bank, protocol):
+def test_all_tracks_are_delayed_together(tone_bank, protocol):
     """By up to a tenth of a quarter."""
     several = play(MixtureDataset(tone_bank, size=40, seconds=3, protocol=protocol), 40)
     for p in several:
-        expected = p.tracks.copy()
-        shift(expected, p.shift, circular=protocol == "paper")
+        expected = np.zeros_like(p.tracks)
+        for track, to in zip(p.tracks, expected, strict=True):
+            add_later(track, p.delay, protocol == "paper", to)
         expected *= 0.99 / np.abs(expected.sum(axis=0)).max()
         np.testing.assert_allclose(p.mixture.stems, expected, atol=1e-6)
-    shifts = [p.shift / p.quarters[0] for p in several]
-    assert 0 <= min(shifts) < 0.02
-    assert 0.08 < max(shifts) <= 0.1 + 1e-3
+    delays = [p.delay / p.quarters[0] for p in several]
+    assert 0 <= min(delays) < 0.02
+    assert 0.08 < max(delays) <= 0.1 + 1e-3
 
 
 # Notes
@@ -360,3 +363,47 @@ def test_batch_holds_what_the_items_hold(tone_bank, protocol, voices):
         data.batch(indices, "stem")
     with pytest.raises(IndexError, match="mixture 9 of 9"):
         data.batch([9])
+
+
+def test_a_score_tells_what_a_mixture_plays(tone_bank):
+    """Played by hand, note by note, it gives the stems; all notes lie in the track; references only where they are asked for."""
+    data = MixtureDataset(tone_bank, size=12, seconds=1.5)
+    for i in range(12):
+        score, m = data.score(i), data[i]
+        assert (score.plan, len(score.notes), len(score.references)) == (data.plan(i), 3, 3)
+        assert data.score(i, references=False).references == []
+        for (rows, onsets, lengths), (_, uid), stem in zip(score.notes, score.plan, m.stems, strict=True):
+            assert set(tone_bank.notes.instrument[rows]) == {uid} and len(rows) == len(onsets) == len(lengths) > 0
+            assert min(onsets) >= 0 and max(np.add(onsets, lengths)) <= data.samples
+            heard = np.zeros(data.samples, np.float32)
+            for row, onset, length in zip(rows, onsets, lengths, strict=True):
+                note = tone_bank.audio(row, length)
+                fade_out(note, 160 if length < tone_bank.lengths[row] else 0)
+                heard[onset : onset + len(note)] += note
+            heard = np.concatenate([np.zeros(score.delay), heard])[: data.samples]
+            scale = np.abs(stem).max() / np.abs(heard).max()
+            np.testing.assert_allclose(scale * heard, stem, atol=1e-5)
+
+
+def test_sounds_are_asked_for_before_the_first_is_read(tone_bank, monkeypatch):
+    """Each note of the batch once, as far as it is played, then the references: so that a disk can read them together."""
+    data, told, read = MixtureDataset(tone_bank, size=9, seconds=1.5), {}, []
+    monkeypatch.setattr(tone_bank, "ahead", lambda rows, limits: told.setdefault(len(read), []).extend(zip(rows, limits, strict=False)))
+    audio = tone_bank.audio
+    monkeypatch.setattr(tone_bank, "audio", lambda row, limit=None: read.append((row, limit)) or audio(row, limit))
+    data.batch(range(9))
+    assert list(told) == [0]  # both times before anything was read
+    scores = [data.score(i) for i in range(9)]
+    played = [(row, length) for s in scores for rows, _, lengths in s.notes for row, length in zip(rows, lengths, strict=True)]
+    references = [(row, data.samples) for s in scores for row in s.references]
+    notes = told[0][: -len(references)]
+    assert told[0][-len(references) :] == references
+    assert dict(notes) == {row: max(n for r, n in played if r == row) for row, _ in played} and len(dict(notes)) == len(notes)
+    assert Counter(read) == Counter(played + references)
+
+
+@pytest.mark.parametrize("p", [[1.0], [0.25, 0.5, 0.25], [0.0, 0.3, 0.0, 0.7, 0.0], list(np.full(90, 1 / 90))])
+def test_draws_are_those_of_numpy(p):
+    values = np.arange(len(p)) * 10
+    drawn = draw(values, cumulative(7 * np.array(p)), 500, np.random.default_rng(5))
+    np.testing.assert_array_equal(drawn, np.random.default_rng(5).choice(values, 500, p=p))

@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 TESTS = {  # of each module, the quickest file first
     "losses": ("losses", "golden", "bad_numbers"),
-    "mixing": ("mixing_instruments", "golden", "mixing", "bad_data"),
+    "mixing": ("mixing_instruments", "golden", "mixing", "effects", "bad_data"),
     "retrieval": ("retrieval", "golden", "bad_numbers"),
     "sampling": ("sampling", "golden"),
     "bank": ("bank", "card", "mixing_instruments", "hostile"),
