@@ -36,6 +36,7 @@ ROWS_demo := untrained mfcc single-infonce multi-encoder triplet-24 triplet-full
 ROWS_paper := untrained mfcc timbre-toolbox demucs multi-% family-% single-% triplet-% infonce-%
 # rows that are also tested on mixtures of an unknown number of instruments
 OPEN_open := untrained multi-infonce multi-infonce-open multi-infonce-open-muon family-infonce-open
+OPEN_surge := untrained multi-infonce multi-infonce-open-muon family-infonce
 ROWS ?= $(or $(ROWS_$(PRESET)),all)
 # $(call notebook,NAME,COPY,ARGUMENTS): run a notebook, its executed copy goes next to the results that it made; one progress line per notebook.
 # The copy comes from standard output: papermill keeps the path that it is told in the file (and would warn that this one has no name).

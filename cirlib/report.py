@@ -305,8 +305,8 @@ def readme_block(preset: str) -> str:
         return (ROOT / "figures" / "open" / "open.md").read_text()
     if (ROOT / "figures" / preset / "race.json").exists():  # run in parts: what is there so far
         folder = ROOT / "figures" / preset
-        shown = [folder / f"table_{task}.md" for task in TITLES] + list(folder.glob("ablations.md"))  # if there are any
-        return "\n".join(path.read_text() for path in shown)
+        shown = [folder / name for name in (*(f"table_{task}.md" for task in TITLES), "open.md", "ablations.md")]
+        return "\n".join(path.read_text() for path in shown if path.exists())
     folder, tested = ROOT / "figures" / preset, {row.name: row_config(row.values).tests for row in sweep.rows(preset)}
     parts, absent = [], {}
     for task in TITLES:
