@@ -301,12 +301,12 @@ def readme_block(preset: str) -> str:
     """
     if preset == "performance":
         return performance_block()
-    if preset == "open":  # its other tables are of small interest
-        return (ROOT / "figures" / "open" / "open.md").read_text()
+    if preset == "open":  # open mixtures of any preset; the other tables of this one are of small interest
+        return "\n".join(path.read_text() for path in sorted((ROOT / "figures").glob("*/open.md")))
     if (ROOT / "figures" / preset / "race.json").exists():  # run in parts: what is there so far
         folder = ROOT / "figures" / preset
-        shown = [folder / name for name in (*(f"table_{task}.md" for task in TITLES), "open.md", "ablations.md")]
-        return "\n".join(path.read_text() for path in shown if path.exists())
+        shown = [folder / f"table_{task}.md" for task in TITLES] + list(folder.glob("ablations.md"))  # if there are any
+        return "\n".join(path.read_text() for path in shown)
     folder, tested = ROOT / "figures" / preset, {row.name: row_config(row.values).tests for row in sweep.rows(preset)}
     parts, absent = [], {}
     for task in TITLES:

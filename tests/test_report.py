@@ -344,16 +344,12 @@ def test_tables_of_a_test_that_no_row_has(runs, tmp_path, monkeypatch, test):
     assert sentence in report.readme_block("p") and "40.0 (30.0 to 50.0)" in report.readme_block("p")
 
 
-def test_readme_block_of_a_race_holds_what_is_there(tmp_path, monkeypatch):
-    """Tables of both tests, then of open mixtures and of ablations if they were made."""
+def test_readme_block_of_open_mixtures_holds_those_of_every_preset(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "ROOT", tmp_path)
-    folder = tmp_path / "figures" / "p"
-    folder.mkdir(parents=True)
-    for name in ("race.json", "table_mixture.md", "table_single.md", "ablations.md"):
-        (folder / name).write_text(f"{name}\n")
-    assert report.readme_block("p") == "table_mixture.md\n\ntable_single.md\n\nablations.md\n"
-    (folder / "open.md").write_text("open.md\n")
-    assert report.readme_block("p") == "table_mixture.md\n\ntable_single.md\n\nopen.md\n\nablations.md\n"
+    for name in ("p", "open"):
+        (tmp_path / "figures" / name).mkdir(parents=True)
+        (tmp_path / "figures" / name / "open.md").write_text(f"{name}\n")
+    assert report.readme_block("open") == "open\n\np\n"
 
 
 def tables(folder, *made):
