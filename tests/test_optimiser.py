@@ -53,6 +53,19 @@ def test_muon_is_that_of_torch(monkeypatch, fast, apart):
         assert (a - b).norm() <= apart * (b - start).norm()
 
 
+def test_momenta_of_weights_without_gradient_fade_to_nothing():
+    """Not to subnormal numbers, which are slow; what still has a gradient keeps its momentum."""
+    net = nn.Linear(64, 40, bias=False)
+    optimiser = make_optimiser("muon", net)
+    momentum = optimiser.momenta[0]
+    for k in range(1000):
+        net.weight.grad = torch.full_like(net.weight, 1e-3)
+        if k:
+            net.weight.grad[:, :8] = 0
+        optimiser.step(1e-3)
+    assert not momentum[:, :8].any() and (momentum[:, 8:] > 9e-4).all()
+
+
 @pytest.mark.parametrize("shape", [(40, 90), (90, 40)])
 @pytest.mark.parametrize("fast", [True, False])
 def test_orthogonal_has_singular_values_near_1_and_the_directions_of_its_matrix(monkeypatch, shape, fast):
