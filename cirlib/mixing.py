@@ -303,7 +303,7 @@ def slots(lengths, quarter: float, samples: int, rng: np.random.Generator) -> tu
     edges = np.zeros(most + 1)
     draw(quarters, p, most, rng).cumsum(out=edges[1:])
     edges = np.round(edges * quarter).astype(int)
-    count = edges[:-1].searchsorted(samples)
+    count = edges.searchsorted(samples)
     return edges[:count], np.minimum(edges[1 : count + 1], samples)
 
 
