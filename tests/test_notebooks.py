@@ -166,6 +166,8 @@ def test_10_beyond_draws_the_race_from_its_records_alone(tmp_path):
     assert [name for name in tables if (made / name).read_text() != (stored / name).read_text()] == []
     figures = {p.name for p in made.glob("*.svg")}
     assert {"accuracy.svg", "curves_mixtures.svg"} <= figures <= {p.name for p in stored.glob("*.svg")}
+    curves = (made / "curves_mixtures.svg").read_text()
+    assert "full triplet" in curves and "open mixtures" not in curves, "a row that hears open mixtures is validated on others"
 
 
 def test_08_performance_measures_every_stage(tmp_path):
