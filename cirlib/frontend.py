@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 RATE, WINDOW, HOP, BANDS, FFT = 16000, 400, 160, 128, 512
 MEAN, STD = -4.2677393, 4.5689974
-PREEMPHASIS = 0.97
+PREEMPHASIS = torch.tensor(0.97).item()  # as float32 has it: what it leaves of a constant must be taken away exactly
 CPU_BLOCK = 1  # clips at a time, so that the frames stay in the processor's cache
 EPSILON = torch.finfo(torch.float32).eps
 
@@ -38,27 +38,29 @@ class LogMel(nn.Module):
         if waveforms.ndim != 2:
             raise ValueError(f"expected waveforms of shape (batch, samples), got {tuple(waveforms.shape)}")
         with torch.autocast(waveforms.device.type, enabled=False):
-            out = waveforms.new_zeros(len(waveforms), self.frames, BANDS, dtype=torch.float32)
+            out = waveforms.new_empty(len(waveforms), self.frames, BANDS, dtype=torch.float32)
             n = min(self.frames, max(0, (waveforms.shape[1] - WINDOW) // HOP + 1))
+            out[:, n:] = -self.mean / (2 * self.std)  # padding: log-mel of 0
             if n:
                 used = waveforms[:, : WINDOW + (n - 1) * HOP].float()
                 block = CPU_BLOCK if waveforms.device.type == "cpu" else max(1, len(used))
                 frames = used.new_zeros(block, n, FFT)
                 for start in range(0, len(used), block):
                     self._log_mel(used[start : start + block], frames, out[start : start + block, :n])
-            return out.sub_(self.mean).div_(2 * self.std)
+            return out
 
     def _log_mel(self, x: torch.Tensor, frames: torch.Tensor, out: torch.Tensor) -> None:
-        """Log-mel of x (B, T), not normalised, to out (B, n, 128); `frames` (B or more, n, 512) is room to work, 0 from sample 400 on."""
-        x, frames = x.unfold(1, WINDOW, HOP), frames[: len(x)]  # (B, n, 400)
-        x = x - x.mean(dim=2, keepdim=True)
-        # the first sample of a frame is never heard: the window starts at 0
-        torch.sub(x[..., 1:], PREEMPHASIS * x[..., :-1], out=frames[..., 1:WINDOW])
-        frames[..., :WINDOW] *= self.window
+        """Log-mel of x (B, T) to out (B, n, 128); `frames` (B or more, n, 512) is room to work, 0 from sample 399 on."""
+        frames, window = frames[: len(x)], self.window[1:]  # the first sample of a frame is never heard: the window starts at 0
+        sharpened = torch.sub(x[:, 1:], x[:, :-1], alpha=PREEMPHASIS).unfold(1, WINDOW - 1, HOP)  # (B, n, 399)
+        means = x.unfold(1, WINDOW, HOP).mean(dim=2, keepdim=True)
+        part = frames[..., : WINDOW - 1]
+        torch.sub(sharpened, means, alpha=1 - PREEMPHASIS, out=part)  # pre-emphasis leaves that share of a frame's mean
+        part *= window
         squares = torch.view_as_real(torch.fft.rfft(frames)).square_().flatten(2)  # (B, n, 2 * 257)
         for bins, bands in self.parts:
             out[..., bands] = squares[..., bins] @ self.mel[bins, bands]
-        out.clamp_min_(EPSILON).log_()
+        out.clamp_min_(EPSILON).log_().sub_(self.mean).div_(2 * self.std)
 
 
 def mel_filters() -> torch.Tensor:
