@@ -231,8 +231,11 @@ def metrics(test: str, ranks: pd.DataFrame, items: pd.DataFrame) -> dict:
     else:
         sizes = {"all": len(items)}
         slices = {"family": ranks.family.fillna("(none)"), "source": ranks.source, "distance": ranks.distance}
-    by = {f"by_{name}": {k: retrieval.summary(part, None) for k, part in ranks.groupby(labels)} for name, labels in slices.items()}
-    total = retrieval.summary(ranks, "family" if test == "mixture" else None)
+    among = "family" if test == "mixture" else None
+    by = {
+        f"by_{name}": {k: retrieval.summary(ranks, among, labels == k) for k in sorted(labels.unique())} for name, labels in slices.items()
+    }
+    total = retrieval.summary(ranks, among)
     return {"chance": {f"top{k}": retrieval.chance(sizes, k) for k in retrieval.TOP_K}, **total, **by}
 
 

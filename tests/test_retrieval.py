@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from scipy.spatial.distance import cdist
 
 from cirlib.retrieval import FEWEST, METRICS, TOP_K, Search, _blocks, chance, distances, nearest, ranks, summary, top_k, whiten
@@ -303,6 +304,61 @@ def test_interval_holds_95_of_100_draws():
     table = pd.DataFrame({"rank": np.arange(400) % 2, "instrument": np.arange(400).astype(str), "family": "Bass"})
     width = 1.96 * np.sqrt(0.25 / 400)
     np.testing.assert_allclose(summary(table, draws=4000)["top1_ci"], [0.5 - width, 0.5 + width], atol=0.004)
+
+
+def played(seed, queries=400, instruments=20, partners=1.0):
+    """Ranks of mixtures of three families: instruments that are hard to find, and that hide the others or do not."""
+    rng = np.random.default_rng(seed)
+    plays = rng.integers(instruments, size=(queries, 3))
+    own, others = rng.normal(size=(2, 3, instruments)) * [[[1.0]], [[partners]]]
+    level = own[range(3), plays] + others[range(3), plays].sum(axis=1)[:, None] - others[range(3), plays] + rng.normal(size=plays.shape)
+    names = np.char.add(list("abc"), plays.astype(str))
+    query, family = np.repeat(np.arange(queries), 3), np.tile(list("abc"), queries)
+    return pd.DataFrame({"query": query, "family": family, "instrument": names.ravel(), "rank": (level > 0).ravel() * 1.0})
+
+
+@pytest.mark.parametrize("partners", [0.0, 1.0])
+@pytest.mark.parametrize("slice_", [False, True])
+def test_interval_holds_the_truth_in_95_of_100_cases(partners, slice_):
+    """With other instruments and other mixtures of them each time; the truth is one half."""
+    held = []
+    for seed in range(120):
+        table = played(seed, partners=partners)
+        low, high = summary(table, of=table.family == "a" if slice_ else None, draws=200)["top1_ci"]
+        held.append(low <= 0.5 <= high)
+    assert np.mean(held) > 0.88
+
+
+def test_interval_counts_pairs_of_queries_that_share_an_instrument():
+    table = played(0, instruments=60)
+    away = ((table["rank"] < 1) - (table["rank"] < 1).groupby(table.family).transform("mean")).to_numpy().reshape(-1, 3).mean(axis=1)
+    plays = table.instrument.to_numpy().reshape(-1, 3)
+    share = (plays[:, None] == plays[None]).any(axis=2)
+    deviation = np.sqrt(away @ share @ away) / len(away)
+    low, high = summary(table, draws=20000)["top1_ci"]
+    few = stats.t.ppf(0.975, 59) * np.sqrt(60 / 59)
+    assert (high - low) / 2 == pytest.approx(few * deviation, rel=0.05)
+
+
+def test_summary_of_some_rows(table):
+    """What it tells of them is what it tells of a table that holds no others, if queries have one row each."""
+    some = (table.family == "Bass").to_numpy()
+    of, alone = summary(table, of=some), summary(table[some])
+    for name, value in alone.items():
+        assert of[name] == pytest.approx(value)
+
+
+def test_few_instruments_tell_little():
+    def interval(found):
+        table = pd.DataFrame(
+            {"rank": 1.0 - np.repeat(found, 5), "instrument": np.repeat(np.arange(len(found)), 5).astype(str), "family": "Bass"}
+        )
+        return summary(table)["top1_ci"]
+
+    assert interval([1]) == [0, 1]
+    assert interval([1] * 7) == pytest.approx([0.025 ** (1 / 7), 1]) and interval([0] * 7) == pytest.approx([0, 1 - 0.025 ** (1 / 7)])
+    assert interval([1, 0]) == [0, 1]
+    assert np.diff(interval([1, 1, 0, 0])) > 2 * 1.96 * 0.25
 
 
 # Screening in single precision must not show
