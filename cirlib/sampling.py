@@ -11,7 +11,7 @@ import pandas as pd
 
 from .bank import NoteBank
 from .families import MIXTURE_FAMILIES
-from .mixing import MixtureDataset
+from .mixing import MixtureDataset, cumulative, draw
 
 VOICES, NOTES = 1 << 31, 2 << 31  # mark the draws of how many instruments play, and of which notes stand for them
 
@@ -85,12 +85,14 @@ class PairSampler:
         keep &= ~notes.family.isin(without)
         notes = notes[keep]
         self.rows = notes.index.to_numpy()
-        names, self.instrument = np.unique(notes.instrument.to_numpy(str), return_inverse=True)
+        names, instrument = np.unique(notes.instrument.to_numpy(str), return_inverse=True)
+        first = np.unique(instrument, return_index=True)[1]  # a note of each instrument
         original = bank.instruments.augments.fillna(bank.instruments.index.to_series())
-        self.original = np.unique(original.reindex(names).to_numpy(str), return_inverse=True)[1][self.instrument]
-        self.family = pd.factorize(notes.family)[0]  # -1: of no family
+        self._notes = np.split(np.argsort(instrument, kind="stable"), np.cumsum(np.bincount(instrument))[:-1])
+        self._original = np.unique(original.reindex(names).to_numpy(str), return_inverse=True)[1]
+        self._instrument, self._family = instrument, pd.factorize(notes.family)[0][first]  # -1: of no family
         self.pairs, self.hard_ratio, self.seed = pairs, hard_ratio, seed
-        count = len(np.unique(self.original))
+        count = len(np.unique(self._original))
         if pairs < 1:
             raise ValueError("a batch of pairs needs 2 clips or more")
         if pairs > count:
@@ -100,31 +102,35 @@ class PairSampler:
 
     def epoch(self, number: int, rank: int = 0, world: int = 1) -> Iterator[np.ndarray]:
         """Batches of one epoch: bank rows (pairs / world, 2)."""
-        rng, drawn = np.random.default_rng([self.seed, number]), np.zeros(len(self.rows))
+        rng, sounds = np.random.default_rng([self.seed, number]), np.zeros(len(self.rows))  # logarithms of weights: minus times drawn
+        instruments = np.log([len(notes) for notes in self._notes])  # of the sum over their sounds
         for _ in range(self.batches_per_epoch):
-            yield self._batch(rng, drawn)[rank::world]
+            yield self._batch(rng, sounds, instruments)[rank::world]
 
-    def _batch(self, rng: np.random.Generator, drawn: np.ndarray) -> np.ndarray:
+    def _batch(self, rng: np.random.Generator, sounds: np.ndarray, instruments: np.ndarray) -> np.ndarray:
         hard = round(self.hard_ratio * self.pairs)
-        kin = self.family == self.family[rng.integers(len(self.rows))]
-        free = np.ones(len(self.rows), bool)
+        kin = self._family == self._family[self._instrument[rng.integers(len(self.rows))]]
+        free = np.ones(len(instruments), bool)
         pairs = []
         for k in range(self.pairs):
             wanted = free & (kin if k < hard else ~kin)
             wanted = wanted if wanted.any() else free  # the family, or the rest, has no instrument left
-            first = self._draw(wanted, rng, drawn)
-            second = self._draw((self.instrument == self.instrument[first]) & (np.arange(len(drawn)) != first), rng, drawn)
-            free &= self.original != self.original[first]
+            # the instrument first, then its sound: as if all sounds were in one urn, without looking at each
+            instrument = _by_weight(np.flatnonzero(wanted), instruments, rng)
+            notes = self._notes[instrument]
+            first = _by_weight(notes, sounds, rng)
+            second = _by_weight(notes[notes != first], sounds, rng)
+            sounds[[first, second]] -= 1
+            instruments[instrument] = np.logaddexp.reduce(sounds[notes])
+            free &= self._original != self._original[instrument]
             pairs.append((first, second))
         return self.rows[np.array(pairs)]
 
-    @staticmethod
-    def _draw(allowed: np.ndarray, rng: np.random.Generator, drawn: np.ndarray) -> int:
-        candidates = np.flatnonzero(allowed)
-        weight = np.exp(drawn[candidates].min() - drawn[candidates])
-        choice = rng.choice(candidates, p=weight / weight.sum())
-        drawn[choice] += 1
-        return choice
+
+def _by_weight(candidates: np.ndarray, log_weights: np.ndarray, rng: np.random.Generator) -> int:
+    """One of the candidates (positions), in proportion to its weight."""
+    weights = log_weights[candidates]
+    return draw(candidates, cumulative(np.exp(weights - weights.max())), 1, rng)[0]
 
 
 class MixtureSteps:

@@ -375,6 +375,18 @@ def test_every_instrument_is_seen_about_as_often(tone_bank):
     assert counts.max() <= 4
 
 
+def test_sounds_are_drawn_as_from_one_urn(tmp_path):
+    """Each by exp(-times drawn), whichever instrument it is of: here of instruments of 2, 3 and 7 sounds."""
+    bank = build_bank(tmp_path / "bank", [sound(name, tone(60 + k)) for name, n in (("a", 2), ("b", 3), ("c", 7)) for k in range(n)])
+    sampler, count = PairSampler(bank, pairs=1), 4000
+    steps = np.array([list(islice(sampler.epoch(number), 2)) for number in range(count)])[:, :, 0]  # (epochs, steps, 2)
+    error = 4 * np.sqrt(0.25 / count)
+    np.testing.assert_allclose(np.bincount(steps[:, 0, 0], minlength=12) / count, 1 / 12, atol=error)
+    both = np.isin(steps[:, 0, 0], [0, 1])  # first the two sounds of a, so that each weighs 1 / e
+    again = np.isin(steps[both, 1, 0], [0, 1]).mean()
+    assert again == pytest.approx(2 / np.e / (2 / np.e + 10), abs=4 * np.sqrt(0.07 * 0.93 / both.sum()))
+
+
 @pytest.mark.parametrize("augmented", [True, False])
 def test_twins_are_paired_on_demand(tone_bank, augmented):
     """With them every training instrument is seen, without them every original one, and never a twin."""
