@@ -52,6 +52,11 @@ class Ablations:
         self.records.append({"idea": idea, "seed": seed, "key": self.keys[idea], **told, **shares})
         write_json(self.path, {"instruments": self.instruments, "records": self.records})
 
+    def of_other_code(self, recipe: str) -> list[str]:
+        """Ideas that were tried with another state of cirlib than the recipe (`provenance` in each record)."""
+        codes = {idea: {r["provenance"].get("code") for r in self.records if r["idea"] == idea} for idea in self.keys}
+        return [idea for idea, own in codes.items() if own - codes[recipe]]
+
     def table(self, recipe: str, tests=evaluate.TESTS, seed: int = 0) -> pd.DataFrame:
         """A row per idea: seeds, and for each test top-1, its gain over the recipe and the half width of the gain's 95% interval.
 

@@ -72,7 +72,7 @@ class TrainConfig:
     wandb: str = "off"  # online (needs secrets.yaml) or offline
     chunk: int = 0  # clips that the encoder hears at once (gradient caching: less memory, the same gradient); 0: all
     workers: int = -1  # processes that make batches ahead of the steps; -1: one beside a GPU, none on a CPU
-    compile: bool = False  # torch.compile the backbone
+    compile: bool = False  # torch.compile the encoder, all but its front end
     precision: str = ""  # float32 or bf16 (mixed); "": bf16 on a GPU, float32 on a CPU. What is not fast at bf16 trains in float32
 
     def __post_init__(self):

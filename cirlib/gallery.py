@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from .config import choose
 from .families import GROUPS
-from .readout import MIX, SOUND, one_part
+from .readout import MIX, SOUND, one_part, part_names
 from .retrieval import Search
 
 COLUMNS = ["uid", "family", "source", "path", "start", "seconds", "distance"]  # of what is found
@@ -25,7 +25,9 @@ class Gallery:
         vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(rows), table.schema.field("vector").type.list_size)
         order = np.lexsort([pd.factorize(rows[name], sort=True)[0] for name in ("path", "uid", "origin")])
         self.version, self.metric, self.rows = version, metric, rows.iloc[order].reset_index(drop=True)
-        self._families, self._vectors, self._searches = tuple(parts), vectors[order], {}
+        self._families, self._size, self._searches = tuple(parts), vectors.shape[1], {}
+        names = part_names(parts) if parts else (SOUND,)
+        self._vectors = {name: np.ascontiguousarray(one_part(vectors, name, parts)[order]) for name in names}
         self._search(self._part(None, False))
         owner = self.rows[["origin", "uid"]]
         self.first = np.flatnonzero((owner != owner.shift()).any(axis=1))  # row where an instrument begins
@@ -36,8 +38,8 @@ class Gallery:
 
         Raises ValueError for an unknown family, one without sounds, an empty library and an embedding of another size.
         """
-        if vector.shape != self._vectors.shape[1:]:
-            raise ValueError(f"an embedding of this library has shape {self._vectors.shape[1:]}, got {vector.shape}")
+        if vector.shape != (self._size,):
+            raise ValueError(f"an embedding of this library has shape {(self._size,)}, got {vector.shape}")
         members = self._members(family)
         name = self._part(family, mix)
         search = self._search(name).ask(one_part(vector[None], name, self._families))
@@ -61,7 +63,7 @@ class Gallery:
         """Search by one part, kept; embeddings without parts have one search for all."""
         name = name if self._families else SOUND
         if name not in self._searches:
-            vectors = np.ascontiguousarray(one_part(self._vectors, name, self._families))
+            vectors = self._vectors[name]
             self._searches[name] = Search(np.empty((0, vectors.shape[1]), np.float32), vectors, self.metric)
         return self._searches[name]
 

@@ -49,8 +49,8 @@ def _check_count(what: str, count: int, least: int) -> None:
 
 
 def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Euclidean distances (A, B) with the eps of torch's pairwise_distance."""
-    return (a[:, None] - b[None] + EPS).norm(dim=2)
+    """Euclidean distances (A, B) with the eps of torch's pairwise_distance; no (A, B, D) is made, and nothing cancels."""
+    return torch.cdist(a + EPS, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _similarities(a: torch.Tensor, b: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -143,7 +143,7 @@ class _Trainer:
         if config.chunk:
             check_chunks(model)
         if config.compile:
-            model.backbone.compile()
+            model.encode = torch.compile(model.encode)  # all but the front end, which runs without gradients
         self.model = accelerator.prepare(model)
         self.optimiser = make_optimiser(config.optimiser, self.module)
         self.step, self.best, self.history = 0, -1.0, []

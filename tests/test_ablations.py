@@ -39,6 +39,13 @@ def test_records_are_kept_and_those_of_changed_ideas_go(tmp_path, capsys):
     assert [r["key"] for r in stored["records"]] == ["a", "changed"] and stored["instruments"]["mixture"] == NAMES
 
 
+def test_ideas_of_other_code_are_told(tmp_path):
+    kept = Ablations(tmp_path / "a.json", KEYS)
+    for idea, seed, code in (("recipe", 0, "x"), ("recipe", 1, "y"), ("other", 0, "y"), ("better", 0, "x"), ("better", 1, "z")):
+        kept.add(idea, seed, found(0), provenance={"code": code})
+    assert kept.of_other_code("recipe") == ["better"]
+
+
 def test_other_sounds_are_refused_and_nothing_is_lost(tmp_path):
     kept = Ablations(tmp_path / "a.json", KEYS)
     kept.add("recipe", 0, found(0))

@@ -215,6 +215,16 @@ def test_temperature(name, temperature):
     assert_same(mixture_loss(name, stems, mixtures, temperature=temperature), loop, (stems, mixtures))
 
 
+@pytest.mark.parametrize("name", ["triplet", "triplet-full"])
+def test_triplets_hold_nothing_of_pairs_times_dimensions(name):
+    """Gradient caching bounds the memory of the encoder; the loss of a large batch must not undo that."""
+    stems, mixtures = (torch.randn(size, requires_grad=True) for size in ((20, 3, 500), (20, 500)))
+    sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()) or x, lambda x: x):
+        mixture_loss(name, stems, mixtures)
+    assert max(sizes) <= 80 * 500
+
+
 @pytest.mark.parametrize(("groups", "count"), [(6, 396), (12, 1656)])
 def test_triplet_count(groups, count):
     """396 triplets for 6 mixtures of 3, 1,656 for 12 (twice that in the full loss): the denominator of the mean."""

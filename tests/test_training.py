@@ -51,6 +51,15 @@ def test_what_is_not_fast_at_bf16_trains_in_float32_and_says_so(config, monkeypa
     assert "this device would emulate bf16, ten times slower than float32: training in float32" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("task", "loss", "clips"), [("mixture", "multi-infonce", 12), ("family", "family-infonce", 24)])
+def test_what_is_compiled_is_what_training_calls(config, monkeypatch, task, loss, clips):
+    calls = []
+    monkeypatch.setattr(torch, "compile", lambda encode: lambda features: calls.append(len(features)) or encode(features))
+    config = dataclasses.replace(config, task=task, loss=loss, clips=clips, curriculum=(), steps=2, compile=True)
+    fit(config, progress=False)
+    assert len(calls) > 2  # two steps, and validation
+
+
 def test_learning_rate_warms_up_then_decays_exponentially():
     config = TrainConfig(steps=1000, warmup=0.01, start_lr=1e-3, end_lr=1e-5)
     assert learning_rate(0, config) == pytest.approx(1e-5)
