@@ -150,8 +150,8 @@ def other_settings(stored: dict, values: dict) -> list[str]:
 def table(runs: list[dict], task: str) -> pd.DataFrame:
     """One row per experiment: top-k in percent, mean over seeds, with an interval; the published numbers beside.
 
-    The interval is the mean over seeds of the bootstrap intervals over instruments; with several seeds it is widened
-    by the 95% t interval of the seeds' mean (both as variances): few seeds tell little of their spread.
+    The interval is the mean over seeds of the bootstrap intervals over instruments, of those seeds that have one; with several seeds it is
+    widened by the 95% t interval of the seeds' mean (both as variances): few seeds tell little of their spread.
     """
     rows, names = [], labels(runs)
     for name in dict.fromkeys(r["experiment"] for r in runs if task in r):
@@ -159,21 +159,21 @@ def table(runs: list[dict], task: str) -> pd.DataFrame:
         paper = PUBLISHED[task].get(name, (None, None))
         row = {"experiment": name, "row": names[name], "seeds": len(group), "distance": group[0]["metric"]}
         for k in ("top1", "top5"):
-            row[k], row[k + "_low"], row[k + "_high"] = _interval([g[k] for g in group], [g[k + "_ci"] for g in group])
+            row[k], row[k + "_low"], row[k + "_high"] = _interval(group, k)
         row |= {"rank_median": float(np.mean([g["rank_median"] for g in group]))}
         row |= {"top1_chance": 100 * group[0]["chance"]["top1"], "top5_chance": 100 * group[0]["chance"]["top5"]}
         rows.append(row | {"top1_paper": paper[0], "top5_paper": paper[1]})
     return pd.DataFrame(rows)
 
 
-def _interval(values: list[float], intervals: list[list[float]]) -> tuple[float, float, float]:
-    """Mean, low and high in percent."""
+def _interval(seeds: list[dict], k: str) -> tuple[float, float, float]:
+    """Mean, low and high in percent of top-k."""
     from scipy.stats import t
 
-    mean, n = float(np.mean(values)), len(values)
-    seeds = t.ppf(0.975, n - 1) * float(np.std(values, ddof=1)) / n**0.5 if n > 1 else 0.0
-    low, high = np.mean(intervals, axis=0)
-    return 100 * mean, 100 * max(0.0, mean - np.hypot(mean - low, seeds)), 100 * min(1.0, mean + np.hypot(high - mean, seeds))
+    values, n = [s[k] for s in seeds], len(seeds)
+    mean, spread = float(np.mean(values)), t.ppf(0.975, n - 1) * float(np.std(values, ddof=1)) / n**0.5 if n > 1 else 0.0
+    below, above = np.mean([np.subtract(s[k + "_ci"], s[k]) for s in seeds if k + "_ci" in s], axis=0)
+    return 100 * mean, 100 * max(0.0, mean - np.hypot(below, spread)), 100 * min(1.0, mean + np.hypot(above, spread))
 
 
 def slices(runs: list[dict], task: str) -> pd.DataFrame:
@@ -186,7 +186,7 @@ def slices(runs: list[dict], task: str) -> pd.DataFrame:
                 parts = [g[kind][value] for g in group if value in g[kind]]
                 row = {"experiment": name, "slice": kind.removeprefix("by_"), "value": value}
                 for k in ("top1", "top5"):
-                    row[k], row[k + "_low"], row[k + "_high"] = _interval([p[k] for p in parts], [p[k + "_ci"] for p in parts])
+                    row[k], row[k + "_low"], row[k + "_high"] = _interval(parts, k)
                 rows.append(row | {"queries": float(np.mean([p["queries"] for p in parts]))})
     return pd.DataFrame(rows, columns=[*SLICE_KEYS, "top1", "top1_low", "top1_high", "top5", "top5_low", "top5_high", "queries"])
 

@@ -131,6 +131,13 @@ def test_table_averages_seeds_and_widens_the_interval_by_their_spread(runs):
     assert (table.top1_chance["untrained"], table.top5_chance["untrained"]) == (1, 5)
 
 
+def test_seeds_without_an_interval_count_in_the_mean_and_in_the_spread_of_seeds():
+    runs = [result("a", 0, 0.49), result("a", 1, 0.51)]
+    whole = report.table(runs, "mixture")
+    del runs[1]["mixture"]["top1_ci"]
+    pd.testing.assert_frame_equal(report.table(runs, "mixture"), whole)
+
+
 def test_intervals_stay_between_0_and_100():
     table = report.table([result("a", 0, 0.05), result("b", 0, 0.95)], "mixture").set_index("experiment")
     assert table.top1_low["a"] == 0 and table.top1_high["b"] == 100
