@@ -1,6 +1,7 @@
 # The pipeline. Targets are files: what is there and newer than what it depends on is not made again.
 #   make reproduce [PRESET=demo] [ROWS=all] [SEEDS="0 1 2"] [SET="steps=100"]     make help tells the rest
-PRESET ?= demo
+# what the race alone has is made of it unless PRESET says another
+PRESET ?= $(if $(filter ablations robustness,$(MAKECMDGOALS)),surge,demo)
 RACES := surge
 SEEDS ?= $(if $(filter $(PRESET),$(RACES)),0 1 2,0)
 # a race (RACES) is run in parts: its tables come from figures/PRESET/race.json, which keeps what finished runs found
@@ -49,6 +50,8 @@ export PYTHONUNBUFFERED := 1
 .PHONY: ablations performance robustness reliability torture fuzz mutants coverage reproduce tables inputs always test lint lab bank figures readme clean distclean help setup
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# written last: a bank that has it is whole, however make ends
+.PRECIOUS: $(BANKS)
 .NOTPARALLEL:
 
 reproduce: tables ## set up, render, train, evaluate, write figures/PRESET
@@ -137,6 +140,7 @@ endef
 $(foreach file,$(DATAFILES),$(eval $(call bank_rules,$(file))))
 
 inputs: $(READY) # all that the banks and the chosen rows need and that is not here, in one list
+	@$(if $(filter reproduce tables,$(MAKECMDGOALS)),$(if $(METRICS),true,echo "no row of $(PRESET) is named $(ROWS); there are: $(ALL_ROWS)"; exit 1))
 	@$(PY) -m cirlib.sources $(PRESET) $(CHOSEN)
 
 # NAME SEEDS NOTEBOOK NEEDS: the rules of one row, written to rows.mk from the params files (a file with lists makes several rows)
@@ -185,14 +189,14 @@ SPACE := $(MAPPED:%=$(RUNS)/%/seed$(firstword $(SEEDS_$(MAPPED)))/space.json)
 OPENED := $(filter $(OPEN_$(PRESET)),$(CHOSEN))
 $(foreach row,$(OPENED),$(foreach seed,$(SEEDS_$(row)),$(eval $(call open_rules,$(row),$(seed)))))
 
-tables: $(BANKS) $(FIGURES)/table_mixture.json $(foreach row,$(OPENED),$(SEEDS_$(row):%=$(RUNS)/$(row)/seed%/open.json))
-	@$(if $(METRICS),true,echo "no row of $(PRESET) is named $(ROWS); there are: $(ALL_ROWS)"; exit 1)
+tables: inputs $(BANKS) $(RUNS)/tables $(foreach row,$(OPENED),$(SEEDS_$(row):%=$(RUNS)/$(row)/seed%/open.json))
 
 $(SPACE): %/space.json: %/metrics.json notebooks/04_embedding_space.ipynb
 	@echo "embedding space (04_embedding_space)"
 	@$(call notebook,04_embedding_space,04_embedding_space,-p preset $(PRESET) -p experiment $(MAPPED) -p seed $(firstword $(SEEDS_$(MAPPED))))
 
-$(FIGURES)/table_mixture.json: $(METRICS) $(SPACE) notebooks/$(TABLES).ipynb
+# a file of its own: what is in git is no target, which make would delete where it is interrupted
+$(RUNS)/tables: $(METRICS) $(SPACE) notebooks/$(TABLES).ipynb $(if $(wildcard $(FIGURES)/table_mixture.json),,always)
 	@echo "tables and figures ($(TABLES))"
 	@$(call notebook,$(TABLES),$(TABLES),-p preset $(PRESET))
 	@touch $@

@@ -113,6 +113,8 @@ class AudioEncoder(nn.Module):
     def _pretrained(cls, name: str, seconds: float) -> "AudioEncoder":
         from transformers import ASTFeatureExtractor, ASTModel, AutoConfig
 
+        if runs := sorted([*Path(name).glob("best.pt"), *Path(name).glob("seed*/best.pt")]):
+            raise ValueError(f"{short(Path(name))} is the folder of a run, not a pretrained AST: name its checkpoint, {short(runs[0])}")
         try:
             told = AutoConfig.from_pretrained(name, trust_remote_code=False)
             if told.model_type != "audio-spectrogram-transformer":

@@ -73,6 +73,7 @@ def embed_rows(
     `n_jobs`: worker processes of joblib, of this machine or of a Dask cluster that sees the same disk (joblib.parallel_config);
     1: this process, with all its cores or its GPU.
     """
+    rows = np.asarray(rows)  # a column of a table is indexed by its names
     if not len(rows):
         return np.empty((0, encoder.config.outputs if head else encoder.dim), np.float32)
     if n_jobs != 1:
@@ -81,7 +82,7 @@ def embed_rows(
         parts = [rows[i : i + PART] for i in range(0, len(rows), PART)]
         return np.concatenate(Parallel(n_jobs)(delayed(_embed_part)(encoder, bank.paths, part, protocol, head) for part in parts))
     samples = round(encoder.config.seconds * bank.sample_rate)
-    return _in_blocks(len(rows), lambda i: encoder.embed(clips(bank, [rows[k] for k in i], samples, protocol), head=head))
+    return _in_blocks(len(rows), lambda i: encoder.embed(clips(bank, rows[i], samples, protocol), head=head))
 
 
 def _embed_part(encoder: AudioEncoder, paths: list[Path], rows: Sequence[int], protocol: str, head: bool) -> np.ndarray:

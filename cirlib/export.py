@@ -19,6 +19,7 @@ from .files import write_atomic
 from .frontend import EPSILON, FFT, HOP, PREEMPHASIS, RATE, WINDOW, LogMel
 from .jobs import require
 from .paths import at_home, short
+from .readout import part_names
 
 OPSET = 18
 
@@ -49,7 +50,8 @@ def _kernel(frontend: LogMel) -> torch.Tensor:
 
 
 def export_onnx(encoder: AudioEncoder, path: str | Path) -> Path:
-    """Write `path`; inputs "waveforms" (B, T), outputs "embeddings" (B, D), any B. Its metadata tells sample_rate and seconds.
+    """Write `path`; inputs "waveforms" (B, T), outputs "embeddings" (B, D), any B. Its metadata tells sample_rate, seconds and,
+    of an embedding in parts, their names.
 
     The embedding of `AudioEncoder.embed` for clips of T samples (zero-padded by the caller). ValueError where onnx is not installed.
     """
@@ -65,12 +67,13 @@ def export_onnx(encoder: AudioEncoder, path: str | Path) -> Path:
             module, (example,), dynamo=True, opset_version=OPSET, verbose=False,
             input_names=["waveforms"], output_names=["embeddings"], dynamic_shapes=({0: "batch"},),
         )  # fmt: skip
+    told = {"sample_rate": str(RATE), "seconds": json.dumps(encoder.config.seconds), "encoder": encoder.config.name}
+    if encoder.config.parts:
+        told["parts"] = json.dumps(part_names(encoder.config.parts))  # of an embedding, in this order, of the same size
     model = program.model_proto
     for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, *model.functions):
         part.ClearField("metadata_props")  # they tell paths of this machine
-    onnx.helper.set_model_props(
-        model, {"sample_rate": str(RATE), "seconds": json.dumps(encoder.config.seconds), "encoder": encoder.config.name}
-    )
+    onnx.helper.set_model_props(model, told)
     write_atomic(Path(path), lambda part: onnx.save(model, part))
     return Path(path)
 

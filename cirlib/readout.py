@@ -47,7 +47,13 @@ def one_part(vectors: np.ndarray, name: str, families: Sequence[str]) -> np.ndar
     """One part (N, D) of embeddings (N, parts * D) that have parts for `families`; without families the whole embedding."""
     if not len(families):
         return vectors
-    return vectors.reshape(len(vectors), len(part_names(families)), -1)[:, part_names(families).index(name)]
+    return _cube(vectors, families)[:, part_names(families).index(name)]
+
+
+def _cube(vectors: np.ndarray, families: Sequence[str]) -> np.ndarray:
+    """Embeddings (N, parts * D), of which there may be none, as (N, parts, D)."""
+    count = len(part_names(families))
+    return vectors.reshape(len(vectors), count, vectors.shape[1] // count)
 
 
 def own_part(vectors: np.ndarray, asked: Sequence[str | None], families: Sequence[str]) -> np.ndarray:
@@ -55,5 +61,5 @@ def own_part(vectors: np.ndarray, asked: Sequence[str | None], families: Sequenc
     if not len(families):
         return vectors
     place = {name: i for i, name in enumerate(part_names(families))}
-    cube = vectors.reshape(len(vectors), len(place), -1)
+    cube = _cube(vectors, families)
     return cube[np.arange(len(cube)), [place.get(name, place[MIX]) for name in asked]]

@@ -19,7 +19,7 @@ import yaml
 from .config import choose, read_params
 from .experiment import WITH_SINGLE, TrainConfig, row_config
 from .files import write_atomic
-from .paths import PARAMS, RUNS
+from .paths import PARAMS, RUNS, short
 
 TUPLES = {name for name, hint in typing.get_type_hints(TrainConfig).items() if typing.get_origin(hint) is tuple}
 NAMES = sorted({f.name for f in dataclasses.fields(TrainConfig)} - {"bank"} | {"method"})
@@ -53,7 +53,7 @@ class Row:
 def expand(values: dict) -> list[Row]:
     """Rows of one params file. Raises ValueError for an unknown name, an empty list or a name that cannot be told apart."""
     if not isinstance(values.get("experiment"), str):
-        raise ValueError(f"experiment must be one name, that of the params file, got {values.get('experiment')!r}")
+        raise ValueError(f"experiment must be one name, got {values.get('experiment')!r}")
     swept = {name: value for name, value in values.items() if name != "seed" and _is_sweep(name, value)}
     for name, options in values.items():
         choose("parameter", name, NAMES)
@@ -89,7 +89,10 @@ def rows(preset: str, overrides: dict | None = None) -> list[Row]:
     choose("preset", preset, sorted({p.parent.name for p in PARAMS.glob("*/data*.yaml")}))
     files = sorted(p for p in (PARAMS / preset).glob("*.yaml") if not re.fullmatch(r"data(-.*)?", p.stem))
     out = []
-    for values in map(read_params, files):
+    for file in files:
+        values = read_params(file)
+        if values.get("experiment") != file.stem:
+            raise ValueError(f"{short(file)} must say `experiment: {file.stem}`, its own name, it says {values.get('experiment')!r}")
         others = NOT_OF_METHODS if "method" in values else NOT_OF_TRAINING
         fits = {k: v for k, v in (overrides or {}).items() if k not in others}
         out += expand({**values, **fits})

@@ -167,6 +167,14 @@ def ast(frames, num_labels=3, **shape):
     return model
 
 
+def test_the_folder_of_a_run_is_told_its_checkpoint(tmp_path):
+    (tmp_path / "seed0").mkdir()
+    (tmp_path / "seed0" / "best.pt").touch()
+    for folder in (tmp_path, tmp_path / "seed0"):
+        with pytest.raises(ValueError, match=r"is the folder of a run, not a pretrained AST: name its checkpoint, .*seed0/best\.pt$"):
+            AudioEncoder.create(str(folder), 1.0)
+
+
 def hidden_mean(model, features):
     """Mean of the first two tokens after the last layer norm."""
     with torch.inference_mode():

@@ -551,6 +551,12 @@ if __name__ == "__main__":
     assert np.abs(expected - expected[0]).max(axis=1)[1:6].min() > 1e-4  # the last is the same tone
 
 
+def test_rows_may_be_a_column_of_a_table(tone_bank):
+    encoder, gallery = AudioEncoder.create("cnn", seconds=0.5, width=4, dim=8), tone_bank.gallery(["Bass"])
+    expected = evaluate.embed_rows(encoder, tone_bank, gallery.reference.tolist())
+    np.testing.assert_array_equal(Retriever(encoder).notes(tone_bank, gallery.reference), expected)
+
+
 def test_the_bar_of_a_run_that_goes_on_counts_what_was_done_before(capsys):
     assert list(evaluate.progress(range(6, 8), "resumed", done=6)) == [6, 7]
     assert "resumed: 100%" in (told := capsys.readouterr().err) and "8/8" in told

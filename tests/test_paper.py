@@ -27,6 +27,12 @@ def reproduce(home, *settings):
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=400)
 
 
+def test_a_row_that_is_none_is_told_before_anything_is_made(tmp_path):
+    done = reproduce(tmp_path, "ROWS=triplet-ful")
+    assert done.returncode and "no row of paper is named triplet-ful; there are: " in done.stdout
+    assert not (tmp_path / "figures").exists() and "Traceback" not in done.stdout + done.stderr
+
+
 def release(root):
     """NSynth in small: three instruments and more of bass and mallet in every split, synth leads in train only."""
 

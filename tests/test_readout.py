@@ -68,6 +68,10 @@ def test_training_with_parts_can_start_from_an_encoder_without(tmp_path, name):
     np.testing.assert_array_equal(back.embed(sounds), before)
 
 
+def test_no_embeddings_have_parts_too():
+    assert one_part(np.empty((0, 6)), SOUND, ["Bass"]).shape == own_part(np.empty((0, 6)), [], ["Bass"]).shape == (0, 2)
+
+
 def test_the_part_of_the_own_family_is_compared():
     vectors = np.arange(30.0).reshape(3, 10)  # three sounds, five parts of two numbers
     expected = [vectors[0, 6:8], vectors[1, 2:4], vectors[2, 2:4]]

@@ -183,8 +183,15 @@ def test_overrides_hold_for_all_rows_and_may_sweep(home):
 
 
 def test_two_rows_of_one_name_are_refused(home):
-    put(home, "other", "{preset: p, experiment: swept-hard_ratio-0}")
+    put(home, "swept-hard_ratio-0", "{preset: p, experiment: swept-hard_ratio-0}")
     with pytest.raises(ValueError, match="params/p makes two rows named swept-hard_ratio-0: rename one"):
+        rows("p")
+
+
+@pytest.mark.parametrize("told", ["", ", experiment: base"])
+def test_a_params_file_of_another_name_is_refused(home, told):
+    put(home, "mine", f"{{preset: p{told}}}")
+    with pytest.raises(ValueError, match=r"params/p/mine\.yaml must say `experiment: mine`, its own name, it says (None|'base')$"):
         rows("p")
 
 

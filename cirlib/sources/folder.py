@@ -81,6 +81,13 @@ def build(path: Path, config: FolderConfig, n_jobs: int = -1) -> NoteBank:
     }
     values = {k: v for k, v in to_dict(config).items() if k not in ("path", "limit_s")}
     spec = {"source": "folder", "version": VERSION, **values, "path": names(config.path), "inputs": listing(root, files)}
+    if (
+        config.estimate
+        and n_jobs != 1
+        and not (path / "bank.json").exists()
+        and any(pitch is None for plan in instruments.values() for _, pitch, _ in plan)
+    ):
+        estimate_pitch(np.zeros(2048, np.float32))  # numba compiles here: processes that compile at once spoil the cache that they share
     meta = {"source": "folder", "license": config.license, "citation": f"sounds of the folder {root.name}"}
     return build_once(path, spec, jobs, read_instrument, meta, n_jobs=n_jobs, limit_s=config.limit_s, remarks=remarks)
 
