@@ -292,7 +292,8 @@ def _make(scene):
     params = scene.inside / "params" / "p"
     params.mkdir(parents=True)
     (params / "data.yaml").write_text("source: virtual")
-    (params / "x.yaml").write_text(json.dumps({"preset": "p", "experiment": f"x$(shell touch {scene.canary.name})"}))
+    name = f"x$(shell touch {scene.canary.name})"
+    (params / f"{name}.yaml").write_text(json.dumps({"preset": "p", "experiment": name}))
     scene.patch.setattr(sweep, "PARAMS", scene.inside / "params")
     scene.patch.setattr(sweep, "RUNS", scene.inside / "runs")
     scene.patch.setattr("sys.argv", ["sweep", "p", str(scene.inside / "rows.mk")])
