@@ -189,14 +189,14 @@ SPACE := $(MAPPED:%=$(RUNS)/%/seed$(firstword $(SEEDS_$(MAPPED)))/space.json)
 OPENED := $(filter $(OPEN_$(PRESET)),$(CHOSEN))
 $(foreach row,$(OPENED),$(foreach seed,$(SEEDS_$(row)),$(eval $(call open_rules,$(row),$(seed)))))
 
-tables: inputs $(BANKS) $(RUNS)/tables $(foreach row,$(OPENED),$(SEEDS_$(row):%=$(RUNS)/$(row)/seed%/open.json))
+tables: inputs $(BANKS) $(RUNS)/.tables $(foreach row,$(OPENED),$(SEEDS_$(row):%=$(RUNS)/$(row)/seed%/open.json))
 
 $(SPACE): %/space.json: %/metrics.json notebooks/04_embedding_space.ipynb
 	@echo "embedding space (04_embedding_space)"
 	@$(call notebook,04_embedding_space,04_embedding_space,-p preset $(PRESET) -p experiment $(MAPPED) -p seed $(firstword $(SEEDS_$(MAPPED))))
 
 # a file of its own: what is in git is no target, which make would delete where it is interrupted
-$(RUNS)/tables: $(METRICS) $(SPACE) notebooks/$(TABLES).ipynb $(if $(wildcard $(FIGURES)/table_mixture.json),,always)
+$(RUNS)/.tables: $(METRICS) $(SPACE) notebooks/$(TABLES).ipynb $(if $(wildcard $(FIGURES)/table_mixture.json),,always)
 	@echo "tables and figures ($(TABLES))"
 	@$(call notebook,$(TABLES),$(TABLES),-p preset $(PRESET))
 	@touch $@
