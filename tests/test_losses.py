@@ -215,6 +215,12 @@ def test_temperature(name, temperature):
     assert_same(mixture_loss(name, stems, mixtures, temperature=temperature), loop, (stems, mixtures))
 
 
+def test_distances_do_not_cancel_far_from_the_origin():
+    stems, mixtures = (100 + 0.1 * torch.randn(size, generator=torch.Generator().manual_seed(0)) for size in ((20, 3, 8), (20, 8)))
+    expected = mixture_loss("triplet-full", stems.double(), mixtures.double()).item()
+    assert mixture_loss("triplet-full", stems, mixtures).item() == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize("name", ["triplet", "triplet-full"])
 def test_triplets_hold_nothing_of_pairs_times_dimensions(name):
     """Gradient caching bounds the memory of the encoder; the loss of a large batch must not undo that."""

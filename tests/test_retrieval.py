@@ -358,7 +358,8 @@ def test_few_instruments_tell_little():
     assert interval([1]) == [0, 1]
     assert interval([1] * 7) == pytest.approx([0.025 ** (1 / 7), 1]) and interval([0] * 7) == pytest.approx([0, 1 - 0.025 ** (1 / 7)])
     assert interval([1, 0]) == [0, 1]
-    assert np.diff(interval([1, 1, 0, 0])) > 2 * 1.96 * 0.25
+    student = stats.t.ppf(0.975, 15) * np.sqrt(16 / 15)
+    assert np.diff(interval([1, 0] * 8)) == pytest.approx(2 * student * 0.125, rel=0.06)  # 0.49 by the normal distribution
 
 
 # Screening in single precision must not show
