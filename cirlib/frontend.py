@@ -59,8 +59,9 @@ class LogMel(nn.Module):
         part *= window
         squares = torch.view_as_real(torch.fft.rfft(frames)).square_().flatten(2)  # (B, n, 2 * 257)
         for bins, bands in self.parts:
-            out[..., bands] = squares[..., bins] @ self.mel[bins, bands]
-        out.clamp_min_(EPSILON).log_().sub_(self.mean).div_(2 * self.std)
+            torch.bmm(squares[..., bins], self.mel[bins, bands].expand(len(x), -1, -1), out=out[..., bands])
+        padding = torch.tensor(-self.mean / (2 * self.std))
+        torch.add(padding, out.clamp_min_(EPSILON).log_(), alpha=1 / (2 * self.std), out=out)
 
 
 def mel_filters() -> torch.Tensor:

@@ -334,7 +334,9 @@ def clip(bank: NoteBank, row: int, samples: int, protocol: str = "strict", out: 
     """
     out = np.zeros(samples, np.float32) if out is None else out
     audio = bank.audio(row, samples)
-    peak = audio.max(initial=0) if protocol == "paper" else np.abs(audio).max(initial=0)
+    peak = audio.max(initial=0)
+    if protocol != "paper":
+        peak = max(peak, -audio.min(initial=0))
     if peak > 1e-9:
         np.multiply(audio, PEAK / peak, out=out[: len(audio)])
     return out
