@@ -63,8 +63,13 @@ def pair_triplet(a: torch.Tensor, p: torch.Tensor, temperature: float) -> torch.
     n = len(a)
     positive = F.pairwise_distance(a, p, eps=EPS)  # (N,)
     negative = torch.cat([_distances(a, a), _distances(a, p)], dim=1)  # (N, 2N)
-    other = ~torch.eye(n, dtype=torch.bool, device=a.device).repeat(1, 2)
-    return (positive[:, None] - negative + MARGIN).clamp_min(0)[other].mean()
+    own = torch.eye(n, dtype=torch.bool, device=a.device).repeat(1, 2)
+    return _hinges(positive, negative, own).sum() / (2 * n * (n - 1))
+
+
+def _hinges(positive: torch.Tensor, negative: torch.Tensor, no_triplet: torch.Tensor) -> torch.Tensor:
+    """Losses (N, K) of distances positive (N,) and negative (N, K), 0 where `no_triplet`: for a choice of some a GPU would have to wait."""
+    return (positive[:, None] - negative + MARGIN).clamp_min(0).masked_fill(no_triplet, 0)
 
 
 def pair_infonce(a: torch.Tensor, p: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -80,16 +85,15 @@ def _triplets(stems, mixtures, swap: bool) -> torch.Tensor:
     own = torch.arange(m, device=stems.device).repeat_interleave(s)  # mixture of each stem, (M * S,)
     stem = torch.arange(m * s, device=stems.device)
     to_mixture = _distances(mixtures, tracks)  # (M, M * S + M), anchor first
-    negative = torch.ones(m * s, m * s + m, dtype=torch.bool, device=stems.device)
-    negative[stem, stem] = False  # the positive itself
-    negative[stem, m * s + own] = False  # the anchor itself
-    positive = to_mixture[own, stem]  # (M * S,)
-    losses = (positive[:, None] - to_mixture[own] + MARGIN).clamp_min(0)[negative]
+    itself = torch.zeros(m * s, m * s + m, dtype=torch.bool, device=stems.device)
+    itself[stem, stem] = True  # the positive
+    itself[stem, m * s + own] = True  # the anchor
+    count = m * s * (m * s + m - 2)
+    loss = _hinges(to_mixture[own, stem], to_mixture[own], itself).sum() / count
     if not swap:
-        return losses.mean()
+        return loss
     to_stem = _distances(stems.reshape(m * s, dim), tracks)  # anchor = stem, same negatives
-    positive = to_stem[stem, m * s + own]
-    return torch.cat([losses, (positive[:, None] - to_stem + MARGIN).clamp_min(0)[negative]]).mean()
+    return (loss + _hinges(to_stem[stem, m * s + own], to_stem, itself).sum() / count) / 2
 
 
 def triplet(stems, mixtures, families, temperature):
@@ -179,15 +183,12 @@ def family_infonce(references, families, instruments, mixtures, members, tempera
     heard = F.normalize(mixtures, dim=-1)[:, families]  # (M, R, D)
     logits = torch.einsum("mrd,rd->mr", heard, F.normalize(references, dim=-1)) / temperature
     plays = (members[:, :, None] == instruments).any(dim=1)  # (M, R)
-    back = _among_others(logits.T, plays.T)
-    within = [_among_others(logits[:, families == f], plays[:, families == f]) for f in families.unique()]
-    return (torch.cat(within).mean() + back.mean()) / 2
-
-
-def _among_others(logits: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each positive entry (N, K) among itself and the negatives of its row."""
-    negatives = logits.masked_fill(positive, float("-inf")).logsumexp(dim=1, keepdim=True)
-    return (torch.logaddexp(negatives, logits) - logits)[positive]
+    others = logits.masked_fill(plays, float("-inf"))
+    kin = families == torch.arange(mixtures.shape[1], device=families.device)[:, None]  # (F, R)
+    back = others.logsumexp(dim=0)  # (R,)
+    within = others[:, None].masked_fill(~kin, float("-inf")).logsumexp(dim=2)[:, families]  # (M, R)
+    entropies = torch.logaddexp(back, logits) + torch.logaddexp(within, logits) - 2 * logits
+    return entropies.masked_fill(~plays, 0).sum() / plays.sum() / 2
 
 
 def class_loss(name: str, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
