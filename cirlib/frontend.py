@@ -60,8 +60,8 @@ class LogMel(nn.Module):
         squares = torch.view_as_real(torch.fft.rfft(frames)).square_().flatten(2)  # (B, n, 2 * 257)
         for bins, bands in self.parts:
             torch.bmm(squares[..., bins], self.mel[bins, bands].expand(len(x), -1, -1), out=out[..., bands])
-        padding = torch.tensor(-self.mean / (2 * self.std))
-        torch.add(padding, out.clamp_min_(EPSILON).log_(), alpha=1 / (2 * self.std), out=out)
+        shift = torch.tensor(-self.mean / (2 * self.std))
+        torch.add(shift, out.clamp_min_(EPSILON).log_(), alpha=1 / (2 * self.std), out=out)  # normalised in one pass
 
 
 def mel_filters() -> torch.Tensor:
