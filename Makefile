@@ -94,7 +94,7 @@ figures: $(READY) ## only the tables and figures of PRESET, from the runs that a
 readme: $(READY) ## put the tables of PRESET into README.md, once all of its rows are in figures/
 	@$(PY) -m cirlib.report $(PRESET)
 
-performance: $(READY) ## measure every stage on this machine, write figures/performance and its table in README.md (3 to 8 minutes; leave it alone meanwhile)
+performance: $(READY) ## measure every stage on this machine, write figures/performance and its table in README.md (3 to 9 minutes; leave it alone meanwhile)
 	@mkdir -p $(OUT)
 	@$(call notebook,08_performance,08_performance,)
 	@$(PY) -m cirlib.report performance
