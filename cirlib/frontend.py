@@ -14,7 +14,7 @@ from torch.nn import functional as F
 RATE, WINDOW, HOP, BANDS, FFT = 16000, 400, 160, 128, 512
 MEAN, STD = -4.2677393, 4.5689974
 PREEMPHASIS = torch.tensor(0.97).item()  # as float32 has it: what it leaves of a constant must be taken away exactly
-CPU_BLOCK = 1  # clips at a time, so that the frames stay in the processor's cache
+CPU_FRAMES = 1200  # at a time, or one clip: more would not stay in the processor's cache, fewer would be slowed down by the calls
 EPSILON = torch.finfo(torch.float32).eps
 
 
@@ -43,7 +43,7 @@ class LogMel(nn.Module):
             out[:, n:] = -self.mean / (2 * self.std)  # padding: log-mel of 0
             if n:
                 used = waveforms[:, : WINDOW + (n - 1) * HOP].float()
-                block = CPU_BLOCK if waveforms.device.type == "cpu" else max(1, len(used))
+                block = max(1, CPU_FRAMES // n if waveforms.device.type == "cpu" else len(used))  # clips
                 frames = used.new_zeros(block, n, FFT)
                 for start in range(0, len(used), block):
                     self._log_mel(used[start : start + block], frames, out[start : start + block, :n])

@@ -81,10 +81,10 @@ def test_shorter_than_one_frame_is_padding(samples):
     torch.testing.assert_close(got, torch.full((2, 32, BANDS), PADDING))
 
 
-@pytest.mark.parametrize("block", [1, 4, 11])
-def test_batch_equals_one_by_one(monkeypatch, block):
-    """However many clips a device takes at a time."""
-    monkeypatch.setattr(frontend, "CPU_BLOCK", block)
+@pytest.mark.parametrize("clips", [0, 1, 4, 11])
+def test_batch_equals_one_by_one(monkeypatch, clips):
+    """However many clips are taken at a time."""
+    monkeypatch.setattr(frontend, "CPU_FRAMES", clips * 29)  # 29 frames each
     batch = torch.from_numpy(np.stack([noise(5000, 0.5, seed) for seed in range(11)]))
     torch.testing.assert_close(LogMel(48)(batch), torch.cat([LogMel(48)(x[None]) for x in batch]), rtol=0, atol=1e-5)
 
