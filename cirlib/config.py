@@ -83,7 +83,7 @@ def read_params(path: Path) -> dict:
     """Values of a params file (YAML); an absent or malformed file is one clear error."""
     path = Path(path)
     if not path.is_file():
-        siblings = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        siblings = sorted(p.stem for p in path.parent.glob("[!.]*.yaml"))
         raise FileNotFoundError(f"no params file {short(path)}; there are: {', '.join(siblings) or 'none'}")
     try:
         values = _read_yaml(path) or {}

@@ -1,6 +1,7 @@
 """Training sets without end: virtual instruments are rendered while earlier ones train, and forgotten afterwards.
 
-Set k of a run is a pure function of (seed, k). Another process renders it: `python -m cirlib.endless FOLDER SEED SIZE`.
+Set k of a run is a pure function of (seed, k). Another process renders it, and ends with the one that started it:
+`python -m cirlib.endless FOLDER SEED SIZE PARENT`.
 """
 
 import contextlib
@@ -35,6 +36,7 @@ class EndlessSteps:
         if self.last >= MOST_SETS:
             raise ValueError(f"{steps} steps with new instruments every {renew} are more than {MOST_SETS} sets: renew less often")
         self._set, self._batches, self._renderers = None, None, {}
+        self._training = os.getpid()  # the process; its workers are forked
 
     def batch(self, step: int):
         """What `make` gives for a step of the set that trains then. Raises ValueError if its instruments could not be rendered."""
@@ -45,7 +47,7 @@ class EndlessSteps:
 
     def _bank(self, k: int) -> NoteBank:
         renderer = self._renderer(k)
-        renderer.wait()
+        self._wait(renderer)
         del self._renderers[k]
         if renderer.returncode:
             told = self._log(k).read_text().strip() or "the process was killed"
@@ -57,6 +59,17 @@ class EndlessSteps:
         if k < self.last:
             self._renderer(k + 1)
         return bank
+
+    def _wait(self, renderer: subprocess.Popen) -> None:
+        """Wait for a renderer; a worker whose training was killed ends, and the renderer with it."""
+        while True:
+            try:
+                renderer.wait(timeout=2)
+                return
+            except subprocess.TimeoutExpired:
+                if self._training not in (os.getpid(), os.getppid()):
+                    renderer.terminate()
+                    raise SystemExit("the training has ended") from None
 
     def close(self) -> None:
         """End the rendering of sets that will not train."""
@@ -74,7 +87,7 @@ class EndlessSteps:
     def _renderer(self, k: int) -> subprocess.Popen:
         """The process that renders set k, started if it was not."""
         if k not in self._renderers:
-            arguments = [self._path(k), FIRST_SEED + MOST_SETS * self.seed + k, self.size]
+            arguments = [self._path(k), FIRST_SEED + MOST_SETS * self.seed + k, self.size, os.getpid()]
             command = [sys.executable, "-m", "cirlib.endless", *map(str, arguments)]
             self.folder.mkdir(parents=True, exist_ok=True)
             with open(self._log(k), "w") as log:
@@ -91,6 +104,8 @@ if __name__ == "__main__":
     os.nice(5)  # training comes first
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: end with the training
+    if os.getppid() != int(sys.argv[4]):  # it ended before
+        raise SystemExit("the training has ended")
     try:
         with contextlib.redirect_stderr(open(os.devnull, "w")):  # no progress bar
             render(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

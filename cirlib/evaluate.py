@@ -25,7 +25,6 @@ from .readout import SOUND, one_part, own_part
 
 EVAL_SEED = 12345  # of the mixtures that are ranked; the same for every row
 BLOCK = 64  # clips embedded at once
-PART = 1024  # sounds that a worker process embeds at once
 KEPT_MIXTURES = 500  # whose embeddings are kept for the notebooks that look at the space
 SELF_MATCH = 0.95  # share of reference notes that find themselves first, under which something is wrong
 Waves = Callable[[np.ndarray], np.ndarray]  # what is made of waveforms (B, T)
@@ -77,9 +76,9 @@ def embed_rows(
     if not len(rows):
         return np.empty((0, encoder.config.outputs if head else encoder.dim), np.float32)
     if n_jobs != 1:
-        from joblib import Parallel, delayed
+        from joblib import Parallel, delayed, effective_n_jobs
 
-        parts = [rows[i : i + PART] for i in range(0, len(rows), PART)]
+        parts = np.array_split(rows, min(len(rows), effective_n_jobs(n_jobs)))  # the encoder travels with each
         return np.concatenate(Parallel(n_jobs)(delayed(_embed_part)(encoder, bank.paths, part, protocol, head) for part in parts))
     samples = round(encoder.config.seconds * bank.sample_rate)
     return _in_blocks(len(rows), lambda i: encoder.embed(clips(bank, rows[i], samples, protocol), head=head))

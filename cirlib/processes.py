@@ -37,12 +37,12 @@ def make_accelerator(precision: str = ""):
     device = torch.device(best_device())
     gpu, bf16 = device.type == "cuda", fast_bf16(device)
     mixed = "bf16" if bf16 and (precision == "bf16" or (gpu and not precision)) else "no"
-    if precision == "bf16" and not bf16 and rank() == 0:
-        print("this device would emulate bf16, ten times slower than float32: training in float32")
-    if gpu:
-        return Accelerator(mixed_precision=mixed)
-    _keep_memory()
-    return Accelerator(cpu=True, mixed_precision=mixed)
+    if not gpu:
+        _keep_memory()
+    accelerator = Accelerator(cpu=not gpu, mixed_precision=mixed)
+    if precision == "bf16" and not bf16:
+        accelerator.print("this device would emulate bf16, ten times slower than float32: training in float32")
+    return accelerator
 
 
 def _keep_memory() -> None:
@@ -75,7 +75,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        gradient = gradient.contiguous()
+        gradient = gradient.clone(memory_format=torch.contiguous_format)  # autograd may give the same tensor to others
         distributed.all_reduce(gradient)
         return gradient[ctx.rows]
 

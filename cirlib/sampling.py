@@ -139,8 +139,8 @@ class MixtureSteps:
     Args:
         clips: sounds in a batch of all processes together; a mixture of v instruments counts 1 + v.
         curriculum: shares of the steps with 1, 2, ... instruments per mixture; the remaining steps play all families.
-        voices: every step draws 1 to this many instruments per mixture, of families that each mixture draws; 0: all families play. Clips
-            that several processes cannot share evenly are then left out.
+        voices: every step draws 1 to this many instruments per mixture, of families that each mixture draws; 0: all families play. Mixtures
+            that several processes cannot share evenly are then left out; without, they are a ValueError.
     """
 
     def __init__(self, bank, families=MIXTURE_FAMILIES, clips=48, steps=1000, curriculum=(), size=40000, seed=0,
@@ -148,7 +148,7 @@ class MixtureSteps:
         if len(curriculum) >= len(families) or min(curriculum, default=0) < 0 or sum(curriculum) > 1:
             raise ValueError(f"curriculum must be at most {len(families) - 1} shares of the steps that sum to at most 1")
         self.bank, self.families, self.clips, self.size, self.seed = bank, families, clips, size, seed
-        self.rank, self.world, self.open = rank, world, bool(voices)
+        self.rank, self.world = rank, world
         self.options = {"protocol": protocol, "seconds": seconds, "statistics": statistics, "augmented": augmented, "effects": effects}
         ends = [round(steps * sum(curriculum[: v + 1])) for v in range(len(curriculum))]
         playing = np.full(steps, len(families))
@@ -160,6 +160,8 @@ class MixtureSteps:
                     f"batches of {clips} clips hold less than one mixture of {voices} for each of {world} processes: use more clips"
                 )
             playing = np.random.default_rng([seed, VOICES]).integers(1, voices + 1, steps)
+        for v in set() if voices else set(playing.tolist()):
+            part(clips // (1 + v), world, f"mixtures of {v} ({clips} clips)")
         self._voices, self._streams = playing, {}  # voices -> (next batch, iterator)
 
     def voices(self, step: int) -> int:
@@ -185,16 +187,14 @@ class MixtureSteps:
         while True:
             seed = int(np.random.default_rng([self.seed, epoch, voices]).integers(2**31))
             dataset = MixtureDataset(self.bank, self.families, "train", self.size, seed, voices=voices, **self.options)
-            mixtures, found = self.clips // (1 + voices), False
-            if self.open:  # no number of clips suits every number of instruments
-                mixtures -= mixtures % self.world
-            size = part(mixtures, self.world, f"mixtures of {voices} ({self.clips} clips)")
+            size, found = self.clips // (1 + voices) // self.world, False
             for indices in mixture_batches(dataset, size, self.rank, self.world):
                 found = True
                 yield dataset, indices
             if not found:
+                whole = size * self.world
                 raise ValueError(
-                    f"{self.size} mixtures give no batch of {mixtures} without a repeated instrument: use fewer clips or a longer epoch"
+                    f"{self.size} mixtures give no batch of {whole} without a repeated instrument: use fewer clips or a longer epoch"
                 )
             epoch += 1
 
@@ -204,7 +204,8 @@ class FamilySteps:
 
     Args:
         clips: sounds in a batch of all processes together; a group of one instrument of each family that plays counts plays + 2 per family.
-        voices: each step draws 1 to this many families, which play in all of its mixtures; 0: all families play.
+        voices: each step draws 1 to this many families, which play in all of its mixtures; 0: all families play. Groups that several
+            processes cannot share evenly are then left out; without, they are a ValueError.
     """
 
     def __init__(self, bank, families, clips, plays=1, rank=0, world=1, voices=0, **options):
@@ -214,6 +215,8 @@ class FamilySteps:
             raise ValueError(
                 f"each process needs clips for 2 groups of {plays} mixtures and their notes ({group} clips), {clips} hold {clips // group}"
             )
+        if not voices:
+            part(clips // group, world, f"groups of {plays} mixtures and their notes ({clips} clips)")
         groups = self._groups(1 if voices else len(families))
         self.steps = MixtureSteps(bank, families, groups * (1 + len(families)), **options)
         self.families = self.steps.families

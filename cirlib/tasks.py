@@ -166,7 +166,7 @@ class FamilyTask(Task):
         notes, mixtures, others = parts.split([2 * n, m, len(parts) - 2 * n - m])
         families, instruments = (batch[name].repeat(2) for name in ("families", "instruments"))
         members, first = gather(batch["members"]), len(names) - len(self.steps.families)
-        own = notes[torch.arange(2 * n), first + families]
+        own = notes[torch.arange(2 * n, device=notes.device), first + families]
         heard = gather(own), gather(families), gather(instruments), gather(mixtures[:, first:])
         loss = losses.family_infonce(*heard, members, temperature)
 

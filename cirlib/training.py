@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -9,7 +10,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader
 from . import evaluate, paths, processes, provenance, tracking
 from .bank import NoteBank
 from .checkpoints import read_tensors, write_tensors
-from .config import from_dict, read_params
-from .experiment import TrainConfig, learning_rate, shown_values, stored_config, write_config
+from .config import read_params
+from .experiment import TrainConfig, learning_rate, row_config, shown_values, stored_config, write_config
 from .files import one_line, write_atomic, write_json, writing
 from .gradients import backward, check_chunks
 from .optimiser import make_optimiser
@@ -31,7 +31,7 @@ from .sources import ensure_banks
 from .tasks import Task, make_task
 
 
-@dataclass
+@dataclasses.dataclass
 class Run:
     """A finished run."""
 
@@ -45,7 +45,7 @@ class Run:
 
     @property
     def history(self) -> pd.DataFrame:
-        """One row per logged step: step, loss, lr, clips_per_s and, where validated, valid_*."""
+        """One row per logged step: step, loss, lr, clips_per_s (steps a second times `clips`) and, where validated, valid_*."""
         return pd.read_csv(self.folder / "history.csv")
 
 
@@ -147,7 +147,7 @@ class _Trainer:
         self.model = accelerator.prepare(model)
         self.optimiser = make_optimiser(config.optimiser, self.module)
         self.step, self.best, self.history = 0, -1.0, []
-        self.losses = []  # of the steps that are not logged yet
+        self.losses, self.unread = [], []  # of the steps that are not logged yet; the latest are still on the device
         self.validation = self.task.validation()
         self._restore()
 
@@ -178,7 +178,8 @@ class _Trainer:
                 tracker.checkpoint(self.folder / "best.pt", "best")
         except KeyboardInterrupt:
             kept = "the last validation" if (self.folder / "last.pt").exists() else "the start"
-            print(f"stopped after step {self.step} of {config.steps}; run it again to go on from {kept}")
+            if self.main:
+                print(f"stopped after step {self.step} of {config.steps}; run it again to go on from {kept}")
             raise
         finally:
             self.task.close()
@@ -212,22 +213,30 @@ class _Trainer:
         self.model.train()
         batch = {k: v.to(self.accelerator.device, non_blocking=True) for k, v in batch.items()}
         self.optimiser.zero_grad()
-        loss = backward(self.task, self.model, batch, self.config.chunk, partial(self.accelerator.no_sync, self.model))
-        self.losses.append(self.accelerator.reduce(loss, "mean").item())
+        self.unread.append(backward(self.task, self.model, batch, self.config.chunk, partial(self.accelerator.no_sync, self.model)))
         self.counted += 1
-        if not math.isfinite(self.losses[-1]):
-            kept = "the last validated state is kept in last.pt" if (self.folder / "last.pt").exists() else "nothing was saved yet"
-            raise TrainingError(
-                f"the loss of {self.config.experiment} is not finite at step {step}: lower start_lr or look at the data; {kept}"
-            )
         self.optimiser.step(learning_rate(step, self.config))
         self.step = step + 1
+
+    def _read_losses(self) -> None:
+        """Losses of all processes, of the steps since the last time: a GPU waits once for many. TrainingError if one is not finite."""
+        if not self.unread:
+            return
+        losses = self.accelerator.reduce(torch.stack(self.unread), "mean").tolist()
+        self.losses, self.unread = self.losses + losses, []
+        for step, loss in enumerate(losses, self.step - len(losses)):
+            if not math.isfinite(loss):
+                kept = "the last validated state is kept in last.pt" if (self.folder / "last.pt").exists() else "nothing was saved yet"
+                raise TrainingError(
+                    f"the loss of {self.config.experiment} is not finite at step {step}: lower start_lr or look at the data; {kept}"
+                )
 
     def _start_clock(self) -> None:
         """Speed is that of the steps from here on; `waited`: seconds of them without a batch."""
         self.started, self.counted, self.waited = time.perf_counter(), 0, 0.0
 
     def _log(self, tracker, bar) -> None:
+        self._read_losses()
         elapsed = time.perf_counter() - self.started
         row = {
             "step": self.step,
@@ -244,6 +253,7 @@ class _Trainer:
 
     def _validate(self, tracker) -> None:
         """Retrieval among validation instruments, then best and last state to disk."""
+        self._read_losses()
         scores = self.validation(self.task.retriever(self.module))  # shared by all processes
         if not self.history or self.history[-1]["step"] != self.step:
             self.history.append({"step": self.step})
@@ -282,7 +292,8 @@ class _Trainer:
         except Exception as error:  # whatever its bytes lead to
             where = f"{paths.short(path)} is damaged or of another version ({one_line(error)})"
             raise TrainingError(f"{where}: delete {paths.short(self.folder)} and train again") from None
-        print(f"continuing {self.config.experiment} from step {self.step}")
+        if self.main:
+            print(f"continuing {self.config.experiment} from step {self.step}")
 
     def _finish(self) -> None:
         if not self.main:
@@ -318,15 +329,16 @@ def write_history(path: Path, history: list[dict]) -> None:
 def main() -> None:
     """python -m cirlib.training params/demo/triplet-24.yaml [name=value ...]
 
-    On several GPUs or machines: accelerate launch -m cirlib.training ... or torchrun --nproc-per-node 8 -m cirlib.training ...
+    On several GPUs or machines: accelerate launch -m cirlib.training ... or torchrun --nproc-per-node 4 -m cirlib.training ...
     """
     if len(sys.argv) < 2:
         raise SystemExit(main.__doc__)
     try:
         values = read_params(Path(sys.argv[1]))
         values |= {name: yaml.safe_load(value) for name, _, value in (a.partition("=") for a in sys.argv[2:])}
-        bank = ensure_banks(values.get("preset", TrainConfig.preset))
-        run = fit(from_dict(TrainConfig, {"bank": [paths.short(p) for p in bank.paths], **values}))
+        config = row_config(values)  # before sounds are made, which may take long
+        bank = ensure_banks(config.preset)
+        run = fit(config if "bank" in values else dataclasses.replace(config, bank=tuple(paths.short(p) for p in bank.paths)))
     except (ValueError, OSError, TrainingError) as error:
         raise SystemExit(f"error: {error}") from None
     except KeyboardInterrupt:

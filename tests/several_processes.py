@@ -14,7 +14,7 @@ from cirlib import training
 from cirlib.bank import NoteBank
 from cirlib.experiment import TrainConfig
 from cirlib.gradients import backward
-from cirlib.processes import BatchNorm, end, rank, share, world
+from cirlib.processes import BatchNorm, end, gather, rank, share, world
 from cirlib.tasks import make_task
 
 CASES = [
@@ -110,6 +110,9 @@ def main() -> None:
     opened = NoteBank.open(bank)
     found = {"gradients": all_gradients(opened), "scores": scores(opened)}
     found["shared"] = [share(n, lambda own: own[:, None] * 10).tolist() for n in (5, 1)]
+    a, b = torch.ones(1, requires_grad=True), torch.ones(1, requires_grad=True)
+    ((gather(a) + gather(b)) * torch.tensor([1.0, 2.0])).sum().backward()
+    found["twice"] = [a.grad.item(), b.grad.item()]
     if rank() == 0:
         torch.save(found, os.path.join(argument, "gradients.pt"))
     end()

@@ -1,6 +1,8 @@
 """Instruments rendered while others train: new ones in each set, the same ones again from the same seed."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -64,6 +66,29 @@ def test_closing_ends_the_renderer_of_a_set_that_will_not_train(config, tone_ban
     assert renderer.poll() is not None and task.steps._renderers == {}
 
 
+def test_a_renderer_whose_training_has_ended_does_not_begin(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "cirlib.endless", tmp_path / "set", "7", "4", str(2**30)], capture_output=True, text=True, timeout=100
+    )
+    assert (done.returncode, done.stderr) == (1, "the training has ended\n") and not (tmp_path / "set").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_a_worker_whose_training_was_killed_ends_its_renderer(tmp_path):
+    """Both hold the pipe of the training's output: it is closed when they are gone."""
+    code = """
+import multiprocessing, os, subprocess, sys
+from cirlib import endless
+steps = endless.EndlessSteps(None, 4, 0, 1, 1, None)
+def work():
+    steps._wait(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]))
+multiprocessing.get_context("fork").Process(target=work).start()
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "the training has ended\n")
+
+
 class Numbers:
     def __init__(self, bank, k):
         self.bank, self.k = bank, k
@@ -78,12 +103,12 @@ class Rendered:
     seeds, returncode = {}, 0
 
     def __init__(self, command, **options):
-        path, seed, size = command[3:]
+        path, seed, size, _ = command[3:]
         assert size == "4"
         endless.Path(path).mkdir()
         self.seeds[endless.Path(path).name] = seed
 
-    def wait(self):
+    def wait(self, timeout=None):
         pass
 
 

@@ -537,7 +537,6 @@ if __name__ == "__main__":
     import joblib, numpy
     from dask.distributed import Client, LocalCluster
     from cirlib import evaluate
-    evaluate.PART = 3
     bank, encoder = evaluate.NoteBank.open({str(tone_bank.paths[0])!r}), evaluate.AudioEncoder.load({str(tmp_path / "encoder.pt")!r})
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
         with joblib.parallel_config(backend="dask"):

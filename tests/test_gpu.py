@@ -9,6 +9,7 @@ import pytest
 import torch
 from test_training import config  # noqa: F401 (a fixture)
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
 
 from cirlib.losses import LOSSES
 from cirlib.optimiser import make_optimiser
@@ -16,6 +17,16 @@ from cirlib.tasks import make_task
 
 STEPS = [(task, loss, "cnn") for task in ("mixture", "family", "single", "classify") for loss in LOSSES[task]]
 STEPS += [("mixture", "multi-infonce", "ast-tiny"), ("single", "infonce", "ast-tiny"), ("classify", "tags", "ast-tiny")]
+
+
+class NoIndexFromTheHost(TorchFunctionMode):
+    """A GPU takes it, but waits for it."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.__getitem__ and args[0].device.type == "cuda":
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            assert not any(isinstance(i, torch.Tensor) and i.device.type == "cpu" for i in index)
+        return function(*args, **(kwargs or {}))
 
 
 def on_gpu(tensors, mode):
@@ -31,7 +42,7 @@ def gpu_step(config, tone_bank):  # noqa: F811
         clips = 28 if name == "family" else 12
         task = make_task(dataclasses.replace(config, task=name, loss=loss, encoder=encoder, curriculum=(), clips=clips), tone_bank)
         batch, model = task.batch(0), task.model().train()
-        with FakeTensorMode() as mode, torch.no_grad():
+        with FakeTensorMode() as mode, NoIndexFromTheHost(), torch.no_grad():
             for module in model.modules():
                 parameters = on_gpu(module._parameters, mode)
                 module._parameters.update({name: x if x is None else torch.nn.Parameter(x) for name, x in parameters.items()})

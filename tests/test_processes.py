@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,10 @@ import pytest
 import torch
 
 from cirlib import processes
+from cirlib.config import read_params
+from cirlib.experiment import row_config
 from cirlib.gradients import check_chunks
+from cirlib.paths import ROOT
 from cirlib.tasks import make_task
 from cirlib.training import TrainingError, fit
 from tests import several_processes
@@ -64,6 +68,11 @@ def test_validation_is_shared_and_scores_the_same(tone_bank, two):
     assert two["scores"] == several_processes.scores(tone_bank)
 
 
+def test_what_is_gathered_twice_has_its_own_gradient(two):
+    """Of ((gather(a) + gather(b)) * [1, 2]).sum() in each of two processes, to a and b of the first."""
+    assert two["twice"] == [2.0, 2.0]
+
+
 def test_shared_work_comes_back_in_order(two):
     assert two["shared"] == [[[0], [10], [20], [30], [40]], [[0]]]
     assert np.array_equal(processes.share(3, lambda own: own[:, None]), [[0], [1], [2]])
@@ -89,10 +98,16 @@ def test_two_processes_train_as_one_does_and_one_goes_on_from_them(tone_bank, tm
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(tone_bank):
     config = several_processes.config(str(tone_bank.paths[0]), "mixture", "triplet")
     with pytest.raises(ValueError, match=r"4 mixtures of 3 \(16 clips\) in a batch cannot be shared evenly by 3 processes"):
-        make_task(config, tone_bank, 0, 3).batch(0)
+        make_task(config, tone_bank, 0, 3)
     for task, loss in (("single", "infonce"), ("classify", "family")):
         with pytest.raises(ValueError, match="cannot be shared evenly by 3 processes"):
             make_task(several_processes.config(str(tone_bank.paths[0]), task, loss), tone_bank, 0, 3)
+
+
+def test_the_processes_of_the_readme_can_share_its_batch(tone_bank):
+    (count, row), *others = re.findall(r"--nproc-per-node (\d+) -m cirlib\.training (\S+\.yaml)", (ROOT / "README.md").read_text())
+    assert not others and int(count) > 1
+    make_task(row_config(read_params(ROOT / row)), tone_bank, 0, int(count))
 
 
 @pytest.mark.parametrize("task", ["mixture", "single", "classify"])

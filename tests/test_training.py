@@ -203,13 +203,33 @@ def test_effects_are_a_share_of_mixtures(values):
         TrainConfig(**values)
 
 
-def test_non_finite_loss_stops_with_a_clear_error_and_keeps_the_last_good_state(config, monkeypatch):
+@pytest.mark.parametrize("log_every", [1, 4, 100])
+def test_non_finite_loss_stops_with_a_clear_error_and_keeps_the_last_good_state(config, monkeypatch, log_every):
+    """Losses are read when they are logged and before anything is saved."""
     loss, calls = MixtureTask.loss, count()
-    monkeypatch.setattr(MixtureTask, "loss", lambda *args: loss(*args) * (float("nan") if next(calls) == 3 else 1))
-    with pytest.raises(TrainingError, match="not finite at step 3"):
-        fit(config, progress=False)
+    monkeypatch.setattr(MixtureTask, "loss", lambda *args: loss(*args) * (float("nan") if next(calls) == 2 else 1))
+    with pytest.raises(TrainingError, match=r"not finite at step 2.*the last validated state is kept in last\.pt"):
+        fit(dataclasses.replace(config, log_every=log_every), progress=False)
     state = torch.load(config.folder / "last.pt", weights_only=True)
     assert state["step"] == 2 and all(torch.isfinite(v).all() for v in state["model"].values())
+
+
+def test_command_line_checks_the_settings_before_sounds_are_made(config, tone_bank, tmp_path, monkeypatch, capsys):
+    """As `python -m cirlib.training`; the settings of a baseline are read as its notebook reads them."""
+    values = {k: v for k, v in to_dict(config).items() if k not in ("bank", "task")} | {"experiment": "shell"}
+    (tmp_path / "row.yaml").write_text(json.dumps(values))
+    asked = []
+    monkeypatch.setattr(training, "ensure_banks", lambda preset: asked.append(preset) or tone_bank)
+    wrong = {"stepz=9": "did you mean 'steps'", "seed=[0, 1]": "seed must be int, not list", "method=mfc": "unknown method 'mfc'"}
+    for setting, said in wrong.items():
+        monkeypatch.setattr(sys, "argv", ["training", str(tmp_path / "row.yaml"), setting])
+        with pytest.raises(SystemExit, match=said):
+            training.main()
+    assert not asked
+    monkeypatch.setattr(sys, "argv", ["training", str(tmp_path / "row.yaml"), "steps=4"])
+    training.main()
+    assert asked == ["test"] and json.loads(capsys.readouterr().out)["best_step"] in (2, 4)
+    assert read_config(tmp_path / "test" / "shell" / "seed0")[0].bank == (str(tone_bank.paths[0]),)
 
 
 def test_offline_tracking_writes_a_run_that_can_be_synced(config):
