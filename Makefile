@@ -174,7 +174,7 @@ $(RUNS)/$(1)/seed$(2)/metrics.json: $(RUNS)/params/$(1).yaml $(BANKS) notebooks/
 endef
 
 ifneq ($(filter reproduce tables,$(MAKECMDGOALS)),)
--include $(RUNS)/rows.mk
+include $(RUNS)/rows.mk
 endif
 $(RUNS)/rows.mk: always $(READY)
 	@mkdir -p $(OUT)

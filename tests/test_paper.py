@@ -33,6 +33,13 @@ def test_a_row_that_is_none_is_told_before_anything_is_made(tmp_path):
     assert not (tmp_path / "figures").exists() and "Traceback" not in done.stdout + done.stderr
 
 
+def test_a_wrong_setting_ends_it_though_an_earlier_run_left_its_rules(tmp_path):
+    (tmp_path / "runs" / "paper").mkdir(parents=True)
+    (tmp_path / "runs" / "paper" / "rows.mk").touch()
+    done = reproduce(tmp_path, "SET=stepz=3")
+    assert done.returncode and "unknown parameter 'stepz' (did you mean 'steps'?)" in done.stderr and "training" not in done.stdout
+
+
 def release(root):
     """NSynth in small: three instruments and more of bass and mallet in every split, synth leads in train only."""
 
