@@ -113,9 +113,9 @@ def test_read_params(tmp_path):
 def test_missing_params_name_what_is_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no params file .*c\.yaml; there are: none"):
         read_params(tmp_path / "c.yaml")
-    for name in ("b", "a"):
+    for name in ("b", "a", ".hidden"):
         (tmp_path / f"{name}.yaml").touch()
-    with pytest.raises(FileNotFoundError, match=r"no params file .*c\.yaml; there are: a, b"):
+    with pytest.raises(FileNotFoundError, match=r"no params file .*c\.yaml; there are: a, b$"):
         read_params(tmp_path / "c.yaml")
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import types
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -548,6 +549,17 @@ if __name__ == "__main__":
     expected = evaluate.embed_rows(encoder, tone_bank, rows)
     np.testing.assert_allclose(np.load(tmp_path / "vectors.npy"), expected, atol=1e-6)
     assert np.abs(expected - expected[0]).max(axis=1)[1:6].min() > 1e-4  # the last is the same tone
+
+
+def test_each_worker_embeds_one_part(tone_bank, monkeypatch):
+    """The encoder travels with each part; no part is empty."""
+    encoder, parts, embed = AudioEncoder.create("cnn", seconds=0.5, width=4, dim=8).eval(), [], evaluate._embed_part
+    monkeypatch.setattr(evaluate, "_embed_part", lambda *args: parts.append(list(args[2])) or embed(*args))
+    with joblib.parallel_config(backend="threading"):
+        for n_jobs, expected in ((3, [[4, 3, 2], [1, 0], [9, 8]]), (50, [[k] for k in (4, 3, 2, 1, 0, 9, 8)])):
+            found = evaluate.embed_rows(encoder, tone_bank, np.concatenate(expected), n_jobs=n_jobs)
+            assert sorted(parts) == sorted(expected) and found.shape == (7, 8)
+            parts.clear()
 
 
 def test_rows_may_be_a_column_of_a_table(tone_bank):

@@ -207,8 +207,8 @@ def test_effects_are_a_share_of_mixtures(values):
 def test_non_finite_loss_stops_with_a_clear_error_and_keeps_the_last_good_state(config, monkeypatch, log_every):
     """Losses are read when they are logged and before anything is saved."""
     loss, calls = MixtureTask.loss, count()
-    monkeypatch.setattr(MixtureTask, "loss", lambda *args: loss(*args) * (float("nan") if next(calls) == 2 else 1))
-    with pytest.raises(TrainingError, match=r"not finite at step 2.*the last validated state is kept in last\.pt"):
+    monkeypatch.setattr(MixtureTask, "loss", lambda *args: loss(*args) * (float("nan") if next(calls) == 3 else 1))
+    with pytest.raises(TrainingError, match=r"not finite at step 3.*the last validated state is kept in last\.pt"):
         fit(dataclasses.replace(config, log_every=log_every), progress=False)
     state = torch.load(config.folder / "last.pt", weights_only=True)
     assert state["step"] == 2 and all(torch.isfinite(v).all() for v in state["model"].values())
