@@ -150,6 +150,10 @@ class BankBuilder:
             )
         if self.work.exists() and _read_json(self.work / "spec.json") != spec:
             _discard(self.work)
+        if (self.path / "bank.json").exists():
+            print(
+                f"{short(self.path)} was made with other settings or sounds: it is replaced when the new bank is complete", file=sys.stderr
+            )
         self.work.mkdir(parents=True, exist_ok=True)
         write_json(self.work / "spec.json", spec)
         self.whole = self.work / "bank"

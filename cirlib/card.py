@@ -3,7 +3,6 @@
 `python -m cirlib.bank PATH ...` prints it and verifies the checksums; a path is relative to where you are, or to the project's home.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pandas as pd
 from .bank import NoteBank
 from .families import GROUPS
 from .paths import at_home, short
+from .shell import arguments, one_sentence
 
 SAMPLED = 2000  # notes whose level is measured, spread evenly over the bank
 
@@ -79,18 +79,11 @@ def text_card(bank: NoteBank) -> str:
     return "\n".join([*lines, f"  {several} without a pitch (stems of several notes, or unknown)"])
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main() -> None:
     """`python -m cirlib.bank PATH ...`: the card of the banks, and whether their files are what they were when they were made."""
-    paths = sys.argv[1:] if arguments is None else arguments
-    if not paths or paths[0].startswith("-"):
-        sys.exit("usage: python -m cirlib.bank PATH [PATH ...]")
-    try:
+    paths = arguments("usage: python -m cirlib.bank PATH [PATH ...]", 1)
+    with one_sentence():
         bank = NoteBank.open([p if Path(p).exists() else at_home(p) for p in paths])
         print(text_card(bank), flush=True)
         bank.verify()
-    except BrokenPipeError:  # `| head`
-        sys.stdout = None
-        sys.exit(1)
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
-    print("checksums: all files are as they were made")
+        print("checksums: all files are as they were made")

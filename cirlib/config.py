@@ -63,7 +63,8 @@ def _typed(name: str, value, hint):
         return float(value)
     if type(value) is hint:
         return value
-    raise ValueError(f"{name} must be {getattr(hint, '__name__', hint)}, not {type(value).__name__} ({value!r:.100})")
+    kind = {bool: "True or False", tuple: "list"}.get(origin or hint, getattr(hint, "__name__", hint))
+    raise ValueError(f"{name} must be {kind}, not {type(value).__name__} ({value!r:.100})")
 
 
 def check_above_zero(config, *names: str) -> None:
@@ -77,6 +78,14 @@ def check_above_zero(config, *names: str) -> None:
 def to_dict(config) -> dict:
     """Plain values of a dataclass, as YAML and JSON hold them (tuples become lists)."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def preset_folder(preset: str, params: Path) -> Path:
+    """Folder of a preset among the params; ValueError for one without a data file."""
+    try:
+        return params / choose("preset", preset, sorted({p.parent.name for p in params.glob("*/data*.yaml")}))
+    except ValueError as error:
+        raise ValueError(f"{error}; a new one is a folder in params/ with a data.yaml that says where its sounds come from") from None
 
 
 def read_params(path: Path) -> dict:
@@ -109,24 +118,50 @@ class _Plain(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def check_parameters(cells: list[str]) -> None:
-    """Refuse a parameter that the notebook does not declare; papermill itself only warns, and the value would be lost.
+def check_parameters(names: dict[str, Any], *above_zero: str) -> None:
+    """Refuse a parameter that the notebook does not declare, which papermill only warns of, of another type than its default, or not
+    above 0 where it must be.
 
-    `cells` is IPython's `In`. papermill's injected cell begins with "# Parameters"; what cells before it assign is declared.
+    `names` is the notebook's globals(). papermill's injected cell begins with "# Parameters"; what cells before it assign is declared.
+    Values are converted as from_dict does; a type that its default does not tell is written beside the name and not checked here.
     """
-    declared: list[str] = []
-    for source in cells:
+    defaults: dict[str, Any] = {}
+    for source in names["In"]:
         if source.startswith("# Parameters\n"):
             for name in _assigned(source):
-                choose("parameter", name, dict.fromkeys(declared))
+                choose("parameter", name, defaults)
+                names[name] = _like(defaults[name], name, names[name])
         else:
-            declared += _assigned(source)
+            defaults |= _assigned(source)
+    check_above_zero(types.SimpleNamespace(**{name: names[name] for name in above_zero}), *above_zero)
 
 
-def _assigned(source: str) -> list[str]:
-    """Simple names that a cell assigns at its top level; none if it is not plain Python."""
+def _assigned(source: str) -> dict[str, Any]:
+    """Simple names that a cell assigns at its top level, with their plain values, else `...`; none if it is not plain Python."""
     try:
         nodes = ast.parse(source).body
     except SyntaxError:
-        return []
-    return [t.id for node in nodes if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)]
+        return {}
+    plain = [(t, node.value) for node in nodes if isinstance(node, ast.Assign) for t in node.targets]
+    typed = [(node.target, None) for node in nodes if isinstance(node, ast.AnnAssign)]
+    return {t.id: _plain(value) for t, value in plain + typed if isinstance(t, ast.Name)}
+
+
+def _plain(node: ast.expr | None) -> Any:
+    try:
+        return ast.literal_eval(node) if node else ...
+    except ValueError:
+        return ...
+
+
+def _like(default: Any, name: str, value: Any) -> Any:
+    """`value` with the type of `default` (`...`: any), or a ValueError; nothing (YAML's `name:`) where the default is empty is that."""
+    if default is ...:
+        return value
+    if value is None and default in ("", [], {}):
+        return default
+    if not isinstance(default, list):
+        return _typed(name, value, type(default))
+    kind = type(default[0]) if default else str if isinstance(value, str) else None
+    values = _typed(name, value, tuple[kind, ...]) if kind else _typed(name, value, list)
+    return list(values)

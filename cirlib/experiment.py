@@ -208,7 +208,7 @@ def read_config(folder: Path) -> tuple[TrainConfig, str]:
     """Settings and key of the run in a folder; FileNotFoundError that says which notebook makes it."""
     path = folder / "config.yaml"
     if not path.exists():
-        runs = sorted(paths.short(p.parent) for p in paths.RUNS.glob("*/*/seed*/config.yaml"))
+        runs = sorted({paths.short(p.parent) for kind in ("train", "metrics") for p in paths.RUNS.glob(f"*/*/seed*/{kind}.json")})
         raise FileNotFoundError(
             f"no run in {paths.short(folder)}: run notebooks/02_train.ipynb with these parameters first; "
             f"there are: {', '.join(runs) or 'none'}"

@@ -6,7 +6,6 @@ python -m cirlib.export CHECKPOINT FILE.onnx
 import copy
 import json
 import logging
-import sys
 import warnings
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from .frontend import EPSILON, FFT, HOP, PREEMPHASIS, RATE, WINDOW, LogMel
 from .jobs import require
 from .paths import at_home, short
 from .readout import part_names
+from .shell import arguments, one_sentence
 
 OPSET = 18
 
@@ -80,13 +80,10 @@ def export_onnx(encoder: AudioEncoder, path: str | Path) -> Path:
 
 def main() -> None:
     """python -m cirlib.export CHECKPOINT FILE.onnx"""
-    if len(sys.argv) != 3:
-        raise SystemExit(main.__doc__)
-    try:
-        path = export_onnx(AudioEncoder.load(at_home(sys.argv[1])), sys.argv[2])
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
-    print(f"{short(path)}: {path.stat().st_size / 1e6:.1f} MB")
+    checkpoint, file = arguments(main.__doc__, 2, 2)
+    with one_sentence():
+        path = export_onnx(AudioEncoder.load(at_home(checkpoint)), file)
+        print(f"{short(path)}: {path.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

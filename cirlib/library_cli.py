@@ -2,11 +2,13 @@
 
 import argparse
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
 from . import paths
 from .library import Changes, Library
+from .shell import one_sentence
 
 TOLD = 10  # files that are left out
 
@@ -14,12 +16,10 @@ TOLD = 10  # files that are left out
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; errors are one sentence and exit status 1."""
     options = _parser().parse_args(arguments)
-    try:
+    with one_sentence(
+        stopped="stopped; what was embedded is kept, the same command goes on" if options.run in (_build, _add) else "stopped"
+    ):
         options.run(options)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
-    except KeyboardInterrupt:
-        raise SystemExit("stopped; what was embedded is kept, the same command goes on") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,7 +63,9 @@ def _build(options) -> None:
         return _add(options)
     if not options.encoder:
         raise ValueError("a new library needs --encoder: a checkpoint such as runs/demo/family-infonce/seed0/best.pt, a hub id or a folder")
-    library = Library.build(options.sounds, options.encoder, place, options.metric, show=not options.json)
+    encoder = Path(options.encoder).expanduser()  # relative to where one is, as all paths here, or else to the project
+    encoder = str(encoder.resolve()) if encoder.exists() else options.encoder
+    library = Library.build(options.sounds, encoder, place, options.metric, show=not options.json)
     _tell_changes(library.changes, options.json)
 
 
@@ -99,9 +101,18 @@ def _search(options) -> None:
         return print(json.dumps({"query": options.query, "found": rows}, indent=1))
     if options.families and found.presence.isna().all():
         found = found.drop(columns="presence")
-        print("whether a family plays at all is not told: run notebooks/09_open_mixtures.ipynb for the run of this encoder")
+        print(f"whether a family plays at all is not told: run {_presence_command(library.info['encoder'])} first")
     found = found.assign(family=found.family.fillna(""), path=found.path.map(paths.short))
     print(found.drop(columns=["source", "seconds"]).to_string(index=False, float_format="{:.3f}".format, na_rep=""))
+
+
+def _presence_command(encoder: str) -> str:
+    """What writes presence.json beside an encoder."""
+    found = re.fullmatch(r"runs/([^/]+)/([^/]+)/seed(\d+)/best\.pt", encoder)
+    if not found:
+        return "notebooks/09_open_mixtures.ipynb for the run of this encoder"
+    preset, experiment, seed = found.groups()
+    return f"`papermill 09_open_mixtures.ipynb out.ipynb -p preset {preset} -p experiment {experiment} -p seed {seed}` in notebooks/"
 
 
 def _info(options) -> None:

@@ -12,7 +12,6 @@ duration normal around 0.4 s, deviation 0.3, from 0.05 to 4 s.
 import contextlib
 import io
 import re
-import sys
 from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from .families import FAMILIES, GM_GROUPS, GROUPS, family
 from .files import one_line, read_json, write_json
 from .jobs import require
 from .paths import short
+from .shell import arguments, one_sentence
 
 DRUMS = 128  # program of Slakh's drum kit
 MOST_BYTES, LONGEST_S = 16 << 20, 1e6  # of a MIDI file
@@ -264,8 +264,8 @@ def excerpts(notes: np.ndarray, seconds: float, least: int = 4) -> list[np.ndarr
     return parts
 
 
-def main(folder: str, out: str) -> None:
-    """`python -m cirlib.midi FOLDER OUT.json`"""
+def count_folder(folder: str, out: str) -> None:
+    """What the command does: statistics of the MIDI files of a folder, told and written."""
     scores, bad = read_folder(folder)
     statistics = count_notes(scores)
     statistics.save(Path(out))
@@ -275,9 +275,6 @@ def main(folder: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python -m cirlib.midi FOLDER OUT.json")
-    try:
-        main(*sys.argv[1:])
-    except (OSError, ValueError) as problem:
-        sys.exit(str(problem))
+    given = arguments("usage: python -m cirlib.midi FOLDER OUT.json", 2, 2)
+    with one_sentence():
+        count_folder(*given)

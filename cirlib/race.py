@@ -4,7 +4,6 @@
 """
 
 import json
-import sys
 
 import pandas as pd
 
@@ -13,6 +12,7 @@ from .config import to_dict
 from .experiment import TrainConfig, read_config
 from .files import write_json
 from .paths import FIGURES, run_folder, short
+from .shell import arguments, one_sentence
 
 NAME = "race.json"
 
@@ -71,14 +71,11 @@ def curve(folder, config: TrainConfig) -> list[dict]:
 
 def main() -> None:
     """python -m cirlib.race PRESET"""
-    if len(sys.argv) != 2:
-        raise SystemExit(main.__doc__)
-    try:
-        records = keep(sys.argv[1])
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
-    for task in report.TITLES:
-        print(report.markdown(report.table(records, task), task))
+    (preset,) = arguments(main.__doc__, 1, 1)
+    with one_sentence():
+        records = keep(preset)
+        for task in report.TITLES:
+            print(report.markdown(report.table(records, task), task))
 
 
 if __name__ == "__main__":

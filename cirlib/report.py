@@ -5,7 +5,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from .encoder import ENCODERS
 from .experiment import TrainConfig, read_config, row_config
 from .files import write_atomic, write_json
 from .paths import FIGURES, ROOT, RUNS
+from .shell import arguments, one_sentence
 
 # top-1 and top-5 in percent (paper, tables 1 and 2); rows that the paper does not have are absent
 PUBLISHED = {
@@ -338,13 +338,10 @@ def update_readme(preset: str, check: bool = False, readme: Path = ROOT / "READM
 
 def main() -> None:
     """python -m cirlib.report PRESET [--check]"""
-    if not sys.argv[1:]:
-        raise SystemExit(main.__doc__)
-    preset, check = sys.argv[1], "--check" in sys.argv
-    try:
+    preset, *options = arguments(main.__doc__, 1, 2)
+    check = "--check" in options
+    with one_sentence():
         agreed = update_readme(preset, check)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
     if check and not agreed:
         raise SystemExit(f"README.md differs from figures/{preset}: run `make readme PRESET={preset}`")
 

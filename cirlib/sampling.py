@@ -45,7 +45,9 @@ def _check_size(dataset: MixtureDataset, whole: int) -> None:
     # t mixtures have room for t instruments of each family and need `voices` times t in all
     most = max(t for t in range(sum(counts) + 1) if sum(min(n, t) for n in counts) >= dataset.voices * t)
     if whole > most:
-        raise ValueError(f"a batch of {whole} mixtures needs as many instruments of each family; {dataset.split} has {most}")
+        raise ValueError(
+            f"a batch of {whole} mixtures needs as many instruments of each family; {dataset.split} has {most}: use fewer clips"
+        )
     if not 1 <= whole <= len(dataset):
         raise ValueError(f"a batch needs 1 to {len(dataset)} mixtures (the size of an epoch), got {whole}")
 
@@ -161,6 +163,8 @@ class MixtureSteps:
                 )
             playing = np.random.default_rng([seed, VOICES]).integers(1, voices + 1, steps)
         for v in set() if voices else set(playing.tolist()):
+            if clips < 1 + v:
+                raise ValueError(f"a batch needs {1 + v} clips or more, for a mixture and its {v} instruments; got {clips}")
             part(clips // (1 + v), world, f"mixtures of {v} ({clips} clips)")
         self._voices, self._streams = playing, {}  # voices -> (next batch, iterator)
 

@@ -9,17 +9,17 @@ seeds keep the name.
 import dataclasses
 import itertools
 import re
-import sys
 import typing
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from .config import choose, read_params
+from .config import choose, preset_folder, read_params
 from .experiment import WITH_SINGLE, TrainConfig, row_config
 from .files import write_atomic
 from .paths import PARAMS, RUNS, short
+from .shell import arguments, one_sentence
 
 TUPLES = {name for name, hint in typing.get_type_hints(TrainConfig).items() if typing.get_origin(hint) is tuple}
 NAMES = sorted({f.name for f in dataclasses.fields(TrainConfig)} - {"bank"} | {"method"})
@@ -86,8 +86,7 @@ def _plain(value) -> str:
 
 def rows(preset: str, overrides: dict | None = None) -> list[Row]:
     """All rows of params/<preset>, by file. ValueError if two have the same name, or one stands on a row that is not there."""
-    choose("preset", preset, sorted({p.parent.name for p in PARAMS.glob("*/data*.yaml")}))
-    files = sorted(p for p in (PARAMS / preset).glob("*.yaml") if not re.fullmatch(r"data(-.*)?", p.stem))
+    files = sorted(p for p in preset_folder(preset, PARAMS).glob("*.yaml") if not re.fullmatch(r"data(-.*)?", p.stem))
     out = []
     for file in files:
         values = read_params(file)
@@ -119,17 +118,13 @@ def settings(preset: str) -> dict[str, dict]:
 
 def main() -> None:
     """python -m cirlib.sweep PRESET MAKEFILE [name=value ...]"""
-    if len(sys.argv) < 3:
-        raise SystemExit(main.__doc__)
-    preset, makefile, *pairs = sys.argv[1:]
-    try:
+    preset, makefile, *pairs = arguments(main.__doc__, 2)
+    with one_sentence(yaml.YAMLError):
         overrides = {name: yaml.safe_load(value) for name, _, value in (p.partition("=") for p in pairs)}
         found = rows(preset, overrides)
         for row in found:
             _check(row)
         _write_rows(found, preset, overrides, Path(makefile))
-    except (ValueError, OSError, yaml.YAMLError) as error:
-        raise SystemExit(f"error: {' '.join(str(error).split())}") from None
 
 
 def _write_rows(found: list[Row], preset: str, overrides: dict, makefile: Path) -> None:

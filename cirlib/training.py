@@ -7,7 +7,6 @@ import json
 import math
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -27,6 +26,7 @@ from .experiment import TrainConfig, learning_rate, row_config, shown_values, st
 from .files import one_line, write_atomic, write_json, writing
 from .gradients import backward, check_chunks
 from .optimiser import make_optimiser
+from .shell import arguments, one_sentence
 from .sources import ensure_banks
 from .tasks import Task, make_task
 
@@ -56,21 +56,27 @@ class TrainingError(RuntimeError):
 def fit(config: TrainConfig, progress: bool = True) -> Run:
     """Train and validate; returns the finished run. Called again, it continues an interrupted run or returns a finished one.
 
-    A folder of a run with other settings is moved aside (`seed0.<key>`), never mixed or deleted. Raises TrainingError on a
-    non-finite loss and KeyboardInterrupt on Ctrl-C; in both cases the state on disk is good and fit() continues from it. Raises
-    TrainingError too if another process trains this very run.
+    A folder of a run with other settings is moved aside (`seed0.<key>`), never mixed or deleted, and stays where it is if these settings
+    cannot be trained (ValueError). Raises TrainingError on a non-finite loss and KeyboardInterrupt on Ctrl-C; in both cases the state on
+    disk is good and fit() continues from it. Raises TrainingError too if another process trains this very run.
     """
     accelerator = processes.make_accelerator(config.precision)
     bank = evaluate.open_banks(config.bank)
+    trainer = None if _is_finished(config, bank) else _Trainer(config, bank, accelerator, progress and accelerator.is_main_process)
     with claimed(config, bank) if accelerator.is_main_process else contextlib.nullcontext():
         accelerator.wait_for_everyone()
         finished = config.folder / "train.json"
-        if finished.exists():
+        if trainer is None or finished.exists():
             _tell_other_code(config.folder)
         else:
-            _Trainer(config, bank, accelerator, progress and accelerator.is_main_process).run()
+            trainer.run()
             accelerator.wait_for_everyone()
         return Run(config.folder, json.loads(finished.read_text()))
+
+
+def _is_finished(config: TrainConfig, bank: NoteBank) -> bool:
+    folder = config.folder
+    return (folder / "train.json").exists() and stored_config(folder)["key"] == config.key([info["sha256"] for info in bank.infos])
 
 
 def _tell_other_code(folder: Path) -> None:
@@ -132,7 +138,7 @@ class _Steps:
 
 
 class _Trainer:
-    """State of one run: model, optimiser, step, history."""
+    """State of one run: model, optimiser, step, history. ValueError for settings of which no model or no batch can be made."""
 
     def __init__(self, config: TrainConfig, bank: NoteBank, accelerator, progress: bool):
         self.config, self.bank, self.folder, self.progress = config, bank, config.folder, progress
@@ -149,7 +155,8 @@ class _Trainer:
         self.step, self.best, self.history = 0, -1.0, []
         self.losses, self.unread = [], []  # of the steps that are not logged yet; the latest are still on the device
         self.validation = self.task.validation()
-        self._restore()
+        if config.steps and not config.endless:
+            self.task.batch(0)
 
     @property
     def module(self) -> torch.nn.Module:
@@ -158,6 +165,7 @@ class _Trainer:
     def run(self) -> None:
         """All steps that are left."""
         config = self.config
+        self._restore()
         if self.main:
             self._tell_origin()
         mode = config.wandb if self.main else "off"
@@ -331,18 +339,13 @@ def main() -> None:
 
     On several GPUs or machines: accelerate launch -m cirlib.training ... or torchrun --nproc-per-node 4 -m cirlib.training ...
     """
-    if len(sys.argv) < 2:
-        raise SystemExit(main.__doc__)
-    try:
-        values = read_params(Path(sys.argv[1]))
-        values |= {name: yaml.safe_load(value) for name, _, value in (a.partition("=") for a in sys.argv[2:])}
+    file, *pairs = arguments(main.__doc__, 1)
+    with one_sentence(TrainingError, yaml.YAMLError, stopped=""):  # fit tells what is kept
+        values = read_params(Path(file))
+        values |= {name: yaml.safe_load(value) for name, _, value in (a.partition("=") for a in pairs)}
         config = row_config(values)  # before sounds are made, which may take long
         bank = ensure_banks(config.preset)
         run = fit(config if "bank" in values else dataclasses.replace(config, bank=tuple(paths.short(p) for p in bank.paths)))
-    except (ValueError, OSError, TrainingError) as error:
-        raise SystemExit(f"error: {error}") from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
     if processes.rank() == 0:
         print(json.dumps({"run": paths.short(run.folder), **run.metrics}, indent=1))
     processes.end()

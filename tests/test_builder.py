@@ -190,6 +190,14 @@ def test_the_same_build_again_changes_nothing(tmp_path):
     assert existing(path, {"seed": 1}) is None
 
 
+def test_a_bank_of_other_settings_is_told_before_it_is_replaced(tmp_path, capsys):
+    path = tmp_path / "bank"
+    for seed, told in ((1, 0), (1, 0), (2, 1)):
+        build_once(path, {"seed": seed}, {"a": jobs()["00"]}, make, META, n_jobs=1)
+        said = f"{path} was made with other settings or sounds: it is replaced when the new bank is complete\n"
+        assert capsys.readouterr().err.count(said) == told
+
+
 def test_a_bank_takes_the_place_of_another_one_at_once(tmp_path, monkeypatch):
     """A kill while they change places loses neither: the next build ends it."""
     path = tmp_path / "bank"

@@ -101,7 +101,7 @@ def test_command_prints_the_card_and_verifies(bank):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [([], "usage: python -m cirlib.bank PATH"), (["--help"], "usage"), (["/nowhere"], "no note bank at /nowhere")]
+    ("arguments", "words"), [([], "usage: python -m cirlib.bank PATH"), (["/nowhere"], "error: no note bank at /nowhere")]
 )
 def test_command_says_what_is_wrong(arguments, words):
     done = command(*arguments)

@@ -85,10 +85,10 @@ def test_unknown_key_that_is_near_nothing_names_all():
         ("rate", "1e", r"Config.rate must be float, not str \('1e'\)"),
         ("name", True, r"Config.name must be str, not bool \(True\)"),
         ("name", 1, r"Config.name must be str, not int \(1\)"),
-        ("shares", 0.5, r"Config.shares must be tuple, not float \(0.5\)"),
+        ("shares", 0.5, r"Config.shares must be list, not float \(0.5\)"),
         ("shares", [0.5, "x"], r"Config.shares must be float, not str \('x'\)"),
         ("limit", "x", r"Config.limit must be int, not str \('x'\)"),
-        ("flag", 1, r"Config.flag must be bool, not int \(1\)"),
+        ("flag", 1, r"Config.flag must be True or False, not int \(1\)"),
         ("extra", [1], r"Config.extra must be dict, not list \(\[1\]\)"),
     ],
 )
@@ -135,10 +135,82 @@ def test_malformed_params(tmp_path, text, message):
         read_params(tmp_path / "a.yaml")
 
 
+DECLARED = """steps = 3  # of the optimiser
+rate = 0.5
+loss = 'triplet'
+mix = True
+windows: str | list = ''
+families = ['Bass', 'Organ']
+ideas = []
+options = {}
+made = len([])
+"""
+
+
+def injected(**values) -> dict:
+    """Names of a notebook after papermill injected its cell behind the parameters cell."""
+    cell = "# Parameters\n" + "".join(f"{name} = {value!r}\n" for name, value in values.items())
+    names = {"In": ["", "import numpy", DECLARED, cell, "other = 1"]}
+    exec(DECLARED + cell, names)
+    return names
+
+
 def test_parameter_that_the_notebook_does_not_declare_is_refused():
     """papermill injects its cell after the parameters cell; other cells may assign what they like."""
-    cells = ["", "import numpy", "steps = 3  # of the optimiser\nloss = 'triplet'", "# Parameters\nsteps = 4\n", "other = 1"]
-    check_parameters(cells)
-    with pytest.raises(ValueError, match="unknown parameter 'stepps'"):
-        check_parameters([*cells[:3], "# Parameters\nstepps = 4\n"])
-    check_parameters(cells[:3])
+    check_parameters(injected(steps=4, made=7))
+    with pytest.raises(ValueError, match=r"^unknown parameter 'stepps' \(did you mean 'steps'\?\)"):
+        check_parameters(injected(stepps=4))
+    check_parameters({"In": ["", DECLARED, "other = 1"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("steps", 4.0, r"steps must be int, not float \(4.0\)"),
+        ("steps", None, r"steps must be int, not NoneType \(None\)"),
+        ("rate", "half", r"rate must be float, not str \('half'\)"),
+        ("loss", 5, r"loss must be str, not int \(5\)"),
+        ("loss", None, r"loss must be str, not NoneType \(None\)"),
+        ("mix", "no", r"mix must be True or False, not str \('no'\)"),
+        ("mix", 0, r"mix must be True or False, not int \(0\)"),
+        ("families", 3, r"families must be list, not int \(3\)"),
+        ("families", ["Bass", 3], r"families must be str, not int \(3\)"),
+        ("ideas", 3, r"ideas must be list, not int \(3\)"),
+        ("options", ["seed"], r"options must be dict, not list \(\['seed'\]\)"),
+    ],
+)
+def test_parameter_of_another_type_than_its_default_is_refused(name, value, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        check_parameters(injected(**{name: value}))
+
+
+@pytest.mark.parametrize(("name", "value"), [("steps", 0), ("rate", -0.5), ("rate", float("inf"))])
+def test_parameters_that_must_be_above_zero(name, value):
+    check_parameters(injected(steps=1), "steps", "rate")
+    with pytest.raises(ValueError, match=f"^{name} must be above 0, got {value}$"):
+        check_parameters(injected(steps=1) | {name: value}, "steps", "rate")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [
+        ("rate", "1e-4", 1e-4),
+        ("rate", 1, 1.0),
+        ("mix", False, False),
+        ("families", "Bass", ["Bass"]),
+        ("families", ["Organ"], ["Organ"]),
+        ("ideas", "masked patches", ["masked patches"]),
+        ("ideas", [0.5, 1], [0.5, 1]),
+        ("ideas", None, []),
+        ("options", None, {}),
+        ("options", {"seed": 1}, {"seed": 1}),
+        ("windows", ["a", "b"], ["a", "b"]),
+        ("windows", 5, 5),
+        ("made", "any", "any"),
+    ],
+)
+def test_parameters_become_what_they_stand_for(name, value, meant):
+    """As from_dict has it; what no plain default tells is left as it is."""
+    names = injected(**{name: value})
+    check_parameters(names)
+    assert names[name] == meant and type(names[name]) is type(meant)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import torch
 from conftest import RATE, build_bank, sound, tone
 from tones import write
 
-from cirlib import library
+from cirlib import library, paths
 from cirlib.catalog import heard
 from cirlib.encoder import AudioEncoder, digest
 from cirlib.families import MIXTURE_FAMILIES
@@ -605,6 +606,38 @@ def test_commands(folder, encoder, tmp_path, capsys):
     main(["add", lib, str(folder)])
     assert "0 new, 0 changed, 0 removed, 6 unchanged, 1 left out:\n  text.wav: not readable" in capsys.readouterr().out
     assert told("remove", lib, str(folder))["removed"] == 6
+
+
+def test_an_encoder_is_found_from_where_one_is_or_from_the_project(folder, encoder, tmp_path, monkeypatch):
+    """As sounds and banks are; the library knows the run that it is of wherever it was built."""
+    for place, name in (("elsewhere", "one.pt"), ("home/runs/p/row/seed0", "runs/p/row/seed0/best.pt")):
+        (tmp_path / place).mkdir(parents=True)
+        encoder.save(tmp_path / place / Path(name).name)
+    monkeypatch.setattr(paths, "HOME", tmp_path / "home")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for k, name in enumerate(("one.pt", "runs/p/row/seed0/best.pt", "../home/runs/p/row/seed0/best.pt")):
+        main(["build", str(tmp_path / f"lib{k}"), str(folder), "--encoder", name])
+    named = [Library.open(tmp_path / f"lib{k}").info["encoder"] for k in range(3)]
+    assert named == [str(tmp_path / "elsewhere" / "one.pt"), *["runs/p/row/seed0/best.pt"] * 2]
+
+
+def test_families_tell_the_command_that_presence_needs(folder, encoder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paths, "HOME", tmp_path)
+    encoder.save(tmp_path / "runs" / "p" / "row" / "seed3" / "best.pt")
+    main(["build", str(tmp_path / "lib"), str(folder), "--encoder", "runs/p/row/seed3/best.pt"])
+    main(["search", str(tmp_path / "lib"), str(folder / NAMES[0]), "--families"])
+    command = "`papermill 09_open_mixtures.ipynb out.ipynb -p preset p -p experiment row -p seed 3` in notebooks/"
+    assert f"whether a family plays at all is not told: run {command} first\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("command", "said"), [("build", "stopped; what was embedded is kept"), ("search", "stopped\n")])
+def test_interrupted_commands_say_what_is_kept(folder, encoder, tmp_path, monkeypatch, capsys, command, said):
+    checkpoint = str(encoder.save(tmp_path / "best.pt"))
+    main(["build", str(tmp_path / "lib"), str(folder), "--encoder", checkpoint])
+    monkeypatch.setattr(Library, "open", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(SystemExit) as end:
+        main([command, str(tmp_path / "lib"), str(folder / NAMES[0])])
+    assert end.value.code == 130 and capsys.readouterr().err.startswith(said)
 
 
 @pytest.mark.parametrize(

@@ -367,7 +367,9 @@ def test_command_line(scores, tmp_path, monkeypatch, ci):
     assert NoteStatistics.load(tmp_path / "out.json").tables == statistics_of(scores).tables
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [([], "usage: python -m cirlib.midi FOLDER OUT.json"), (["nowhere", "x"], "no folder")])
+@pytest.mark.parametrize(
+    ("arguments", "sentence"), [([], "usage: python -m cirlib.midi FOLDER OUT.json"), (["nowhere", "x"], "error: no folder")]
+)
 def test_command_line_errors(arguments, sentence):
     done = run(*arguments)
     assert done.returncode == 1
@@ -377,7 +379,7 @@ def test_command_line_errors(arguments, sentence):
 
 def test_wrong_folder_writes_nothing(tmp_path):
     with pytest.raises(ValueError, match=r"no \.mid file"):
-        midi.main(str(tmp_path), str(tmp_path / "out.json"))
+        midi.count_folder(str(tmp_path), str(tmp_path / "out.json"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -169,6 +169,36 @@ def test_changed_settings_move_the_earlier_run_aside(config, capsys):
     assert read_config(second.folder)[0].steps == 4
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"clips": 400}, "a batch of 200 mixtures needs as many instruments of each family"),  # one instrument plays at first
+        ({"clips": 1}, "a batch needs 2 clips or more, for a mixture and its 1 instruments; got 1"),
+        ({"families": ("Bass", "Organ")}, "the bank has no valid instrument of family 'Organ'"),
+        ({"encoder": "none.pt"}, "none.pt"),
+        ({"task": "single", "loss": "infonce", "clips": 400}, "200 pairs need as many training instruments"),
+    ],
+)
+def test_settings_that_cannot_be_trained_touch_no_run(config, values, said):
+    """Neither the finished run of that name, nor is a folder left where there was none."""
+    first = fit(config, progress=False)
+    before = {p: p.read_bytes() for p in first.folder.iterdir() if p.is_file()}
+    for name in (config.experiment, "fresh"):
+        with pytest.raises((ValueError, OSError), match=said):
+            fit(dataclasses.replace(config, experiment=name, **values), progress=False)
+    assert {p: p.read_bytes() for p in first.folder.iterdir() if p.is_file()} == before
+    assert [p.name for p in first.folder.parent.parent.iterdir()] == [config.experiment]
+
+
+def test_a_missing_run_names_those_that_are_finished(config, monkeypatch):
+    fit(config, progress=False)
+    monkeypatch.setattr(training._Trainer, "_update", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        fit(dataclasses.replace(config, experiment="begun"), progress=False)
+    with pytest.raises(FileNotFoundError, match=r"no run in .*none.*; there are: [^,]*test/multi-infonce/seed0$"):
+        read_config(config.folder.with_name("none"))
+
+
 def test_a_run_that_another_process_trains_is_left_alone(config, tone_bank, tmp_path):
     """Two would write into one best.pt; when the other has ended, however it did, the run is free."""
     config.folder.parent.mkdir(parents=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..bank import NoteBank
 from ..builder import made_elsewhere
-from ..config import choose, from_dict, read_params
+from ..config import choose, from_dict, preset_folder, read_params
 from ..jobs import Missing
 from ..midi import load_statistics
 from ..paths import PARAMS, at_home, plain_name, short
@@ -93,9 +93,8 @@ def missing(preset: str) -> list[str]:
 
 
 def data_files(preset: str) -> list[Path]:
-    """params/<preset>/data*.yaml: one bank each."""
-    choose("preset", preset, sorted({p.parent.name for p in PARAMS.glob("*/data*.yaml")}))
-    return sorted((PARAMS / preset).glob("data*.yaml"))
+    """params/<preset>/data*.yaml: one bank each. ValueError for a preset without any."""
+    return sorted(preset_folder(preset, PARAMS).glob("data*.yaml"))
 
 
 def data_values(file: Path) -> dict:
