@@ -156,7 +156,7 @@ class _Trainer:
         self.losses, self.unread = [], []  # of the steps that are not logged yet; the latest are still on the device
         self.validation = self.task.validation()
         if config.steps and not config.endless:
-            self.task.batch(0)
+            self.task.batch(0)  # which tells what it lacks; those of endless instruments would have to be waited for
 
     @property
     def module(self) -> torch.nn.Module:
