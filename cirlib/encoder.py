@@ -115,6 +115,8 @@ class AudioEncoder(nn.Module):
 
         if runs := sorted([*Path(name).glob("best.pt"), *Path(name).glob("seed*/best.pt")]):
             raise ValueError(f"{short(Path(name))} is the folder of a run, not a pretrained AST: name its checkpoint, {short(runs[0])}")
+        if Path(name).is_file():
+            raise ValueError(f"{shown(name)} is no encoder: name a checkpoint (.pt), a hub id or the folder of a pretrained AST")
         try:
             told = AutoConfig.from_pretrained(name, trust_remote_code=False)
             if told.model_type != "audio-spectrogram-transformer":

@@ -130,12 +130,13 @@ class Library:
 
     @property
     def encoder(self) -> AudioEncoder:
-        """The encoder of all vectors; ValueError if its file is another one."""
+        """The encoder of all vectors; ValueError if its file is another one, or gone."""
         if self._encoder is None:
-            encoder = AudioEncoder.load(self.path / "encoder.pt", best_device())
-            if digest(encoder) != self.info["digest"]:
+            file = self.path / "encoder.pt"
+            encoder = AudioEncoder.load(file, best_device()) if file.exists() else None
+            if encoder is None or digest(encoder) != self.info["digest"]:
                 raise ValueError(
-                    f"{paths.short(self.path)}/encoder.pt is not the encoder of this library: delete the library and build it again"
+                    f"{paths.short(self.path)}/encoder.pt is gone, or not the encoder of this library: delete that and build it again"
                 )
             self._encoder = encoder
         return self._encoder

@@ -175,6 +175,12 @@ def test_the_folder_of_a_run_is_told_its_checkpoint(tmp_path):
             AudioEncoder.create(str(folder), 1.0)
 
 
+def test_another_file_is_no_encoder(tmp_path):
+    (tmp_path / "mix.wav").touch()
+    with pytest.raises(ValueError, match=r"mix\.wav is no encoder: name a checkpoint \(\.pt\), a hub id or the folder"):
+        AudioEncoder.create(str(tmp_path / "mix.wav"), 1.0)
+
+
 def hidden_mean(model, features):
     """Mean of the first two tokens after the last layer norm."""
     with torch.inference_mode():
