@@ -98,8 +98,9 @@ class PairSampler:
         if pairs < 1:
             raise ValueError("a batch of pairs needs 2 clips or more")
         if pairs > count:
-            other = f" of other families than {', '.join(without)}" if without else ""
-            raise ValueError(f"{pairs} pairs need as many training instruments with two sounds or more{other}; there are {count}")
+            other, fewer = (f" of other families than {', '.join(without)}", "pairs") if without else ("", "clips")
+            needed = f"{pairs} pairs need as many training instruments with two sounds or more{other}"
+            raise ValueError(f"{needed}; there are {count}: use fewer {fewer}")
         self.batches_per_epoch = len(self.rows) // (2 * pairs)  # at least 1: two sounds or more of as many instruments
 
     def epoch(self, number: int, rank: int = 0, world: int = 1) -> Iterator[np.ndarray]:

@@ -318,7 +318,7 @@ def test_family_step_needs_two_groups_for_each_process(tone_bank):
 def test_pairs_without_some_families(tone_bank):
     sampler = PairSampler(tone_bank, pairs=3, without=("Bass", "Synth Lead"))
     assert set(tone_bank.notes.family[np.concatenate([b.ravel() for b in sampler.epoch(0)])]) == {"Chromatic Percussion"}
-    with pytest.raises(ValueError, match="of other families than Bass, Synth Lead; there are 6"):
+    with pytest.raises(ValueError, match="of other families than Bass, Synth Lead; there are 6: use fewer pairs"):
         PairSampler(tone_bank, pairs=7, without=("Bass", "Synth Lead"))
 
 
@@ -422,7 +422,7 @@ def test_processes_take_parts_of_the_same_batch_of_pairs(tone_bank):
 def test_instrument_of_a_single_sound_has_no_pair(tmp_path):
     bank = build_bank(tmp_path / "bank", [sound("a", tone(60)), sound("a", tone(61)), sound("b", tone(60))])
     assert set(next(PairSampler(bank, pairs=1).epoch(0)).ravel()) == {0, 1}
-    with pytest.raises(ValueError, match=r"2 pairs need .* instruments with two sounds or more; there are 1"):
+    with pytest.raises(ValueError, match=r"2 pairs need .* instruments with two sounds or more; there are 1: use fewer clips"):
         PairSampler(bank, pairs=2)
 
 
@@ -430,7 +430,7 @@ def test_too_many_pairs(tone_bank):
     """Twins are no instruments of their own."""
     most = 3 * ORIGINALS
     assert len(next(PairSampler(tone_bank, pairs=most).epoch(0))) == most
-    with pytest.raises(ValueError, match=f"^{most + 1} pairs need .*there are {most}$"):
+    with pytest.raises(ValueError, match=f"^{most + 1} pairs need .*there are {most}: use fewer clips$"):
         PairSampler(tone_bank, pairs=most + 1)
 
 
