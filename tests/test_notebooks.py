@@ -21,7 +21,7 @@ from papermill.__main__ import papermill as command_line
 from tones import write
 
 from cirlib import report
-from cirlib.config import choose
+from cirlib.config import check_parameters, choose
 from cirlib.experiment import read_config, row_config
 from cirlib.files import write_json
 from cirlib.paths import ROOT
@@ -36,11 +36,16 @@ def cells(path: Path) -> list[dict]:
     return json.loads(path.read_text())["cells"]
 
 
+def parameters(path: Path) -> str:
+    """The parameters cell of a notebook."""
+    (cell,) = (c for c in cells(path) if "parameters" in c["metadata"].get("tags", []))
+    return "".join(cell["source"])
+
+
 def declared(path: Path) -> dict:
     """Names that the parameters cell of a notebook assigns, with their values."""
-    (cell,) = (c for c in cells(path) if "parameters" in c["metadata"].get("tags", []))
     names: dict = {}
-    exec("".join(cell["source"]), names)
+    exec(parameters(path), names)
     return {n: v for n, v in names.items() if not n.startswith("__")}
 
 
@@ -62,12 +67,15 @@ def test_notebook_tells_question_inputs_time_and_command(path):
 
 
 @pytest.mark.parametrize("path", PARAMS, ids=lambda p: f"{p.parent.name}/{p.stem}")
-def test_params_file_sets_only_names_that_its_notebook_declares(path):
-    """papermill itself only warns about an unknown name, and the value would be lost."""
+def test_params_file_sets_what_its_notebook_takes(path):
+    """Names that it declares, values of their types."""
     values = yaml.safe_load(path.read_text())
     row = "05_baselines" if "method" in values else "02_train"
     notebook = "01_data" if path.stem.startswith("data") else row
-    assert set(values) <= set(declared(ROOT / "notebooks" / f"{notebook}.ipynb"))
+    cell = parameters(ROOT / "notebooks" / f"{notebook}.ipynb")
+    for taken in [values] if notebook == "01_data" else [r.values for r in expand(values)]:
+        injected = "# Parameters\n" + "".join(f"{name} = {value!r}\n" for name, value in taken.items())
+        check_parameters({**taken, "In": [cell, injected]})
     assert values["preset"] == path.parent.name
     if notebook != "01_data":
         assert values["experiment"] == path.stem
