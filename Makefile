@@ -92,12 +92,12 @@ figures: $(READY) ## only the tables and figures of PRESET, from the runs that a
 	@$(call notebook,$(TABLES),$(TABLES),-p preset $(PRESET))
 
 readme: $(READY) ## put the tables of PRESET into README.md, once all of its rows are in figures/
-	@$(PY) -m cirlib.report $(PRESET)
+	@$(PY) -m cirlib.reporting.tables $(PRESET)
 
 performance: $(READY) ## measure every stage on this machine, write figures/performance and its table in README.md (3 to 9 minutes; leave it alone meanwhile)
 	@mkdir -p $(OUT)
 	@$(call notebook,08_performance,08_performance,)
-	@$(PY) -m cirlib.report performance
+	@$(PY) -m cirlib.reporting.tables performance
 
 ablations: $(BANKS) ## what each idea adds to the recipe of PRESET=surge (an hour for one seed)
 	@mkdir -p $(OUT)
@@ -141,7 +141,7 @@ $(foreach file,$(DATAFILES),$(eval $(call bank_rules,$(file))))
 
 inputs: $(READY) # all that the banks and the chosen rows need and that is not here, in one list
 	@$(if $(filter reproduce tables,$(MAKECMDGOALS)),$(if $(METRICS),true,echo "no row of $(PRESET) is named $(ROWS); there are: $(ALL_ROWS)"; exit 1))
-	@$(PY) -m cirlib.sources $(PRESET) $(CHOSEN)
+	@$(PY) -m cirlib.reporting.inputs $(PRESET) $(CHOSEN)
 
 # NAME SEEDS NOTEBOOK NEEDS: the rules of one row, written to rows.mk from the params files (a file with lists makes several rows)
 define row_rules
@@ -178,7 +178,7 @@ include $(RUNS)/rows.mk
 endif
 $(RUNS)/rows.mk: always $(READY)
 	@mkdir -p $(OUT)
-	@$(PY) -m cirlib.sweep $(PRESET) $(abspath $@) $(SET)
+	@$(PY) -m cirlib.reporting.rows $(PRESET) $(abspath $@) $(SET)
 
 CHOSEN := $(if $(filter all,$(ROWS)),$(ALL_ROWS),$(filter $(ROWS),$(ALL_ROWS)))
 METRICS := $(foreach row,$(CHOSEN),$(SEEDS_$(row):%=$(RUNS)/$(row)/seed%/metrics.json))

@@ -14,17 +14,20 @@ from conftest import build_bank, sound, tone
 from hostile import Scene, attack, bounded, quiet, refused
 from tones import write
 
-from cirlib import card, paths, sources, sweep, training
-from cirlib.bank import NoteBank
-from cirlib.config import read_params
-from cirlib.encoder import AudioEncoder
-from cirlib.experiment import TrainConfig, read_config
-from cirlib.library import Library
-from cirlib.map_page import Instrument, Mixture, map_page
-from cirlib.notes import SCHEMA
-from cirlib.open_mixtures import Presence
-from cirlib.pages import Example, Sound, examples_page
-from cirlib.sources import ensure_banks, missing
+from cirlib.common import paths
+from cirlib.common.settings import read_params
+from cirlib.data import card, sources
+from cirlib.data.bank import NoteBank
+from cirlib.data.notes import SCHEMA
+from cirlib.data.sources import ensure_banks, missing
+from cirlib.evaluation.open_mixtures import Presence
+from cirlib.models.encoder import AudioEncoder
+from cirlib.reporting import rows as sweep
+from cirlib.reporting.map_page import Instrument, Mixture, map_page
+from cirlib.reporting.pages import Example, Sound, examples_page
+from cirlib.search.library import Library
+from cirlib.training import loop as training
+from cirlib.training.config import TrainConfig, read_config
 
 # Banks
 

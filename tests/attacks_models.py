@@ -12,12 +12,12 @@ import torch
 from conftest import build_bank, sound
 from hostile import Scene, attack, bounded, quiet, refused
 
-from cirlib import tracking
-from cirlib.encoder import AudioEncoder
-from cirlib.examples import write_examples
-from cirlib.library import Library
-from cirlib.separation import MaskSeparator, SeparatorConfig
-from cirlib.training import TrainingError, _Trainer
+from cirlib.common import tracking
+from cirlib.evaluation.separation import MaskSeparator, SeparatorConfig
+from cirlib.models.encoder import AudioEncoder
+from cirlib.reporting.examples import write_examples
+from cirlib.search.library import Library
+from cirlib.training.loop import TrainingError, _Trainer
 
 
 def content(**config) -> dict:

@@ -16,11 +16,11 @@ from test_cir import write_set
 from test_nsynth import tones, write_release
 from tones import write
 
-from cirlib.catalog import open_catalog
-from cirlib.midi import NoteStatistics, read_notes
-from cirlib.sources import cir, folder, nsynth, sfz, soundfont
-from cirlib.sources.audio import read_audio, read_long
-from cirlib.sources.download import extract
+from cirlib.audio.io import read_audio, read_long
+from cirlib.data.note_statistics import NoteStatistics, read_notes
+from cirlib.data.sources import cir, folder, nsynth, sfz, soundfont
+from cirlib.data.sources.download import extract
+from cirlib.search.catalog import open_catalog
 
 NAME = "nsynth-test"
 

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 import cirlib
-from cirlib.families import MIXTURE_FAMILIES
-from cirlib.jobs import Sound
-from cirlib.notes import SPLITS
-from cirlib.training import TrainingError
+from cirlib.data.jobs import Sound
+from cirlib.data.notes import SPLITS
+from cirlib.data.taxonomy import MIXTURE_FAMILIES
+from cirlib.training.loop import TrainingError
 
 MORE = int(os.environ.get("MORE_EXAMPLES", "1"))
 HERE = str(Path(cirlib.__file__).parent)

@@ -16,10 +16,10 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from browser import CHROMIUM, Browser  # noqa: E402
 
-from cirlib.bank import NoteBank  # noqa: E402
-from cirlib.builder import BankBuilder  # noqa: E402
-from cirlib.families import MIXTURE_FAMILIES  # noqa: E402
-from cirlib.jobs import Sound  # noqa: E402
+from cirlib.data.bank import NoteBank  # noqa: E402
+from cirlib.data.builder import BankBuilder  # noqa: E402
+from cirlib.data.jobs import Sound  # noqa: E402
+from cirlib.data.taxonomy import MIXTURE_FAMILIES  # noqa: E402
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
@@ -107,7 +107,7 @@ def figure_style():
     import matplotlib as mpl
     import matplotlib.pyplot as plt
 
-    from cirlib import plots
+    from cirlib.reporting import plots
 
     with mpl.rc_context():
         plt.switch_backend("agg")

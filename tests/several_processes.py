@@ -10,12 +10,12 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 
-from cirlib import training
-from cirlib.bank import NoteBank
-from cirlib.experiment import TrainConfig
-from cirlib.gradients import backward
-from cirlib.processes import BatchNorm, end, gather, rank, share, world
-from cirlib.tasks import make_task
+from cirlib.data.bank import NoteBank
+from cirlib.models.distributed import BatchNorm, end, gather, rank, share, world
+from cirlib.training import loop as training
+from cirlib.training.config import TrainConfig
+from cirlib.training.gradients import backward
+from cirlib.training.tasks import make_task
 
 CASES = [
     ("mixture", "triplet"),
@@ -35,8 +35,8 @@ CASES = [
 def config(bank: str, task: str, loss: str, **values) -> TrainConfig:
     """Two mixtures, two groups of a family run, or four pairs for each of two processes."""
     if task == "family":
-        values = {"clips": 32, "plays": 2} | values
-    values = {"clips": 16} | values
+        values = {"batch_size": 32, "mixtures_per_instrument": 2} | values
+    values = {"batch_size": 16} | values
     return TrainConfig(preset="test", bank=(bank,), task=task, loss=loss, seconds=0.5, epoch_size=20, **values)
 
 

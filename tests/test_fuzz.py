@@ -18,7 +18,7 @@ import fuzz  # noqa: E402
 from readers import READERS, Reader, _bank  # noqa: E402
 from spoil import spoil  # noqa: E402
 
-from cirlib.parquet_sizes import sizes  # noqa: E402
+from cirlib.data.parquet_sizes import sizes  # noqa: E402
 
 SLOW = ("library.json", "checkpoint of an AST", "SoundFont, played")  # to begin with
 

@@ -8,7 +8,7 @@ import attacks_sources  # noqa: F401
 import pytest
 from hostile import ATTACKS, Scene
 
-from cirlib.paths import ROOT
+from cirlib.common.paths import ROOT
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -9,8 +9,8 @@ import soundfile
 from conftest import RATE, hz
 from test_bank import contents
 
-from cirlib import builder
-from cirlib.bank import NoteBank
+from cirlib.data import builder
+from cirlib.data.bank import NoteBank
 
 
 def at_rate(pitch: float, rate: int, seconds: float = 0.5, level: float = 0.5) -> np.ndarray:

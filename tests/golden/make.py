@@ -13,11 +13,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from cirlib import losses, retrieval
-from cirlib.bank import NoteBank
-from cirlib.frontend import LogMel
-from cirlib.mixing import PROTOCOLS, MixtureDataset
-from cirlib.sampling import FamilySteps, MixtureSteps, NoteSteps, PairSampler, PairSteps
+from cirlib.audio.log_mel import LogMel
+from cirlib.data.bank import NoteBank
+from cirlib.data.batches import FamilySteps, MixtureSteps, NoteSteps, PairSampler, PairSteps
+from cirlib.data.mixtures import PROTOCOLS, MixtureDataset
+from cirlib.evaluation import ranking as retrieval
+from cirlib.training import losses
 
 FILE = Path(__file__).with_name("golden.json")
 
@@ -31,13 +32,16 @@ def chirp(seconds: float = 1.0, rate: int = 16000) -> np.ndarray:
 def batches(bank: NoteBank) -> dict[str, list[int]]:
     """What the same seed trains on: some steps of each kind."""
     out, steps = {}, (0, 7, 12)
-    for name, options in {"curriculum": {"curriculum": (0.3, 0.3)}, "voices": {"voices": 2}}.items():
-        source = MixtureSteps(bank, clips=12, steps=10, size=20, seed=1, **options)
+    for name, options in {"curriculum": {"curriculum": (0.3, 0.3)}, "max_instruments": {"max_instruments": 2}}.items():
+        source = MixtureSteps(bank, batch_size=12, steps=10, size=20, seed=1, **options)
         drawn = [source.batch(step) for step in steps]
         out[f"mixtures, {name}"] = [int(x) for data, indices in drawn for x in (data.seed, data.voices, *indices)]
-    families = [FamilySteps(bank, bank.notes.family.unique()[:2], 18, plays=2, seed=1, steps=9, seconds=0.5).batch(k) for k in (0, 5)]
+    families = [
+        FamilySteps(bank, bank.notes.family.unique()[:2], 18, mixtures_per_instrument=2, seed=1, steps=9, seconds=0.5).batch(k)
+        for k in (0, 5)
+    ]
     out["family steps"] = [int(x) for data, indices, _, rows in families for x in (data.seed, *indices, *rows.flat)]
-    for name, source in {"pairs": PairSteps(PairSampler(bank, 4, seed=1)), "notes": NoteSteps(np.arange(50), 8, seed=1)}.items():
+    for name, source in {"single_pairs": PairSteps(PairSampler(bank, 4, seed=1)), "notes": NoteSteps(np.arange(50), 8, seed=1)}.items():
         out[name] = [int(x) for step in steps for x in source.batch(step).flat]
     return {f"batches of {name}": values for name, values in out.items()}
 
@@ -51,7 +55,7 @@ def golden(bank: NoteBank) -> dict[str, list[float]]:
             out[f"mixture, {split}, {protocol}"] = mix.mixture[::997].tolist() + mix.references[:, ::3989].flatten().tolist()
     for voices in (1, 3):
         for split in ("train", "test"):
-            data = MixtureDataset(bank, split=split, size=12, seed=3, voices=voices)
+            data = MixtureDataset(bank, split=split, size=12, seed=3, max_instruments=voices)
             out[f"instruments, {split}, {voices}"] = [bank.instruments.index.get_loc(uid) for i in range(12) for _, uid in data.plan(i)]
     out |= batches(bank)
     rng = np.random.default_rng(0)

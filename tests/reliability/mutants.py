@@ -94,7 +94,7 @@ def keep(found: dict[str, dict], known: dict[str, list[dict]], command: str) -> 
     """Write figures/reliability/mutants.json and survivors.md."""
     from record import FOLDER, record
 
-    from cirlib.files import write_atomic
+    from cirlib.common.files import write_atomic
 
     rows = []
     for name, result in found.items():

@@ -11,23 +11,23 @@ import yaml
 from conftest import build_bank, sound, tone
 from tones import write
 
-from cirlib.bank import NoteBank
-from cirlib.card import text_card
-from cirlib.config import from_dict, read_params
-from cirlib.encoder import AudioEncoder
-from cirlib.experiment import TrainConfig, read_config
-from cirlib.library import Library
-from cirlib.midi import NoteStatistics, count_notes, default_duration, read_notes
-from cirlib.open_mixtures import Presence
-from cirlib.sources import sfz, soundfont
-from cirlib.sources.audio import read_audio, read_long
+from cirlib.audio.io import read_audio, read_long
+from cirlib.common.settings import from_dict, read_params
+from cirlib.data.bank import NoteBank
+from cirlib.data.card import text_card
+from cirlib.data.note_statistics import NoteStatistics, count_notes, default_duration, read_notes
+from cirlib.data.sources import sfz, soundfont
+from cirlib.evaluation.open_mixtures import Presence
+from cirlib.models.encoder import AudioEncoder
+from cirlib.search.library import Library
+from cirlib.training.config import TrainConfig, read_config
 
 SETTINGS = {
     "preset": "p",
     "experiment": "x",
     "steps": 10,
     "families": ["Bass", "Piano"],
-    "hard_ratio": 0.5,
+    "hard_negative_ratio": 0.5,
     "start_lr": 1e-3,
     "curriculum": [0.5],
 }
@@ -126,7 +126,7 @@ def _read_checkpoint(file: Path) -> None:
 
 
 def _ast(folder: Path) -> Path:
-    from cirlib.encoder import EncoderConfig
+    from cirlib.models.encoder import EncoderConfig
 
     shape = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "patch_size": 16}
     shape |= {"time_stride": 12, "frequency_stride": 12, "max_length": 32, "num_mel_bins": 128}

@@ -6,9 +6,9 @@
 import json
 import sys
 
-from cirlib import provenance
-from cirlib.files import write_atomic, write_json
-from cirlib.paths import FIGURES
+from cirlib.common import provenance
+from cirlib.common.files import write_atomic, write_json
+from cirlib.common.paths import FIGURES
 
 FOLDER = FIGURES / "reliability"
 PARTS = {  # part: what `tried` and `held` count

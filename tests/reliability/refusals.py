@@ -20,8 +20,10 @@ from disks import forbidden, full, limited, mount, read_only
 from killing import done, forked
 from stages import STAGES
 
-from cirlib import library_cli, race, training
-from cirlib.bank import NoteBank
+from cirlib.data.bank import NoteBank
+from cirlib.reporting import race
+from cirlib.search import __main__ as library_cli
+from cirlib.training import loop as training
 
 SIZE = 96 << 20
 # share of what the stage writes that there is room for; a file may become so large; nothing may be written

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cirlib.bank import NoteBank
-from cirlib.builder import build_once
-from cirlib.jobs import Sound, note_row
+from cirlib.data.bank import NoteBank
+from cirlib.data.builder import build_once
+from cirlib.data.jobs import Sound, note_row
 
 META = {"source": "tones", "license": "CC0-1.0", "citation": "none"}
 JOBS = 6

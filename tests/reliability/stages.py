@@ -14,11 +14,16 @@ from stage_bank import Bank
 from test_report import result as fake_result
 from tones import write
 
-from cirlib import evaluate, library, paths, plots, provenance, race, report, sweep
-from cirlib.encoder import AudioEncoder
-from cirlib.experiment import TrainConfig, write_config
-from cirlib.files import write_json
-from cirlib.training import fit
+from cirlib.common import paths, provenance
+from cirlib.common.files import write_json
+from cirlib.evaluation import protocol as evaluate
+from cirlib.models.encoder import AudioEncoder
+from cirlib.reporting import plots, race
+from cirlib.reporting import rows as sweep
+from cirlib.reporting import tables as report
+from cirlib.search import library
+from cirlib.training.config import TrainConfig, write_config
+from cirlib.training.loop import fit
 
 mpl.use("agg")
 
@@ -68,7 +73,7 @@ class Training(Stage):
 
     def config(self, **changes) -> TrainConfig:
         """Six steps."""
-        values = {"steps": 6, "clips": 12, "curriculum": (0.34,), "epoch_size": 20, "valid_every": 2, "valid_size": 6, "log_every": 1}
+        values = {"steps": 6, "batch_size": 12, "curriculum": (0.34,), "epoch_size": 20, "valid_every": 2, "valid_size": 6, "log_every": 1}
         values |= {"optimiser": "muon", "queries": 20}
         return TrainConfig(preset="kills", bank=(str(self.base / "bank"),), seconds=0.25, **{**values, **changes})
 

@@ -123,7 +123,7 @@ def keep(rows: list[dict]) -> None:
     """In figures/reliability of the caller's home: conftest has one that is deleted."""
     import record
 
-    from cirlib.paths import ROOT
+    from cirlib.common.paths import ROOT
 
     record.FOLDER = Path(HOME or ROOT).expanduser().resolve() / "figures" / "reliability"
     record.record("kills", rows, "make torture")

@@ -1,0 +1,93 @@
+"""The data card of a bank: what is in it, where it comes from, what was left out and why.
+
+`python -m cirlib.data.card PATH ...` prints it and verifies the checksums; a path is relative to where you are, or to the project's home.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..common.command_line import arguments, one_sentence
+from ..common.paths import at_home, short
+from .bank import NoteBank
+from .taxonomy import GROUPS
+
+SAMPLED = 2000  # notes whose level is measured, spread evenly over the bank
+
+
+def instrument_counts(bank: NoteBank) -> pd.DataFrame:
+    """Instruments by source and family, one column per split; effects-off and other twins apart."""
+    table = bank.instruments
+    split = table.split + np.where(table.augments.isna(), "", " (twins)")
+    counts = pd.crosstab([table.source, table.family.fillna("(none)")], split)
+    columns = [c for c in ("train", "train (twins)", "valid", "test") if c in counts]
+    order = {name: i for i, name in enumerate((*GROUPS, "(none)"))}
+    return counts[columns].sort_index(key=lambda level: level.map(order) if level.name == "family" else level)
+
+
+def note_measures(bank: NoteBank) -> pd.DataFrame:
+    """Family, pitch, velocity, seconds of every note; peak_db and rms_db (dB re full scale) of at most SAMPLED of them, else NaN."""
+    notes = bank.notes
+    table = pd.DataFrame({"family": notes.family.fillna("(none)"), "pitch": notes.pitch, "velocity": notes.velocity})
+    table["seconds"] = bank.lengths / bank.sample_rate
+    table[["peak_db", "rms_db"]] = np.nan
+    rows = np.unique(np.linspace(0, len(bank) - 1, min(SAMPLED, len(bank))).astype(int))
+    sounds = [bank.audio(i) for i in rows]
+    table.loc[rows, "peak_db"] = [20 * np.log10(np.abs(x).max() + 1e-9) for x in sounds]
+    table.loc[rows, "rms_db"] = [10 * np.log10(np.mean(x**2) + 1e-12) for x in sounds]
+    return table
+
+
+def quantiles(measures: pd.DataFrame) -> pd.DataFrame:
+    """5, 50 and 95 percent of what note_measures tells."""
+    return measures.drop(columns="family").quantile([0.05, 0.5, 0.95]).T.set_axis(["5%", "median", "95%"], axis=1).round(2)
+
+
+def reasons(info: dict, what: str = "skipped") -> pd.Series:
+    """How often each reason was given for leaving something out (`noted`: for keeping it with a remark)."""
+    text = pd.Series(info.get(what, {}), dtype=str)
+    alike = text.groupby(text.str.replace(r"\d+(\.\d+)?", "n", regex=True))
+    return pd.Series({kind if len(set(group)) > 1 else group.iloc[0]: len(group) for kind, group in alike}, dtype=int).sort_values(
+        ascending=False, kind="stable"
+    )
+
+
+def text_card(bank: NoteBank) -> str:
+    """The card as plain text."""
+    lines = []
+    for path, info in zip(bank.paths, bank.infos, strict=True):
+        counts, minutes = info["counts"], info["counts"]["samples"] / info["sample_rate"] / 60
+        lines += [
+            f"{short(path)}",
+            f"  source    {info.get('source', 'not told')}",
+            f"  license   {info.get('license', 'not told')}",
+            f"  citation  {info.get('citation', 'not told')}",
+            f"  content   {counts['instruments']} instruments, {counts['notes']} notes, {minutes:.1f} minutes at {info['sample_rate']} Hz",
+        ]
+        for what, title in (("skipped", "left out"), ("noted", "kept with a remark")):
+            entries = info.get(what, {})
+            if entries:
+                lines.append(f"  {title}: {len(entries)}")
+                lines += [f"    {number:6d} {reason}" for reason, number in reasons(info, what).head(10).items()]
+                lines += [f"      e.g. {name}: {why}" for name, why in list(entries.items())[:3]]
+    measures = note_measures(bank)
+    several = int(bank.notes.pitch.isna().sum())
+    tables = [("instruments", instrument_counts(bank)), ("notes", quantiles(measures))]
+    for title, table in tables:
+        lines += ["", title, *("  " + line for line in table.to_string().splitlines())]
+    return "\n".join([*lines, f"  {several} without a pitch (stems of several notes, or unknown)"])
+
+
+def main() -> None:
+    """`python -m cirlib.data.card PATH ...`: the card of the banks, and whether their files are what they were when they were made."""
+    paths = arguments("usage: python -m cirlib.data.card PATH [PATH ...]", 1)
+    with one_sentence():
+        bank = NoteBank.open([p if Path(p).exists() else at_home(p) for p in paths])
+        print(text_card(bank), flush=True)
+        bank.verify()
+        print("checksums: all files are as they were made")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Checkpoints: plain dictionaries of tensors and simple values, in the form of the published ones, read without running any code."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..common.files import one_line, write_atomic
+from ..common.paths import short
+
+AUTHORS = "ICASSP26_"  # the names of the paper's published checkpoints begin so
+PARTS = ("model_state_dict", "custom_config")
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def write_checkpoint(path: Path, state: dict[str, torch.Tensor], custom: dict) -> Path:
+    """Write weights and plain data atomically."""
+    content = dict(zip(PARTS, ({k: v.detach().cpu() for k, v in state.items()}, custom), strict=True))
+    return write_tensors(path, content)
+
+
+def write_tensors(path: Path, content: dict) -> Path:
+    """torch.save, atomically; through a file of Python's, which tells what the system refused."""
+
+    def save(part: Path) -> None:
+        with open(part, "wb") as file:
+            torch.save(content, file)
+
+    return write_atomic(path, save)
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The path of a file that is there; FileNotFoundError that says how to get it."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    if path.name.startswith(AUTHORS):
+        raise FileNotFoundError(f"no checkpoint {short(path)}: it is the file that the paper's authors published; put it there")
+    raise FileNotFoundError(f"no checkpoint {short(path)}: train one with notebooks/02_train.ipynb")
+
+
+def read_checkpoint(path: str | Path, of: str) -> tuple[dict[str, torch.Tensor], dict]:
+    """Weights and plain data of a checkpoint; FileNotFoundError or ValueError that says what the file is not (`of`: "an encoder")."""
+    path = find_checkpoint(path)
+    try:
+        content = read_tensors(path)
+    except Exception as error:
+        raise ValueError(f"{short(path)} is damaged or no checkpoint of {of} ({one_line(error)})") from None
+    if not isinstance(content, dict) or not set(PARTS) <= content.keys():
+        raise ValueError(f"{short(path)} is no checkpoint of {of}: it lacks {' or '.join(PARTS)}")
+    weights, custom = (content[part] for part in PARTS)
+    if not isinstance(weights, dict) or not isinstance(custom, dict) or not all(isinstance(name, str) for name in weights):
+        raise ValueError(f"{short(path)} does not fit {of}: {' and '.join(PARTS)} must be names with values")
+    if odd := next((name for name, value in weights.items() if not _usable(value)), None):
+        raise ValueError(f"{short(path)} is damaged or no checkpoint of {of}: its weight {odd!r:.100} is not finite, or no plain tensor")
+    return weights, custom
+
+
+def read_tensors(path: Path) -> Any:
+    """What torch.save wrote, tensors and plain data only; raises whatever the bytes of another file lead to.
+
+    No code is run, and memory is that of the file: what is packed could be anything once it is unpacked.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(m.file_size for m in members) > path.stat().st_size:
+        raise ValueError("it would become larger when unpacked")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _usable(value: Any) -> bool:
+    """Whether a weight is a tensor of finite numbers that all lie in the file."""
+    if not isinstance(value, torch.Tensor) or value.device.type != "cpu" or value.layout is not torch.strided or value.dtype not in DTYPES:
+        return False
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():  # one number that stands for many
+        return False
+    return not value.is_floating_point() or bool(torch.isfinite(value).all())

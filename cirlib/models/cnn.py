@@ -1,0 +1,36 @@
+"""A small convolutional encoder that learns fast on a CPU: dense 3x3 convolutions that halve time and frequency."""
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from .distributed import BatchNorm
+
+
+class ConvNet(nn.Module):
+    """(B, frames, 128) log-mel -> (B, dim): four strided convolutions, mean and maximum over time, a linear layer."""
+
+    def __init__(self, width: int = 32, dim: int = 256):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, width, 5, stride=(4, 2), padding=2), nn.ReLU(inplace=True))
+        widths = [width, 2 * width, 4 * width, 8 * width]
+        self.stages = nn.Sequential(
+            *(
+                nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False), BatchNorm(b), nn.ReLU(inplace=True))
+                for a, b in pairwise(widths)
+            )
+        )
+        self.channels = widths[-1]
+        self.head = nn.Linear(2 * widths[-1] * 8, dim)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.head(self.pool(self.maps(features)))
+
+    def maps(self, features: torch.Tensor) -> torch.Tensor:
+        """What the convolutions make of it: (B, C, frames / 32, 8)."""
+        return self.stages(self.stem(features[:, None]))
+
+    def pool(self, maps: torch.Tensor) -> torch.Tensor:
+        """Mean and maximum over time of these: (B, 2C * 8)."""
+        return torch.cat([maps.mean(dim=2), maps.amax(dim=2)], dim=1).flatten(1)

@@ -1,0 +1,132 @@
+"""Optional packages are imported where they are used, and missed in one sentence; newer versions are tried as .ci/newest names them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import tone
+from packaging.requirements import Requirement
+from packaging.version import Version
+from tones import write
+
+from cirlib.common import tracking
+from cirlib.common.paths import ROOT
+from cirlib.data import note_statistics as midi
+from cirlib.data.mixtures import MixtureDataset
+from cirlib.data.sources import build_bank
+from cirlib.evaluation import robustness as degrade
+from cirlib.evaluation import separation
+from cirlib.models import onnx as export
+from cirlib.models.encoder import AudioEncoder
+from cirlib.search.library import Library
+
+CORE = ["numpy", "pandas", "pyarrow", "torch", "torchaudio", "transformers", "accelerate", "soundfile", "tqdm", "pyyaml", "filelock"]
+MODULE = {"pyfluidsynth": "fluidsynth", "scikit-learn": "sklearn", "umap-learn": "umap", "websocket-client": "websocket"}  # else the same
+PINS = [Requirement(line) for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+OPTIONAL = [MODULE.get(p.name, p.name) for p in PINS if p.name.lower() not in CORE] + ["demucs", "surgepy", "IPython", "numba"]
+
+
+def test_importing_and_training_need_the_core_alone(tone_bank, tmp_path):
+    """All that is optional is hidden; every module is imported and a run is trained."""
+    code = f"""
+import sys
+for name in {OPTIONAL}:
+    sys.modules[name] = None
+import importlib, pkgutil
+import cirlib
+for module in pkgutil.walk_packages(cirlib.__path__, "cirlib."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+from cirlib.training.loop import TrainConfig, fit
+bank = ({str(tone_bank.paths[0])!r},)
+run = fit(TrainConfig(preset="t", bank=bank, seconds=0.5, steps=1, batch_size=12, epoch_size=20, valid_every=1, valid_size=6), progress=False)
+print(run.metrics["best_step"])
+"""
+    env = {**os.environ, "CIRLIB_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.split()[-1:]) == (0, ["1"]), done.stderr[-2000:]
+
+
+def _render(source, **options):
+    return lambda folder, bank: build_bank(source, folder / "bank", options, n_jobs=1)
+
+
+def _search(folder, bank):
+    write(folder / "sounds" / "a.wav", tone(60))
+    Library.build(folder / "sounds", AudioEncoder.create("cnn", 0.5), folder / "lib")
+
+
+def _degrade(folder, bank):
+    degrade.queries("room", MixtureDataset(bank, ["Bass"], "train", 2, 0, seconds=0.5), [0])
+
+
+USES = [  # package, what is said of what needs it, what needs it (bokeh: test_map_page.py)
+    ("pysfizz", "virtual instruments need", _render("virtual")),
+    ("pedalboard", "virtual instruments need", _render("virtual")),
+    ("pysfizz", "SFZ instruments need", _render("sfz", path="x")),
+    ("soxr", "folders of sounds need", _render("folder", path="x")),
+    ("librosa", "folders of sounds need", _render("folder", path="x")),
+    ("soxr", "sets of 48 kHz need", _render("cir", path="x")),
+    ("joblib", "NSynth's notes need", _render("nsynth", path="x")),
+    ("pyfluidsynth", "SoundFonts need", _render("soundfont")),
+    ("surgepy", "rendering Surge presets needs", _render("surge")),
+    ("pretty_midi", "MIDI files need", lambda folder, bank: midi.read_folder(folder)),
+    ("lancedb", "libraries need", _search),
+    ("soxr", "libraries need", _search),
+    ("onnx", "ONNX files need", lambda folder, bank: export.export_onnx(AudioEncoder.create("cnn", 0.5), folder / "x.onnx")),
+    ("onnxscript", "ONNX files need", lambda folder, bank: export.export_onnx(AudioEncoder.create("cnn", 0.5), folder / "x.onnx")),
+    ("demucs", "stems by Demucs need", lambda folder, bank: separation.need_demucs()),
+    ("pedalboard", "degraded queries need", _degrade),
+    ("scipy", "mixtures through effects need", lambda folder, bank: MixtureDataset(bank, ["Bass"], size=2, seconds=0.5, effects=1)[0]),
+    ("wandb", "Weights & Biases needs", lambda folder, bank: tracking.start("offline", "run", {}, folder)),
+]
+
+
+@pytest.mark.parametrize(("package", "words", "use"), USES, ids=[f"{p}: {w}" for p, w, _ in USES])
+def test_a_missing_package_is_one_sentence_that_names_it(package, words, use, tone_bank, tmp_path, monkeypatch):
+    name = MODULE.get(package, package)
+    for module in [m for m in sys.modules if m.partition(".")[0] == name]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises((ValueError, ImportError)) as caught:
+        use(tmp_path, tone_bank)
+    said = str(caught.value)
+    assert said.startswith(words) and package in said and "\n" not in said
+    assert f"pip install {package}" in said or package == "surgepy"  # which is not on PyPI
+    assert not (tmp_path / "bank").exists()
+
+
+def test_pins_are_exact_and_those_of_the_package():
+    assert all(re.fullmatch(r"==[\w.]+", str(pin.specifier)) for pin in PINS)
+    pinned = {pin.name.lower() for pin in PINS}
+    text = (ROOT / "pyproject.toml").read_text()
+    declared = json.loads(re.search(r"^dependencies = (\[.*\])$", text, re.M)[1])
+    assert {Requirement(name).name for name in declared} == set(CORE) <= pinned
+
+
+def test_newest_allows_later_versions_of_the_same_major_one():
+    lines = subprocess.run([ROOT / ".ci" / "newest"], capture_output=True, text=True, check=True).stdout.splitlines()
+    newest = {r.name: r.specifier for r in (Requirement(line) for line in lines if not line.startswith("#"))}
+    assert list(newest) == [pin.name for pin in PINS]
+    for pin in PINS:
+        here = Version(str(pin.specifier).removeprefix("=="))
+        pair = pin.name in ("torch", "torchaudio")
+        later = f"{here.major}.{here.minor}.99" if pair else f"{here.major}.{here.minor + 99}"
+        too_late = f"{here.major}.{here.minor + 1}" if pair else f"{here.major + 1}.0"
+        assert here in newest[pin.name] and later in newest[pin.name] and too_late not in newest[pin.name], pin.name
+
+
+@pytest.mark.parametrize("name", ["tests", "drift"])
+def test_workflows_run_what_is_there_on_both_pythons(name):
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12"]
+    commands = " ".join(step.get("run", "") for step in job["steps"])
+    for script in re.findall(r"\.ci/\w+", commands):
+        assert os.access(ROOT / script, os.X_OK)
+    assert ".ci/run" in commands and (name == "tests" or ".ci/newest" in commands)
+    assert ("schedule" if name == "drift" else "push") in workflow[True]  # YAML reads `on` as true

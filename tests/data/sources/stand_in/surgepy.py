@@ -1,0 +1,154 @@
+"""Stand-in for surgepy, Surge's Python bindings: what cirlib calls of it, with sounds of a known answer.
+
+A preset is a JSON file that says what differs from PLAIN. A note sounds as a sine of its pitch, from note on to note off, at
+`level` times velocity / 127, times tempo / 120, halved by full aftertouch; the right channel has half of the left one's level.
+Every effect that is on adds a third harmonic, and sounds on at 3 kHz, at the level `tail`, from the first note until another
+preset is loaded. As in Surge, a change of effects is heard only after the next block, and C's stdout is written to.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+BLOCK = 32
+TAIL_HZ = 3000.0
+PLAIN = {
+    "level": 0.5,
+    "tempo": 120,
+    "tail": 0.0,
+    "fx": {},  # number of the slot (a string): type
+    "fx_disable": 0,
+    "fx_bypass": 0,
+    "scenemode": 0,
+    "scene_active": 0,
+    "send_level": [[0, 0, 0, 0], [0, 0, 0, 0]],
+    "loads": True,
+    "speaks": True,  # or False, or "aftertouch"
+    "does": "",  # when it is loaded: one of ACTIONS
+    "mixtures_per_instrument": "",  # when it is played: one of ACTIONS
+}
+
+
+def _raise():
+    raise RuntimeError("out of patience")
+
+
+ACTIONS = {
+    "raise": _raise,
+    "abort": os.abort,
+    "segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "sleep": lambda: time.sleep(1000),
+    "hang": lambda: ctypes.PyDLL(None).sleep(1000),  # holds the interpreter: no signal handler of Python runs
+}
+
+
+class Parameter:
+    """A named parameter; Surge's are opaque, too."""
+
+    def __init__(self, value):
+        self.value = float(value)
+
+
+class SurgeSynthesizer:
+    """One synthesizer."""
+
+    def __init__(self, sample_rate):
+        self._rate, self.tempo, self._aftertouch = sample_rate, 120.0, 0
+        self._load(PLAIN)
+
+    def _load(self, preset):
+        self._preset = preset
+        self._patch = {
+            "fx": [{"type": Parameter(preset["fx"].get(str(slot), 0))} for slot in range(16)],
+            "scene": [{"send_level": [Parameter(level) for level in levels]} for levels in preset["send_level"]],
+            **{name: Parameter(preset[name]) for name in ("scene_active", "scenemode", "fx_bypass", "fx_disable")},
+        }
+        self._notes, self._tail = {}, None  # pitch: (velocity, samples so far); samples of the tail so far
+        self._running = self._types()
+
+    def _types(self):
+        return sum(slot["type"].value > 0 for slot in self._patch["fx"])
+
+    def loadPatch(self, path):
+        os.write(1, b"Loading a patch\n")
+        if not Path(path).exists():
+            raise ValueError("File not found")
+        preset = {**PLAIN, **json.loads(Path(path).read_text())}
+        ACTIONS.get(preset["does"], int)()
+        if preset["loads"]:
+            self._load(preset)
+            self.tempo = float(preset["tempo"])
+        return preset["loads"]
+
+    def playNote(self, channel, note, velocity, detune=0):
+        self._notes[note] = (velocity, 0)
+        self._tail = self._tail or 0
+
+    def releaseNote(self, channel, note, velocity=0):
+        self._notes.pop(note, None)
+
+    def allNotesOff(self):
+        self._notes.clear()
+
+    def channelAftertouch(self, channel, value):
+        self._aftertouch = value
+
+    def createMultiBlock(self, blocks):
+        return np.zeros((2, blocks * BLOCK), np.float32)
+
+    def processMultiBlock(self, audio, start=0, blocks=-1):
+        os.write(1, b"Processing\n")
+        blocks = blocks if blocks >= 0 else audio.shape[1] // BLOCK - start
+        if self._notes:
+            ACTIONS.get(self._preset["mixtures_per_instrument"], int)()
+        for block in range(start, start + blocks):
+            audio[:, block * BLOCK : (block + 1) * BLOCK] = self._block() * np.array([[1.0], [0.5]])
+            self._running = self._types()
+
+    def _block(self):
+        step, gain = np.arange(BLOCK), self._preset["level"] * self.tempo / 120 * (1 - self._aftertouch / 254)
+        speaks = self._preset["speaks"]
+        out = np.zeros(BLOCK)
+        for note, (velocity, age) in self._notes.items():
+            phase = 2 * np.pi * 440 * 2 ** ((note - 69) / 12) * (age + step) / self._rate
+            out += gain * velocity / 127 * (np.sin(phase) + 0.25 * self._running * np.sin(3 * phase))
+            self._notes[note] = (velocity, age + BLOCK)
+        if self._running and self._tail is not None:
+            out += self._preset["tail"] * np.sin(2 * np.pi * TAIL_HZ * (self._tail + step) / self._rate)
+            self._tail += BLOCK
+        return out if speaks is True or (speaks == "aftertouch" and self._aftertouch) else out * 0
+
+    def getBlockSize(self):
+        return BLOCK
+
+    def getSampleRate(self):
+        return self._rate
+
+    def getFactoryDataPath(self):
+        return os.environ.get("SURGE_DATA_HOME", "/nowhere")
+
+    def getPatch(self):
+        return self._patch
+
+    def getParamVal(self, parameter):
+        return parameter.value
+
+    def setParamVal(self, parameter, value):
+        parameter.value = float(value)
+
+    def getParamDisplay(self, parameter):
+        return f"Type {parameter.value:.0f}"
+
+
+def createSurge(sample_rate):
+    os.write(1, b"Surge XT\n")
+    return SurgeSynthesizer(sample_rate)
+
+
+def getVersion():
+    return "1.4 stand-in"

@@ -1,0 +1,373 @@
+"""The data layout of the paper's authors, made here: tables beside tones at 48 kHz."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import RATE, hz
+from test_bank import contents
+from test_nsynth import EXCLUDED, KEPT_BY_PAPER, TAXONOMY, states, stopping
+from tones import amplitude, at_rate, frequency, rows, write
+
+from cirlib.data.note_statistics import load_statistics, statistics_file
+from cirlib.data.sources import cir
+from cirlib.data.sources.cir import CirConfig, latest
+
+LEVEL = 0.25
+
+
+def nsynth_note(instrument, pitch, velocity=100, split="train", qualities=()):
+    """One line of examples.csv."""
+    family, origin, _ = instrument.rsplit("_", 2)
+    line = {"path": f"audio/{instrument}-{pitch:03d}-{velocity:03d}.wav", "split": split, "instrument": instrument}
+    line |= {"instrument_family": family, "instrument_source": origin, "pitch": pitch, "velocity": velocity}
+    return {**line, "sample_rate": 48000, "qualities": str(list(qualities))}
+
+
+def surge_note(patch, pitch, velocity=100, split="train", family="Leads", fx=""):
+    """One line of audio.csv; a stem of several notes has no pitch and no velocity."""
+    name = "stem" if pitch is None else f"{pitch}-{velocity}"
+    line = {"path": f"audio/{patch}/{name}.wav", "split": split, "patch_UID": patch, "patch_family": family, "patch_fx": fx}
+    return {**line, "midi_pitch": pitch, "midi_velocity": None if pitch is None else velocity}
+
+
+def write_set(folder, lines, sounds=True):
+    """The table of a set and its sounds: 0.5 s of the pitch that is told, at 48 kHz; stems of several notes sound A."""
+    table = "examples.csv" if folder.name.startswith("nsynth") else "audio.csv"
+    folder.mkdir(parents=True)
+    pd.DataFrame(lines).to_csv(folder / table, index=False)
+    for line in lines if sounds else ():
+        pitch = line.get("pitch", line.get("midi_pitch"))
+        write(folder / line["path"], at_rate(pitch or 69, 48000, 0.5, LEVEL), 48000)
+    return folder
+
+
+def build(path, root, **options):
+    return cir.build(path, CirConfig(str(root), **options), n_jobs=1)
+
+
+NSYNTH = [
+    nsynth_note("bass_electronic_018", 40, qualities=["bright", "reverb"]),
+    nsynth_note("bass_electronic_018", 45, 50),
+    nsynth_note("flute_acoustic_002", 72, split="valid", qualities=["dark"]),
+    nsynth_note("mallet_acoustic_000", 60, split="test"),
+]
+SURGE = [
+    surge_note("0001", 60, 90, fx="Reverb 2, Chorus"),
+    surge_note("0001", None, fx="Reverb 2, Chorus"),
+    surge_note("0001_no_fx", 60, 90),
+    surge_note("0001_no_fx_aftertouch", 60, 90),
+    surge_note("0005", 36, split="valid", family="Basses"),
+    surge_note("0005", 38, split="valid", family="Basses"),
+    surge_note("0003", 64, split="test", family="Polysynths", fx="EQ"),
+    surge_note("0004", 64, split="test", family="Zithers", fx="Tape"),
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The authors' folder with both sets."""
+    root = tmp_path_factory.mktemp("data")
+    write_set(root / "nsynth_v1.0", NSYNTH)
+    write_set(root / "surge_v1.1", SURGE)
+    return root
+
+
+@pytest.fixture(scope="module")
+def bank(data, tmp_path_factory):
+    return build(tmp_path_factory.mktemp("bank") / "cir", data)
+
+
+# What is in it
+
+
+def test_rows_of_nsynth(bank):
+    notes = rows(bank, "instrument", "family", "split", "pitch", "velocity", "hold_s", "augments")[: len(NSYNTH)]
+    assert notes == [
+        ("nsynth/nsynth_v1.0/bass_electronic_018", "Bass", "train", 40, 100, 3, None),
+        ("nsynth/nsynth_v1.0/bass_electronic_018", "Bass", "train", 45, 50, 3, None),
+        ("nsynth/nsynth_v1.0/flute_acoustic_002", "Pipe", "valid", 72, 100, 3, None),
+        ("nsynth/nsynth_v1.0/mallet_acoustic_000", "Chromatic Percussion", "test", 60, 100, 3, None),
+    ]
+    tags = [["electronic", "bass", "reverb"], ["electronic", "bass"], ["acoustic", "wind"], ["acoustic", "mallet"]]
+    assert bank.notes.tags[: len(NSYNTH)].map(list).tolist() == tags
+    assert bank.notes.fx[: len(NSYNTH)].map(list).tolist() == [["reverb"], [], [], []]
+
+
+def test_rows_of_surge(bank):
+    """Twins name their original; stems of several notes have no pitch and no velocity; an unknown category gives no family."""
+    notes = rows(bank, "instrument", "family", "split", "pitch", "velocity", "hold_s", "augments")[len(NSYNTH) :]
+    assert notes == [
+        ("surge/surge_v1.1/0001", "Synth Lead", "train", 60, 90, None, None),
+        ("surge/surge_v1.1/0001", "Synth Lead", "train", None, None, None, None),
+        ("surge/surge_v1.1/0001_no_fx", "Synth Lead", "train", 60, 90, None, "surge/surge_v1.1/0001"),
+        ("surge/surge_v1.1/0001_no_fx_aftertouch", "Synth Lead", "train", 60, 90, None, "surge/surge_v1.1/0001"),
+        ("surge/surge_v1.1/0005", "Bass", "valid", 36, 100, None, None),
+        ("surge/surge_v1.1/0005", "Bass", "valid", 38, 100, None, None),
+        ("surge/surge_v1.1/0003", None, "test", 64, 100, None, None),
+        ("surge/surge_v1.1/0004", None, "test", 64, 100, None, None),
+    ]
+    wet, lead, bass = ["synthetic", "lead", "reverb", "chorus"], ["synthetic", "lead"], ["synthetic", "bass"]
+    tags = [wet, wet, lead, lead, bass, bass, ["synthetic"], ["synthetic", "distortion"]]
+    assert bank.notes.tags[len(NSYNTH) :].map(list).tolist() == tags
+    fx = [["Reverb 2", "Chorus"]] * 2 + [[]] * 4 + [["EQ"], ["Tape"]]
+    assert bank.notes.fx[len(NSYNTH) :].map(list).tolist() == fx
+    assert bank.infos[0]["noted"] == {"0004": "unknown category 'Zithers': no family"}
+    assert set(bank.notes.source) == {"nsynth", "surge"}
+
+
+def test_origin(bank):
+    info = bank.infos[0]
+    assert (info["source"], info["skipped"]) == ("cir", {})
+    assert info["license"] == "nsynth: CC BY 4.0; surge: presets and synthesizer: GPL-3.0-or-later"
+    assert "Le Vaillant and Molle" in info["citation"]
+    bank.verify()
+
+
+def test_sound_at_48_khz(bank):
+    """Pitch, level and length are those of the file."""
+    assert bank.sample_rate == RATE
+    assert list(bank.lengths) == [RATE // 2] * len(bank)
+    for i, pitch in enumerate(bank.notes.pitch.fillna(69)):
+        audio = bank.audio(i)
+        assert frequency(audio) == pytest.approx(hz(pitch), rel=0.001)
+        assert amplitude(audio, hz(pitch)) == pytest.approx(LEVEL, rel=0.01)
+        # nothing else sounds: no alias, no click, but at the ends
+        middle = slice(500, -500)
+        rest = (audio - at_rate(pitch, RATE, 0.5, LEVEL))[middle]
+        assert np.abs(rest).max() < 0.001 * LEVEL
+
+
+def test_what_16_khz_cannot_hold_is_gone(tmp_path):
+    """A partial at 11 kHz does not fold down to 5 kHz."""
+    folder = write_set(tmp_path / "surge_v1.1", SURGE[4:5], sounds=False)
+    write(folder / SURGE[4]["path"], at_rate(36, 48000, 0.5, LEVEL) + at_rate(125, 48000, 0.5, LEVEL), 48000)
+    audio = build(tmp_path / "bank", tmp_path).audio(0)
+    assert amplitude(audio, hz(36)) == pytest.approx(LEVEL, rel=0.01)
+    assert amplitude(audio, RATE - hz(125)) < 0.0001
+
+
+def test_files_at_16_khz_are_bit_exact(tmp_path):
+    folder = write_set(tmp_path / "nsynth_v1.0", NSYNTH[:1], sounds=False)
+    audio = np.round(8000 * at_rate(40, RATE)).astype(np.int16)
+    write(folder / NSYNTH[0]["path"], audio)
+    np.testing.assert_array_equal(build(tmp_path / "bank", tmp_path).audio(0) * 32768, audio)
+
+
+def test_stereo_and_long_files(tmp_path):
+    """Channels are averaged; what is longer than `seconds` is cut."""
+    folder = write_set(tmp_path / "surge_v1.1", SURGE[4:6])
+    tone = at_rate(36, 48000, 0.5, LEVEL)
+    write(folder / SURGE[4]["path"], np.stack([2 * tone, 0 * tone], axis=1), 48000, subtype="PCM_24")
+    bank = build(tmp_path / "bank", tmp_path, seconds=0.3)
+    assert list(bank.lengths) == [4800, 4800]
+    assert amplitude(bank.audio(0), hz(36)) == pytest.approx(LEVEL, rel=0.01)
+
+
+def test_hold_time(tmp_path):
+    """Of a surge set, where its table has the column."""
+    write_set(tmp_path / "surge_v1.1", [{**SURGE[4], "hold_s": 1.5}, {**SURGE[5], "hold_s": None}])
+    assert rows(build(tmp_path / "bank", tmp_path), "hold_s") == [(1.5,), (None,)]
+
+
+@pytest.mark.parametrize(("protocol", "kept"), [("strict", []), ("paper", KEPT_BY_PAPER)])
+def test_excluded_nsynth_instruments(tmp_path, protocol, kept):
+    names = [*EXCLUDED, *KEPT_BY_PAPER, "bass_synthetic_001"]
+    write_set(tmp_path / "nsynth_v1.0", [nsynth_note(name, 50) for name in names])
+    bank = build(tmp_path / "bank", tmp_path, protocol=protocol)
+    assert set(bank.instruments.index) == {f"nsynth/nsynth_v1.0/{name}" for name in [*kept, "bass_synthetic_001"]}
+    left_out = dict.fromkeys({*EXCLUDED, *KEPT_BY_PAPER} - set(kept), "instrument excluded by the paper")
+    assert bank.infos[0]["skipped"] == left_out
+
+
+def test_nsynth_pitch_ranges(tmp_path):
+    ends = {f"{family}_acoustic_030": limits[2:] for family, limits in TAXONOMY.items()}
+    lines = [nsynth_note(name, p) for name, (low, high) in ends.items() for p in (low - 1, low, high, high + 1)]
+    write_set(tmp_path / "nsynth_v1.0", [*lines, nsynth_note("vocal_acoustic_031", 20)])
+    bank = build(tmp_path / "bank", tmp_path)
+    kept = bank.notes.groupby("instrument").pitch.agg(list).to_dict()
+    assert kept == {f"nsynth/nsynth_v1.0/{name}": [float(low), float(high)] for name, (low, high) in ends.items()}
+    told = {name: f"2 notes outside MIDI {low} to {high}" for name, (low, high) in ends.items()}
+    assert bank.infos[0]["skipped"] == {**told, "vocal_acoustic_031": "1 notes outside MIDI 38 to 86"}
+
+
+# Which sets and versions
+
+
+def test_latest_version_wins(tmp_path):
+    """By number, not by letter; what has no table, or is no version, does not count."""
+    versions = ("v1.0", "v1.1", "v1.10", "v1.9", "v1.2_small", "v1.12_small")
+    for version in (*versions, "v3.0_old", "v3.0_small_old", "vNext"):
+        write_set(tmp_path / f"surge_{version}", SURGE[:1], sounds=False)
+    (tmp_path / "surge_v2.0").mkdir()
+    assert latest(tmp_path, "surge") == tmp_path / "surge_v1.10"
+    assert latest(tmp_path, "surge", small=True) == tmp_path / "surge_v1.12_small"
+    assert latest(tmp_path, "nsynth") is None
+    assert latest(tmp_path / "surge_v1.0", "surge") == tmp_path / "surge_v1.0"
+    assert latest(tmp_path / "surge_v1.0", "nsynth") is None
+    (tmp_path / "audio.csv").touch()
+    assert latest(tmp_path, "surge") == tmp_path / "surge_v1.10"  # the name of a folder tells what it is
+
+
+def test_small_sets(tmp_path):
+    write_set(tmp_path / "surge_v1.1", SURGE)
+    write_set(tmp_path / "surge_v1.1_small", SURGE[4:6])
+    assert len(build(tmp_path / "full", tmp_path)) == len(SURGE)
+    assert list(build(tmp_path / "small", tmp_path, small=True).instruments.index) == ["surge/surge_v1.1_small/0005"]
+
+
+def test_one_set(data, tmp_path):
+    """By `sets`, or by the path of its folder."""
+    one, other = build(tmp_path / "one", data, sets=("nsynth",)), build(tmp_path / "other", data / "nsynth_v1.0")
+    assert set(one.notes.source) == set(other.notes.source) == {"nsynth"}
+    assert list(one.notes.instrument) == list(other.notes.instrument)
+    assert one.infos[0]["license"] == "nsynth: CC BY 4.0"
+
+
+def test_no_set(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none of nsynth_v<version>/examples\.csv, surge_v<version>/audio\.csv in .*: set path"):
+        build(tmp_path / "bank", tmp_path)
+    write_set(tmp_path / "surge_v1.1", SURGE[:1], sounds=False)
+    with pytest.raises(FileNotFoundError, match=r"none of .*surge_v<version>_small/audio\.csv in"):
+        build(tmp_path / "bank", tmp_path, small=True)
+    with pytest.raises(ValueError, match=r"unknown set 'surges' .*did you mean 'surge'"):
+        build(tmp_path / "bank", tmp_path, sets=("surges",))
+    with pytest.raises(ValueError, match="unknown protocol 'loose'"):
+        build(tmp_path / "bank", tmp_path, protocol="loose")
+
+
+def statistics(root, *names):
+    files = [root / name for name in names]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"pitch": {"Bass": {"values": [40], "probabilities": [1.0]}}}))
+    return files
+
+
+@pytest.mark.parametrize(
+    "names",  # the last one wins
+    [
+        ("slakh2100_no_audio/notes_distributions.json",),
+        ("slakh2100_no_audio_v1.2/notes_distributions.json", "slakh2100_no_audio_v1.10/notes_distributions.json"),
+        ("slakh2100_no_audio/v9/notes_distributions.json", "slakh2100_no_audio/v10/notes_distributions.json"),
+        ("slakh2100_no_audio/notes_distributions_v9.json", "slakh2100_no_audio/notes_distributions_v10.json"),
+    ],
+)
+def test_statistics_file(tmp_path, names):
+    """The latest version, by number."""
+    files = statistics(tmp_path, *names)
+    statistics(tmp_path, "other/notes_distributions.json", "slakh2100_no_audio/else.json")
+    assert statistics_file(tmp_path) == files[-1]
+    assert load_statistics(str(tmp_path)).pitch("Bass")[40] == 1
+
+
+def test_no_statistics_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no slakh2100_no_audio/notes_distributions\.json in"):
+        statistics_file(tmp_path)
+
+
+# What is wrong in it
+
+
+@pytest.mark.parametrize(
+    ("folder", "lines", "sentence"),
+    [
+        (
+            "surge_v1.1",
+            [{k: v for k, v in SURGE[0].items() if k not in ("patch_fx", "midi_pitch")}],
+            r"surge_v1\.1/audio\.csv lacks the columns patch_fx, midi_pitch; it has path, split, patch_UID, patch_family, midi_velocity$",
+        ),
+        ("nsynth_v1.0", [{"path": "a.wav"}], r"nsynth_v1\.0/examples\.csv lacks the columns split, instrument, .*qualities; it has path$"),
+        ("surge_v1.1", [{**SURGE[0], "split": "dev"}], r"unknown split in audio\.csv 'dev'; valid: train, valid, test"),
+        (
+            "surge_v1.1",
+            [SURGE[0], {**SURGE[1], "split": "test"}],
+            r"0001 is in several splits of .*audio\.csv: an instrument belongs to one",
+        ),
+        ("surge_v1.1", [surge_note("7_no_fx", 60, split="valid")], r"7_no_fx of surge_v1\.1 is an augmented twin outside of the train"),
+        ("surge_v1.1", [surge_note("7_aftertouch", 60, split="test")], "7_aftertouch of .* is an augmented twin outside of the train"),
+        ("nsynth_v1.0", [{**NSYNTH[0], "qualities": "reverb!"}], "qualities 'reverb!' is no list of strings"),
+        ("nsynth_v1.0", [{**NSYNTH[0], "instrument_family": "theremin"}], "unknown NSynth family 'theremin'"),
+    ],
+)
+def test_wrong_table(tmp_path, folder, lines, sentence):
+    """One sentence, and no bank."""
+    write_set(tmp_path / folder, lines, sounds=False)
+    with pytest.raises(ValueError, match=sentence):
+        build(tmp_path / "bank", tmp_path)
+    assert not (tmp_path / "bank").exists()
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00\xff\xfe" * 10])
+def test_no_table(tmp_path, data):
+    (tmp_path / "surge_v1.1").mkdir()
+    (tmp_path / "surge_v1.1" / "audio.csv").write_bytes(data)
+    with pytest.raises(ValueError, match=r"audio\.csv (is not readable as a table|lacks the columns)"):
+        build(tmp_path / "bank", tmp_path)
+
+
+def test_names_that_look_like_numbers(tmp_path):
+    """Keep their zeros."""
+    write_set(tmp_path / "surge_v1.1", SURGE[4:6])
+    assert list(build(tmp_path / "bank", tmp_path).instruments.index) == ["surge/surge_v1.1/0005"]
+
+
+def test_bad_files_are_listed(tmp_path):
+    """With the reason, those of both sets; the others stay."""
+    write_set(tmp_path / "nsynth_v1.0", NSYNTH)
+    write_set(tmp_path / "surge_v1.1", SURGE)
+    (tmp_path / "nsynth_v1.0" / NSYNTH[1]["path"]).unlink()
+    silent, text, cut = (tmp_path / "surge_v1.1" / SURGE[i]["path"] for i in (0, 4, 6))
+    write(silent, np.zeros(24000), 48000)
+    text.write_text("<html>")
+    cut.write_bytes(cut.read_bytes()[:20000])
+    bank = build(tmp_path / "bank", tmp_path)
+    assert len(bank) == len(NSYNTH) + len(SURGE) - 4
+    skipped = bank.infos[0]["skipped"]
+    assert skipped.pop(f"surge_v1.1/{SURGE[4]['path']}").startswith("not readable as sound")
+    assert skipped == {
+        f"nsynth_v1.0/{NSYNTH[1]['path']}": "no such file",
+        f"surge_v1.1/{SURGE[0]['path']}": "silent",
+        f"surge_v1.1/{SURGE[6]['path']}": "truncated: shorter than its header tells",
+    }
+
+
+def test_nothing_usable(tmp_path):
+    write_set(tmp_path / "nsynth_v1.0", NSYNTH[:2], sounds=False)
+    with pytest.raises(ValueError, match=r"no usable sound for bank: 2 left out .*no such file"):
+        build(tmp_path / "bank", tmp_path)
+    assert not list(tmp_path.glob("bank*"))
+
+
+# Again and interrupted: the same bank
+
+
+def test_build_again_changes_nothing(data, bank):
+    path = bank.paths[0]
+    before = states(path)
+    assert len(build(path, data)) == len(bank)
+    assert states(path) == before
+
+
+def test_other_options_make_another_bank(tmp_path, data):
+    path = tmp_path / "bank"
+    assert build(path, data, seconds=0.3).lengths.max() == 4800
+    assert build(path, data).lengths.max() == 8000
+
+
+def test_interrupted_build_goes_on(tmp_path, data, bank, monkeypatch):
+    """The bank is that of a clean build, byte for byte."""
+    with monkeypatch.context() as patch:
+        patch.setattr(cir, "read_instrument", stopping(cir.read_instrument, 4))
+        with pytest.raises(KeyboardInterrupt):
+            build(tmp_path / "bank", data)
+    assert not (tmp_path / "bank").exists()
+    assert len(list((tmp_path / "bank.building").glob("*-*.json"))) == 3
+    build(tmp_path / "bank", data)
+    assert contents(tmp_path / "bank") == contents(bank.paths[0])
+
+
+def test_worker_processes_give_the_same_bank(tmp_path, data, bank):
+    cir.build(tmp_path / "bank", CirConfig(str(data)), n_jobs=2)
+    assert contents(tmp_path / "bank") == contents(bank.paths[0])

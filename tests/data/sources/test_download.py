@@ -1,0 +1,397 @@
+"""Downloads against a local server that behaves, or does not: whole and true files, or one sentence and nothing false."""
+
+import errno
+import gzip
+import hashlib
+import io
+import shutil
+import tarfile
+import threading
+import zlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from test_bank import contents
+from test_nsynth import pack, tones, write_release
+
+from cirlib.data.sources import download as module
+from cirlib.data.sources import nsynth
+from cirlib.data.sources.download import download, extract
+
+DATA = gzip.compress(np.random.default_rng(0).bytes(20000))
+DIGEST = hashlib.sha256(DATA).hexdigest()
+PAGE = b"<html>Please log in to this network</html>"
+PARTS = ("nsynth-train", "nsynth-valid", "nsynth-test")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers with the server's files, in its mood."""
+
+    def do_GET(self):
+        mood, data, asked = self.server.mood, self.server.files.get(self.path[1:]), self.headers.get("Range")
+        self.server.asked.append(asked)
+        if mood == "page":
+            return self.answer(200, PAGE, "text/html")
+        if data is None:
+            return self.send_error(404)
+        start = 0 if asked is None or mood == "no ranges" else int(asked.removeprefix("bytes=").removesuffix("-"))
+        if start and start >= len(data):
+            return self.answer(416, b"", "text/plain", f"bytes */{len(data)}")
+        told = f"bytes {start}-{len(data) - 1}/{len(data)}" if asked and mood != "no ranges" else None
+        self.answer(206 if told else 200, data[start:], "application/gzip", told)
+
+    def answer(self, status, body, kind, content_range=None):
+        mood = self.server.mood
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        if mood != "no length":
+            self.send_header("Content-Length", str(len(body)))
+        if content_range:
+            self.send_header("Content-Range", content_range)
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if mood == "closes early" else body)
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    """Files by name; `mood` is how it behaves, `asked` the Range header of each request."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files, self.mood, self.asked = {"data.gz": DATA}, "", []
+        self.url = f"http://127.0.0.1:{self.server_port}/"
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A running server; blocks are so small that a download has many."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(module, "BLOCK", 1000)
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def names(folder):
+    return sorted(f.name for f in folder.iterdir() if not f.name.endswith(".lock"))
+
+
+def no_room(monkeypatch, free):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+
+
+# Downloads
+
+
+@pytest.mark.parametrize("mood", ["", "no ranges", "no length"])
+def test_file_comes_whole(tmp_path, server, mood):
+    server.mood = mood
+    path = tmp_path / "new" / "data.gz"
+    assert download(server.url + "data.gz", path, DIGEST) == path
+    assert path.read_bytes() == DATA
+    assert names(path.parent) == ["data.gz"]
+
+
+def test_file_that_is_there_is_not_fetched(tmp_path, server):
+    (tmp_path / "data.gz").write_bytes(b"mine")
+    assert download(server.url + "data.gz", tmp_path / "data.gz").read_bytes() == b"mine"
+    assert server.asked == []
+
+
+def interrupted(server, path):
+    """Size of what a download left whose connection ended half-way."""
+    server.mood = "closes early"
+    with pytest.raises(OSError, match="what arrived is kept, try again"):
+        download(server.url + path.name, path)
+    server.mood = ""
+    assert names(path.parent) == [path.name + ".part"]
+    part = path.with_name(path.name + ".part").read_bytes()
+    assert 0 < len(part) < len(DATA)
+    assert DATA.startswith(part)
+    return len(part)
+
+
+def test_interrupted_download_continues(tmp_path, server):
+    """From where it ended: the server is asked for the rest only."""
+    have = interrupted(server, tmp_path / "data.gz")
+    assert download(server.url + "data.gz", tmp_path / "data.gz", DIGEST).read_bytes() == DATA
+    assert server.asked == ["bytes=0-", f"bytes={have}-"]
+    assert names(tmp_path) == ["data.gz"]
+
+
+def test_interrupted_several_times(tmp_path, server):
+    server.mood, sizes = "closes early", []
+    for _ in range(3):
+        with pytest.raises(OSError, match="try again"):
+            download(server.url + "data.gz", tmp_path / "data.gz")
+        sizes.append((tmp_path / "data.gz.part").stat().st_size)
+    server.mood = ""
+    assert download(server.url + "data.gz", tmp_path / "data.gz", DIGEST).read_bytes() == DATA
+    assert server.asked == ["bytes=0-", *(f"bytes={size}-" for size in sizes)]
+    assert sizes == sorted(set(sizes))
+
+
+def test_server_without_ranges_starts_anew(tmp_path, server):
+    """Its whole answer is not put behind the part."""
+    interrupted(server, tmp_path / "data.gz")
+    server.mood = "no ranges"
+    assert download(server.url + "data.gz", tmp_path / "data.gz", DIGEST).read_bytes() == DATA
+
+
+def test_part_that_is_whole_already(tmp_path, server):
+    """As a process leaves it that is killed before it renames the file."""
+    (tmp_path / "data.gz.part").write_bytes(DATA)
+    assert download(server.url + "data.gz", tmp_path / "data.gz", DIGEST).read_bytes() == DATA
+    assert server.asked == [f"bytes={len(DATA)}-"]
+
+
+def test_part_that_is_longer_than_the_file(tmp_path, server):
+    (tmp_path / "data.gz.part").write_bytes(DATA + b"more")
+    with pytest.raises(OSError, match=r"data\.gz\.part did not fit .* and was deleted: try again"):
+        download(server.url + "data.gz", tmp_path / "data.gz")
+    assert names(tmp_path) == []
+    assert download(server.url + "data.gz", tmp_path / "data.gz").read_bytes() == DATA
+
+
+def test_wrong_part(tmp_path, server):
+    """The checksum finds it; it is deleted, and the next try is a clean one."""
+    (tmp_path / "data.gz.part").write_bytes(b"something else")
+    with pytest.raises(OSError, match=r"data\.gz from .* has another checksum than the known one and was deleted: try again"):
+        download(server.url + "data.gz", tmp_path / "data.gz", DIGEST)
+    assert names(tmp_path) == []
+    assert download(server.url + "data.gz", tmp_path / "data.gz", DIGEST).read_bytes() == DATA
+
+
+def _page(server, _):
+    server.mood = "page"
+
+
+def _not_found(server, _):
+    del server.files["data.gz"]
+
+
+def _empty(server, _):
+    server.files["data.gz"], server.mood = b"", "no ranges"
+
+
+def _other_file(server, _):
+    server.files["data.gz"] = gzip.compress(b"another file")
+
+
+def _no_room(_, monkeypatch):
+    no_room(monkeypatch, len(DATA) - 1)
+
+
+def _no_server(server, _):
+    server.url = "http://127.0.0.1:1/"
+
+
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        (_page, r"is no archive \(type text/html, it begins with b'<html>Please .*nothing was kept"),
+        (_not_found, r"cannot be fetched \(HTTPError\); .*404"),
+        (_empty, "nothing was kept"),
+        (_other_file, "another checksum than the known one and was deleted: try again"),
+        (_no_room, r"the download of data\.gz needs .* GB, .* are free in .*: make room or set CIRLIB_HOME"),
+        (_no_server, r"cannot be fetched \(ConnectionError\)"),
+    ],
+)
+def test_failures_leave_nothing(tmp_path, server, monkeypatch, harm, sentence):
+    """One sentence; when the cause is gone, the download works."""
+    url = server.url
+    with monkeypatch.context() as patch:
+        harm(server, patch)
+        with pytest.raises(OSError, match=sentence):
+            download(server.url + "data.gz", tmp_path / "data.gz", DIGEST)
+    assert names(tmp_path) == []
+    server.mood, server.files["data.gz"] = "", DATA
+    assert download(url + "data.gz", tmp_path / "data.gz", DIGEST).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("harm", [_page, _not_found, _no_room, _no_server])
+def test_failures_keep_what_arrived_before(tmp_path, server, monkeypatch, harm):
+    """A login page between two halves does not cost the first."""
+    have, url = interrupted(server, tmp_path / "data.gz"), server.url
+    with monkeypatch.context() as patch:
+        harm(server, patch)
+        if harm is _no_room:
+            no_room(patch, len(DATA) - have - 1)
+        with pytest.raises(OSError):
+            download(server.url + "data.gz", tmp_path / "data.gz", DIGEST)
+    server.mood, server.files["data.gz"] = "", DATA
+    no_room(monkeypatch, len(DATA) - have)
+    assert download(url + "data.gz", tmp_path / "data.gz", DIGEST).read_bytes() == DATA
+    assert server.asked[-1] == f"bytes={have}-"
+
+
+# Archives
+
+
+def archive(members, top="nsynth-test/"):
+    """Bytes of a .tar of {name: bytes}."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(top + name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+SOUND = np.random.default_rng(1).bytes(3000)
+GOOD = archive({"examples.json": b"{}", **{f"audio/{i}.wav": SOUND for i in range(4)}})
+END_OF_A_MEMBER = 512 + 512 + 2 * (512 + 3072)  # examples.json and two sounds
+PACKED = gzip.compress(GOOD, 1)
+LARGE, PACKER = archive({"examples.json": b"{}", "audio/0.wav": bytes(100000)}), zlib.compressobj(wbits=31)
+FOREIGN = {
+    "no tar": gzip.compress(b"hello " * 1000),
+    "empty": gzip.compress(b""),
+    "no gzip": GOOD,
+    "nothing at all": b"",
+    "another folder": gzip.compress(archive({"examples.json": b"{}"}, "nsynth-valid/")),
+    "no examples.json": gzip.compress(archive({"audio/0.wav": SOUND})),
+    "truncated": PACKED[: len(PACKED) // 2],
+    "truncated between two files": gzip.compress(GOOD[:END_OF_A_MEMBER], 0)[:-8],
+    "truncated at its end": PACKED[:-3],
+    "one bit of a sound is wrong": gzip.compress(GOOD, 0).replace(SOUND, bytes([SOUND[0] ^ 1]) + SOUND[1:], 1),
+    "one bit of a header is wrong": gzip.compress(GOOD, 0).replace(b"audio/0.wav", b"audio/0.wax", 1),
+    "garbage in a sound": PACKER.compress(LARGE[:50000]) + PACKER.flush(zlib.Z_FULL_FLUSH) + b"\xff" * 50,
+    "a file outside": gzip.compress(archive({"examples.json": b"{}", "../../evil": b"evil"})),
+}
+
+
+def test_unpacked(tmp_path):
+    """The folder appears whole beside the archive; a second call does nothing."""
+    (tmp_path / "a.tar.gz").write_bytes(PACKED)
+    (tmp_path / "nsynth-test.unpacking" / "nsynth-test" / "audio").mkdir(parents=True)  # left by a killed process
+    (tmp_path / "nsynth-test.unpacking" / "nsynth-test" / "audio" / "old.wav").write_bytes(b"old")
+    folder = extract(tmp_path / "a.tar.gz", "nsynth-test", "examples.json")
+    assert folder == tmp_path / "nsynth-test"
+    assert names(tmp_path) == ["a.tar.gz", "nsynth-test"]
+    assert {f.name: f.read_bytes() for f in (folder / "audio").iterdir()} == {f"{i}.wav": SOUND for i in range(4)}
+    (folder / "mine").touch()
+    assert extract(tmp_path / "a.tar.gz", "nsynth-test", "examples.json") == folder
+    assert (folder / "mine").exists()
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_damaged_or_foreign_archive(tmp_path, what):
+    """Nothing of it stays unpacked; the file itself is the user's to delete."""
+    assert FOREIGN[what] != PACKED
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.tar.gz").write_bytes(FOREIGN[what])
+    with pytest.raises(OSError, match=r"a\.tar\.gz is damaged or another archive \(.+\): delete it and fetch it again"):
+        extract(tmp_path / "in" / "a.tar.gz", "nsynth-test", "examples.json")
+    assert names(tmp_path / "in") == ["a.tar.gz"]
+    assert names(tmp_path) == ["in"]
+
+
+def full_disk(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_full_disk_while_unpacking(tmp_path, monkeypatch):
+    """Not the archive's fault."""
+    (tmp_path / "a.tar.gz").write_bytes(PACKED)
+    monkeypatch.setattr(tarfile.TarFile, "extract", full_disk)
+    with pytest.raises(OSError, match="No space left on device"):
+        extract(tmp_path / "a.tar.gz", "nsynth-test", "examples.json")
+    assert names(tmp_path) == ["a.tar.gz"]
+
+
+# NSynth, from the server to the bank
+
+
+@pytest.fixture
+def release(tmp_path, server):
+    """A release whose tarballs the server has."""
+    notes = {"train": tones("bass_acoustic_000-040-100"), "test": tones("organ_acoustic_000-060-100")}
+    folder = write_release(tmp_path / "release", **notes)
+    server.files = {file.name: file.read_bytes() for file in pack(folder, tmp_path / "packed").iterdir()}
+    return folder
+
+
+def fetch(tmp_path, server):
+    """The bank of what is downloaded to `in`."""
+    config = nsynth.NSynthConfig(str(tmp_path / "in"), download=True, url=server.url)
+    return nsynth.build(tmp_path / "fetched", config, n_jobs=1)
+
+
+def is_the_bank_of(tmp_path, release):
+    nsynth.build(tmp_path / "expected", nsynth.NSynthConfig(str(release)), n_jobs=1)
+    return contents(tmp_path / "fetched") == contents(tmp_path / "expected")
+
+
+def test_release_is_fetched(tmp_path, server, release):
+    """Each tarball once; the bank is that of the folders."""
+    fetch(tmp_path, server)
+    assert is_the_bank_of(tmp_path, release)
+    assert names(tmp_path / "in") == sorted([*PARTS, *server.files])
+    fetch(tmp_path, server)
+    assert server.asked == ["bytes=0-"] * 3
+
+
+def test_only_what_is_missing_is_fetched(tmp_path, server, release):
+    """A folder and a tarball that are there are used; without `download` nothing is fetched at all."""
+    (tmp_path / "in").mkdir()
+    shutil.copytree(release / "nsynth-train", tmp_path / "in" / "nsynth-train")
+    shutil.copy(tmp_path / "packed" / "nsynth-valid.jsonwav.tar.gz", tmp_path / "in")
+    with pytest.raises(FileNotFoundError, match=r"options: \{download: true\}"):
+        nsynth.build(tmp_path / "fetched", nsynth.NSynthConfig(str(tmp_path / "in"), url=server.url), n_jobs=1)
+    assert server.asked == []
+    fetch(tmp_path, server)
+    assert len(server.asked) == 1
+    assert is_the_bank_of(tmp_path, release)
+
+
+def test_interrupted_release_continues(tmp_path, server, release):
+    server.mood = "closes early"
+    with pytest.raises(OSError, match="what arrived is kept, try again"):
+        fetch(tmp_path, server)
+    assert not (tmp_path / "fetched").exists()
+    [part] = (tmp_path / "in").glob("*.part")
+    have, server.mood = part.stat().st_size, ""
+    fetch(tmp_path, server)
+    assert server.asked == ["bytes=0-", f"bytes={have}-", "bytes=0-", "bytes=0-"]
+    assert is_the_bank_of(tmp_path, release)
+
+
+@pytest.mark.parametrize("what", ["no tar", "another folder", "no examples.json", "truncated", "one bit of a sound is wrong"])
+def test_false_tarball_of_the_server_is_deleted(tmp_path, server, release, what):
+    """It has the length that was told, but it is no NSynth; when the server is mended, the same call works."""
+    name = "nsynth-test.jsonwav.tar.gz"
+    good, server.files[name] = server.files[name], FOREIGN[what]
+    with pytest.raises(OSError, match=rf"{name} from {server.url} was no NSynth archive and was deleted: .*damaged or another"):
+        fetch(tmp_path, server)
+    assert not (tmp_path / "fetched").exists()
+    assert not [n for n in names(tmp_path / "in") if n.startswith("nsynth-test")]
+    server.files[name] = good
+    fetch(tmp_path, server)
+    assert is_the_bank_of(tmp_path, release)
+
+
+def test_false_tarball_of_the_user_is_kept(tmp_path, release):
+    file = tmp_path / "packed" / "nsynth-test.jsonwav.tar.gz"
+    file.write_bytes(FOREIGN["truncated"])
+    with pytest.raises(OSError, match=r"damaged or another archive .*: delete it and fetch it again"):
+        nsynth.build(tmp_path / "bank", nsynth.NSynthConfig(str(tmp_path / "packed")), n_jobs=1)
+    assert file.exists()
+    assert "nsynth-test" not in names(tmp_path / "packed")
+
+
+def test_full_disk_does_not_cost_the_download(tmp_path, server, release, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(tarfile.TarFile, "extract", full_disk)
+        with pytest.raises(OSError, match="No space left on device"):
+            fetch(tmp_path, server)
+    assert names(tmp_path / "in") == ["nsynth-train.jsonwav.tar.gz"]
+    fetch(tmp_path, server)
+    assert server.asked == ["bytes=0-"] * 3

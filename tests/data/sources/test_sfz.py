@@ -1,0 +1,232 @@
+"""SFZ instruments of tones, played by sfizz: the right keys, pitches, levels and lengths, and what cannot be played is told."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from conftest import RATE, hz
+from tones import amplitude, assert_kept, assert_resumes, at_rate, contents, frequency, rows, write
+
+pytest.importorskip("pysfizz")
+
+from cirlib.data.sources import sfz
+from cirlib.data.sources.sfz import VELOCITIES, SfzConfig, build, choose_notes
+
+GAIN = 0.2657  # of sfizz, for a mono sample in the middle at its default volume
+LIBRARY = {  # name: text
+    "Keyboards/Grand": "<region> sample=../samples/a4.wav pitch_keycenter=69 lokey=48 hikey=72 amp_veltrack=0",
+    "Bass/Finger": "<region> sample=../samples/a2.wav pitch_keycenter=45 lokey=40 hikey=50 loop_mode=loop_continuous",
+    "thing": "<region> sample=samples/a4.wav pitch_keycenter=69 lokey=69 hikey=71\n<region> sample=samples/c6.wav key=84",
+}
+
+
+def samples(root):
+    """Half a second of three tones, at different rates and depths."""
+    write(root / "samples" / "a4.wav", at_rate(69, 48000), 48000)
+    write(root / "samples" / "a2.wav", at_rate(45, 44100), 44100, subtype="PCM_24")
+    write(root / "samples" / "c6.wav", at_rate(84, 22050), 22050, subtype="FLOAT")
+
+
+def instruments(root, texts):
+    """A library of these instruments and the samples."""
+    samples(root)
+    for name, text in texts.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / f"{name}.sfz").write_text(text + "\n")
+    return root
+
+
+def config(root, **options):
+    """Few notes, not held for long; all instruments train."""
+    return SfzConfig(**{"path": str(root), "notes": 4, "hold_s": 0.3, "tail_s": 0.4, "valid": 0.0, "test": 0.0, **options})
+
+
+def play(tmp_path, text, **options):
+    """Bank of a library of one instrument."""
+    return build(tmp_path / "bank", config(instruments(tmp_path / "library", {"x": text}), **options), n_jobs=1)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    return instruments(tmp_path_factory.mktemp("sfz") / "library", LIBRARY)
+
+
+@pytest.fixture(scope="module")
+def bank(library):
+    return build(library.parent / "bank", config(library, license="CC0-1.0"), n_jobs=1)
+
+
+# What is played
+
+
+def test_instruments(bank):
+    """Named by their place; the file or the folder tells the family, or nothing does."""
+    assert Counter(rows(bank, "instrument", "family", "split")) == {
+        ("sfz/library/Bass/Finger", "Bass", "train"): 4,
+        ("sfz/library/Keyboards/Grand", "Piano", "train"): 4,
+        ("sfz/library/thing", None, "train"): 4,
+    }
+    assert set(bank.notes.source) == {"sfz"}
+    assert (bank.notes.hold_s == np.float32(0.3)).all()
+    tags = {uid.rpartition("/")[2]: list(tags) for uid, tags in rows(bank, "instrument", "tags")}
+    assert tags == {"Finger": ["bass"], "Grand": ["piano"], "thing": []}
+    assert bank.infos[0]["license"] == "CC0-1.0"
+    assert bank.infos[0]["skipped"] == {}
+
+
+def test_notes_are_on_keys_that_play(bank):
+    """Different ones, the middle key first, at the first velocity."""
+    notes = bank.notes.groupby("instrument")[["pitch", "velocity"]].agg(list)
+    keys = {"Bass/Finger": range(40, 49), "Keyboards/Grand": range(48, 73), "thing": (69, 70, 71, 84)}  # Bass ends at 48
+    for name, playable in keys.items():
+        pitch, velocity = notes.loc[f"sfz/library/{name}"]
+        assert set(pitch) <= set(playable)
+        assert (pitch[0], velocity[0]) == (playable[len(playable) // 2], VELOCITIES[0])
+        assert len(set(zip(pitch, velocity, strict=True))) == len(pitch)
+
+
+def test_pitch_and_level_of_every_note(bank):
+    """Samples of any rate sound at the pitch that the row tells; velocity matters where the instrument says so."""
+    for i, (instrument, pitch, velocity) in enumerate(rows(bank, "instrument", "pitch", "velocity")):
+        middle = bank.audio(i)[1000:3500]
+        expected = 0.5 * GAIN if instrument.endswith("Grand") else 0.5 * GAIN * (velocity / 127) ** 2
+        assert frequency(bank.audio(i)) == pytest.approx(hz(pitch), rel=0.002)
+        assert amplitude(middle, hz(pitch)) == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("opcodes", "seconds"),
+    [
+        ("", 0.3),  # note off ends it
+        ("loop_mode=one_shot", 0.5),  # the sample's own end
+        ("loop_mode=loop_continuous ampeg_release=5", 0.7),  # cut at hold_s + tail_s
+        ("loop_mode=loop_continuous ampeg_decay=0.05 ampeg_sustain=0", 0.05),
+    ],
+)
+def test_length(tmp_path, opcodes, seconds):
+    """A note ends where it falls silent, or after hold_s + tail_s."""
+    bank = play(tmp_path, f"<region> sample=samples/a4.wav pitch_keycenter=69 key=69 {opcodes}", notes=1)
+    assert bank.lengths[0] / RATE == pytest.approx(seconds, abs=0.035)
+    assert abs(bank.audio(0)[-1]) < 1e-3  # no click
+
+
+def test_notes_do_not_sound_in_the_next_one(tmp_path):
+    """Though every one of them goes on for seconds after note off."""
+    text = "<region> sample=samples/a4.wav pitch_keycenter=69 lokey=60 hikey=84 loop_mode=loop_continuous ampeg_release=9 amp_veltrack=0"
+    bank = play(tmp_path, text, notes=6)
+    assert len(set(bank.pitches)) > 3
+    for i in range(1, len(bank)):
+        if bank.pitches[i] != bank.pitches[i - 1]:
+            assert amplitude(bank.audio(i), hz(bank.pitches[i - 1])) < 0.002 * amplitude(bank.audio(i), hz(bank.pitches[i]))
+
+
+def test_long_samples_are_played_whole(tmp_path):
+    """sfizz reads their ends in the background: no instrument may be played before that."""
+    root = instruments(tmp_path / "library", {str(i): "<region> sample=samples/a4.wav key=69" for i in range(10)})
+    bank = build(tmp_path / "bank", config(root, notes=1), n_jobs=1)
+    assert len(set(bank.lengths)) == 1
+
+
+def test_channels_are_averaged(tmp_path):
+    """A stereo sample with one silent side has half the level."""
+    root = tmp_path / "library"
+    write(root / "left.wav", np.stack([at_rate(69, 48000), np.zeros(24000)], axis=1), 48000)
+    write(root / "both.wav", np.stack([at_rate(69, 48000)] * 2, axis=1), 48000)
+    instruments(root, {name: f"<region> sample={name}.wav key=69" for name in ("left", "both")})
+    bank = build(tmp_path / "bank", config(root, notes=1), n_jobs=1)
+    levels = {uid: amplitude(bank.audio(i), 440) for i, uid in enumerate(bank.notes.instrument)}
+    assert levels["sfz/library/left"] == pytest.approx(levels["sfz/library/both"] / 2, rel=0.01)
+
+
+def test_choice_of_notes():
+    """Keys outside the family's range are left out if others play; no more notes than there are keys and velocities."""
+    rng = np.random.default_rng(0)
+    assert {p for p, _ in choose_notes(list(range(128)), "Bass", 40, rng)} <= set(range(28, 49))
+    assert {p for p, _ in choose_notes([100, 101], "Bass", 8, rng)} <= {100, 101}
+    few = choose_notes([60], None, 16, rng)
+    assert sorted(few) == sorted((60, v) for v in VELOCITIES)
+
+
+# What is not
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "sfizz finds no region in it whose sample is there"),
+        ("no instrument at all", "sfizz finds no region in it whose sample is there"),
+        ("<group> key=60", "sfizz finds no region in it whose sample is there"),
+        ("<region> sample=gone.wav key=60", "sfizz finds no region in it whose sample is there"),
+        ("<region> sample=samples/a4.wav lokey=61 hikey=60", "it has no playable key"),
+        ("<region> sample=samples/a4.wav key=60 volume=-144", "no usable note (silent): are its samples there?"),
+        ("<region> sample=samples/empty.wav key=60", "no usable note (silent): are its samples there?"),
+    ],
+)
+def test_an_instrument_that_cannot_be_played_costs_only_itself(tmp_path, text, reason):
+    """It is listed with a reason."""
+    root = instruments(tmp_path / "library", {"bad": text, "good": "<region> sample=samples/a4.wav key=69"})
+    (root / "samples" / "empty.wav").touch()
+    bank = build(tmp_path / "bank", config(root), n_jobs=1)
+    assert set(bank.notes.instrument) == {"sfz/library/good"}
+    assert bank.infos[0]["skipped"] == {"sfz/library/bad": reason}
+
+
+def test_silent_notes_are_left_out(tmp_path):
+    """And told."""
+    bank = play(tmp_path, "<region> sample=samples/a4.wav pitch_keycenter=69 key=69\n<region> sample=samples/a4.wav key=70 volume=-144")
+    skipped = bank.infos[0]["skipped"]
+    assert set(bank.pitches) == {69}
+    assert skipped
+    assert all(name.startswith("sfz/library/x note 70-") and why == "silent" for name, why in skipped.items())
+
+
+@pytest.mark.parametrize("path", ["", "nowhere", "empty"])
+def test_no_instruments(tmp_path, path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no \.sfz file in .*: set path to a folder of SFZ instruments"):
+        build(tmp_path / "bank", SfzConfig(path=path and str(tmp_path / path)))
+
+
+def test_one_file_alone(library, tmp_path):
+    """`path` may name it: its folder is its library; so may one with an upper-case suffix."""
+    assert set(build(tmp_path / "one", config(library / "thing.sfz"), n_jobs=1).notes.instrument) == {"sfz/library/thing"}
+    file = library / "Bass" / "Finger.sfz"
+    with pytest.raises(ValueError, match=r"reads '\.\./samples/a2\.wav', outside of its library .*Bass: set path to the folder that holds"):
+        build(tmp_path / "none", config(file), n_jobs=1)
+    upper = file.rename(file.with_suffix(".SFZ"))
+    assert "sfz/library/Bass/Finger" in build(tmp_path / "all", config(library), n_jobs=1).instruments.index
+    upper.rename(file)
+
+
+# Building
+
+
+def make(library, n_jobs=1):
+    return lambda path: build(path, config(library, license="CC0-1.0"), n_jobs=n_jobs)
+
+
+def test_any_number_of_workers_makes_the_same_bank(library, bank, tmp_path):
+    """Byte for byte."""
+    assert contents(make(library, 2)(tmp_path / "bank").paths[0]) == contents(bank.paths[0])
+
+
+def test_a_bank_that_is_there_is_not_made_again(monkeypatch, library, bank):
+    assert_kept(monkeypatch, make(library), bank)
+
+
+def test_an_interrupted_build_goes_on(monkeypatch, tmp_path, library, bank):
+    assert_resumes(monkeypatch, sfz, "render_instrument", 1, make(library), tmp_path / "bank", bank)
+
+
+def test_another_sample_or_seed_is_played_anew(tmp_path):
+    """A sample counts as much as the text of the instrument."""
+    text = "<region> sample=samples/a4.wav pitch_keycenter=69 lokey=40 hikey=90"
+    first = play(tmp_path, text, notes=1)
+    sound = first.audio(0)
+    assert play(tmp_path, text, notes=1).audio(0).shape == sound.shape
+    root = tmp_path / "library"
+    write(root / "samples" / "a4.wav", at_rate(70, 48000), 48000)
+    again = build(tmp_path / "bank", config(root, notes=1), n_jobs=1)
+    assert frequency(again.audio(0)) == pytest.approx(frequency(sound) * 2 ** (1 / 12), rel=0.002)
+    notes = [rows(build(tmp_path / "bank", config(root, seed=seed), n_jobs=1), "pitch", "velocity") for seed in (0, 1)]
+    assert notes[0] != notes[1]

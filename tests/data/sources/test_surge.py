@@ -1,0 +1,509 @@
+"""Surge presets, rendered with a stand-in for surgepy whose presets say how they behave (stand_in/surgepy.py)."""
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import RATE, hz
+from joblib.externals.loky import get_reusable_executor
+from tones import amplitude, assert_kept, assert_resumes, contents, frequency, rows
+
+from cirlib.data.jobs import Remark, Sound
+from cirlib.data.sources import surge
+from cirlib.data.sources.surge import SurgeConfig, build, find_presets, render_preset
+from cirlib.data.taxonomy import SURGE_FX
+
+TYPES = {name: number for number, (name, _) in enumerate(SURGE_FX)}
+SHARE = 0.75  # of the left channel's level, in the mean of both
+TAIL_HZ = 3000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def surgepy():
+    """The stand-in, here and in worker processes: these take sys.path over when they start, so those of other tests have to end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent / "stand_in"))
+        patch.delitem(sys.modules, "surgepy", raising=False)
+        get_reusable_executor().shutdown()
+        surge._synth.cache_clear()
+        yield import_module("surgepy")
+        surge._synth.cache_clear()
+        del sys.modules["surgepy"]
+
+
+def preset(path, **behaviour):
+    """A preset of the stand-in; `fx` are numbers of slots and names of effects."""
+    fx = {str(slot): TYPES.get(name, name) for slot, name in behaviour.pop("fx", {}).items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"fx": fx, **behaviour}))
+    return path
+
+
+def config(*roots, **options):
+    """Two short notes of each preset; all of them train."""
+    plain = {"notes": 2, "longest_s": 0.2, "tail_s": 0.1, "stem_s": 2.0, "valid": 0.0, "test": 0.0}
+    return SurgeConfig(**{"path": tuple(map(str, roots)), **plain, **options})
+
+
+def render(file, notes=((60, 127, 0.2),), scores=(), split="valid", **options):
+    """(sounds, remarks) of one preset."""
+    made = list(render_preset("uid", str(file), "Bass", "bass", split, list(notes), list(scores), config(**options)))
+    return [x for x in made if isinstance(x, Sound)], [x for x in made if isinstance(x, Remark)]
+
+
+# Finding presets
+
+
+TREE = {  # file: (uid, family, tag)
+    "patches_factory/Basses/Fat.fxp": ("surge/factory/Basses/Fat", "Bass", "bass"),
+    "patches_factory/FX/Rain.fxp": ("surge/factory/FX/Rain", "Synth Effects", "effects"),
+    "patches_factory/Keys/Old/E-Piano 1.fxp": ("surge/factory/Keys/Old/E-Piano 1", "Piano", "piano"),
+    "patches_factory/Templates/Init.fxp": ("surge/factory/Templates/Init", None, None),
+    "patches_3rdparty/Ann/Leads/Saw.fxp": ("surge/Ann/Leads/Saw", "Synth Lead", "lead"),
+    "patches_3rdparty/Ann/Woodwind/Reedy.fxp": ("surge/Ann/Woodwind/Reedy", "Reed", "wind"),
+    "patches_3rdparty/Bob/Pads/Leads/Both.fxp": ("surge/Bob/Leads/Both", "Synth Lead", "lead"),
+    "patches_3rdparty/Bob/Polysynths/Poly.fxp": ("surge/Bob/Polysynths/Poly", None, None),
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A data folder of Surge."""
+    root = tmp_path_factory.mktemp("surge") / "data"
+    for i, name in enumerate(TREE):
+        preset(root / name, level=0.1 + 0.05 * i, fx={0: "Reverb 1"} if i < 2 else {})
+    (root / "patches_factory" / "Basses" / "readme.txt").write_text("no preset")
+    return root
+
+
+@pytest.fixture
+def roots(data):
+    return [data / "patches_factory", data / "patches_3rdparty"]
+
+
+def test_presets_of_folders(roots):
+    """The nearest folder with the name of a category tells the family, the author is the bank; without a category there is a remark."""
+    presets, remarks = find_presets(roots)
+    assert [(uid, family, tag) for uid, (_, family, tag, _) in presets.items()] == list(TREE.values())
+    assert [(r.name, r.kept) for r in remarks] == [("Templates/Init.fxp", True)]
+
+
+def test_presets_come_with_surgepy(monkeypatch, data, roots, tmp_path):
+    """Factory and third-party content is found by itself, and is the same as if it were named."""
+    monkeypatch.setenv("SURGE_DATA_HOME", str(data))
+    bank = build(tmp_path / "bank", config(notes=1), n_jobs=1)
+    assert set(bank.gallery().index) == {uid for uid, *_ in TREE.values()}
+    named = contents(build(tmp_path / "named", config(*roots, notes=1), n_jobs=1).paths[0])
+    assert {name: named[name] for name in ("notes.parquet", "audio.i16")}.items() <= contents(bank.paths[0]).items()
+
+
+def test_surgepy_without_presets(monkeypatch, tmp_path):
+    monkeypatch.setenv("SURGE_DATA_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match=r"surgepy has no presets in .*: set the environment variable SURGE_DATA_HOME .*, or set path$"):
+        build(tmp_path / "bank", config())
+
+
+def test_folders_without_presets(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere: set path to folders of \.fxp presets"):
+        build(tmp_path / "bank", config(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match=r"no \.fxp preset in .*: set path to the folder of Surge's presets"):
+        build(tmp_path / "bank", config(tmp_path))
+
+
+def test_presets_of_one_name(tmp_path):
+    """None is lost."""
+    files = [preset(tmp_path / place / "Ann" / "Basses" / "Fat.fxp") for place in ("x", "y")]
+    assert {uid: file for uid, (file, *_) in find_presets([tmp_path / "x", tmp_path / "y"])[0].items()} == {
+        "surge/Ann/Basses/Fat": files[0],
+        "surge/Ann/Basses/Fat'": files[1],
+    }
+
+
+# Effects
+
+
+SLOTS = ("A1", "A2", "B1", "B2", "S1", "S2", "G1", "G2", "A3", "A4", "B3", "B4", "S3", "S4", "G3", "G4")
+FULL = {slot: SURGE_FX[slot + 1][0] for slot in range(16)}  # a different effect in every slot
+BOTH = {"scenemode": 1, "send_level": [[0.5] * 4] * 2}  # everything sounds
+
+
+def full(*slots):
+    """Names of the effects of FULL in these slots."""
+    return [FULL[i] for i, slot in enumerate(SLOTS) if slot.startswith(slots)]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "names"),
+    [
+        ({}, []),
+        ({"fx": {0: "Delay"}}, ["Delay"]),
+        ({"fx": {15: "Reverb 2", 6: "EQ", 1: "Phaser"}}, ["Phaser", "EQ", "Reverb 2"]),  # in the order of the slots
+        ({"fx": {0: "Delay", 8: "Delay", 9: "Chorus"}}, ["Delay", "Chorus"]),  # each once
+        ({"fx": {0: 99}}, ["Type 99"]),  # newer than the list
+        ({"fx": FULL, **BOTH}, full("A", "B", "S", "G")),
+        # scenes: one plays, or both
+        ({"fx": FULL}, full("A", "G")),
+        ({"fx": FULL, "scene_active": 1}, full("B", "G")),
+        *[({"fx": FULL, "scenemode": mode, "scene_active": 1}, full("A", "B", "G")) for mode in (1, 2, 3)],
+        # sends: of a scene that plays, each has its own level
+        *[
+            ({"fx": FULL, "send_level": [[float(k == send) for k in range(4)], [0] * 4]}, full("A", f"S{send + 1}", "G"))
+            for send in range(4)
+        ],
+        ({"fx": FULL, "send_level": [[0] * 4, [1] * 4]}, full("A", "G")),
+        ({"fx": FULL, "send_level": [[0] * 4, [1] * 4], "scene_active": 1}, full("B", "S", "G")),
+        ({"fx": FULL, "send_level": [[0] * 4, [1] * 4], "scenemode": 1}, full("A", "B", "S", "G")),
+        ({"fx": FULL, "send_level": [[0] * 2, [0] * 2]}, full("A", "S3", "S4", "G")),  # older bindings do not tell the others
+        # bypass: all on, no sends, no sends and no globals, none
+        ({"fx": FULL, **BOTH, "fx_bypass": 0}, full("A", "B", "S", "G")),
+        ({"fx": FULL, **BOTH, "fx_bypass": 1}, full("A", "B", "G")),
+        ({"fx": FULL, **BOTH, "fx_bypass": 2}, full("A", "B")),
+        ({"fx": FULL, **BOTH, "fx_bypass": 3}, []),
+        # masks: a bit for each slot
+        *[({"fx": FULL, **BOTH, "fx_disable": 1 << i}, [name for k, name in FULL.items() if k != i]) for i in range(16)],
+        ({"fx": FULL, **BOTH, "fx_disable": 0xFFFF}, []),
+    ],
+)
+def test_audible_effects(tmp_path, behaviour, names):
+    """Not off, not masked, not bypassed, in a scene that plays, sent to."""
+    with surge.quiet():
+        synth = surge._synth()
+        surge.load(synth, str(preset(tmp_path / "a.fxp", **behaviour)))
+        assert surge.audible_fx(synth) == names
+
+
+# Sound
+
+
+@pytest.mark.parametrize("behaviour", [{}, {"tempo": 60}, {"level": 0.1}, {"level": 2.0}], ids=str)
+def test_notes(tmp_path, behaviour):
+    """Pitch, level, length and row of every note, whatever tempo the preset brings."""
+    notes = [(60, 127, 0.2), (72, 60, 0.15), (40, 1, 0.3)]
+    sounds, remarks = render(preset(tmp_path / "a.fxp", **behaviour), notes)
+    assert remarks == []
+    for (pitch, velocity, seconds), sound in zip(notes, sounds, strict=True):
+        assert [sound.row[name] for name in ("pitch", "velocity", "hold_s")] == [pitch, velocity, seconds]
+        assert frequency(sound.audio) == pytest.approx(hz(pitch), rel=0.005)
+        middle = sound.audio[: round((seconds - 0.05) * RATE)]  # the end is faded
+        assert amplitude(middle, hz(pitch)) == pytest.approx(SHARE * behaviour.get("level", 0.5) * velocity / 127, rel=0.02)
+        assert len(sound.audio) / RATE == pytest.approx(seconds, abs=0.003)
+
+
+def test_row(tmp_path):
+    """Family and tags of the category, effects with their tags."""
+    file = preset(tmp_path / "a.fxp", fx={0: "Reverb 1", 1: "EQ", 6: "Chorus"})
+    (sound,), _ = render(file)
+    row = sound.row
+    assert [row[k] for k in ("instrument", "family", "source", "split", "augments")] == ["uid", "Bass", "surge", "valid", None]
+    assert (row["fx"], row["tags"]) == (["Reverb 1", "EQ", "Chorus"], ["synthetic", "bass", "reverb", "chorus"])
+
+
+def test_tails_of_effects(tmp_path):
+    """They are kept, up to tail_s, and do not sound in the next note, which is what it would be without another before it."""
+    file = preset(tmp_path / "wet.fxp", fx={0: "Reverb 1"}, tail=0.2)
+    notes = [(60, 127, 0.2), (62, 100, 0.15)]
+    both, _ = render(file, notes)
+    assert [len(s.audio) / RATE for s in both] == pytest.approx([0.3, 0.25], abs=0.003)
+    assert amplitude(both[0].audio[3300:4200], TAIL_HZ) == pytest.approx(0.2 * SHARE, rel=0.02)
+    (alone,), _ = render(file, notes[1:])
+    np.testing.assert_array_equal(both[1].audio, alone.audio)
+
+
+def test_a_preset_does_not_sound_in_the_next_one(tmp_path):
+    """Nor does its aftertouch or its tempo stay."""
+    plain = preset(tmp_path / "plain.fxp")
+    (first,), _ = render(plain)
+    render(preset(tmp_path / "wet.fxp", fx={0: "Reverb 1"}, tail=0.2, tempo=60))
+    render(preset(tmp_path / "touched.fxp", speaks="aftertouch"))
+    (again,), _ = render(plain)
+    np.testing.assert_array_equal(again.audio, first.audio)
+
+
+def test_presets_that_speak_only_to_aftertouch(tmp_path):
+    """Are played with it: at half the level here."""
+    (sound,), _ = render(preset(tmp_path / "a.fxp", speaks="aftertouch"))
+    assert amplitude(sound.audio[:2400], hz(60)) == pytest.approx(0.25 * SHARE, rel=0.02)
+
+
+def test_twins_are_without_effects(tmp_path):
+    """Sample by sample what the preset would be had it none; the same notes in the same order."""
+    notes = [(60, 127, 0.2), (72, 60, 0.15)]
+    wet = preset(tmp_path / "wet.fxp", fx={0: "Reverb 1", 6: "Chorus"}, tail=0.1)
+    sounds, _ = render(wet, notes, split="train")
+    dry, _ = render(preset(tmp_path / "dry.fxp"), notes)
+    assert [s.row["instrument"] for s in sounds] == ["uid"] * 2 + ["uid_no_fx"] * 2
+    for original, twin, plain in zip(sounds[:2], sounds[2:], dry, strict=True):
+        np.testing.assert_array_equal(twin.audio, plain.audio)
+        assert amplitude(original.audio[:2400], 3 * hz(original.row["pitch"])) > 0.05 * amplitude(
+            original.audio[:2400], hz(original.row["pitch"])
+        )
+        row = {**original.row, "instrument": "uid_no_fx", "augments": "uid", "fx": [], "tags": ["synthetic", "bass"]}
+        assert twin.row == row
+
+
+@pytest.mark.parametrize(
+    ("split", "fx", "options", "count"),
+    [
+        ("train", {0: "Delay"}, {}, 1),
+        ("valid", {0: "Delay"}, {}, 0),
+        ("test", {0: "Delay"}, {}, 0),
+        ("train", {}, {}, 0),
+        ("train", {2: "Delay"}, {}, 0),  # in the scene that does not play
+        ("train", {0: "Delay"}, {"twins": False}, 0),
+    ],
+)
+def test_which_presets_have_twins(tmp_path, split, fx, options, count):
+    """Those of the train split with effects that sound, unless none are wanted."""
+    sounds, _ = render(preset(tmp_path / "a.fxp", fx=fx), split=split, **options)
+    assert sum(s.row["augments"] is not None for s in sounds) == count
+
+
+def test_a_twin_that_is_silent(tmp_path):
+    """It is told, and the preset stays."""
+    sounds, remarks = render(preset(tmp_path / "a.fxp", fx={0: "Delay"}, level=0, tail=0.2), split="train")
+    assert [s.row["instrument"] for s in sounds] == ["uid"]
+    assert [(r.name, r.text) for r in remarks] == [("uid_no_fx", "no usable note without effects")]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "error", "reason"),
+    [
+        ({"speaks": False}, ValueError, "no usable note: silent"),
+        ({"level": 1e-5}, ValueError, "no usable note: silent"),
+        ({"level": float("nan")}, ValueError, "no usable note: not finite"),
+        ({"loads": False}, ValueError, "surgepy does not load this preset"),
+        ({"does": "raise"}, RuntimeError, "out of patience"),
+        ({"mixtures_per_instrument": "raise"}, RuntimeError, "out of patience"),
+    ],
+    ids=str,
+)
+def test_presets_that_cannot_be_rendered(tmp_path, behaviour, error, reason):
+    with pytest.raises(error, match=reason):
+        render(preset(tmp_path / "a.fxp", **behaviour))
+
+
+def test_no_notes_at_all(tmp_path):
+    with pytest.raises(ValueError, match="no usable note: none was asked for"):
+        render(preset(tmp_path / "a.fxp"), [])
+
+
+def test_a_preset_that_is_gone(tmp_path):
+    with pytest.raises(ValueError, match="File not found"):
+        render(tmp_path / "gone.fxp")
+
+
+def test_notes_that_are_too_short_are_left_out(tmp_path):
+    """And told; the others stay."""
+    sounds, remarks = render(preset(tmp_path / "a.fxp"), [(60, 127, 0.2), (61, 100, 0.0)], tail_s=0.01)
+    assert [s.row["pitch"] for s in sounds] == [60]
+    assert [(r.name, r.text) for r in remarks] == [("uid note 61-100", "shorter than 0.02 s")]
+
+
+# Notes and scores
+
+
+def test_note_statistics(tmp_path):
+    """Each category is played by the distributions of its group, effects by the piano's; there are no more notes than these allow."""
+    tables = {
+        "pitch": {"Bass": {"values": [40, 41], "probabilities": [0.5, 0.5]}, "Piano": {"values": [70], "probabilities": [1]}},
+        "velocity": {"Bass": {"values": [90], "probabilities": [1]}, "Piano": {"values": [50, 60], "probabilities": [0, 1]}},
+        "log_duration_s": {
+            "Bass": {"bin_edges": [-1, -0.9, -0.8], "probabilities": [0, 1]},
+            "Piano": {"bin_edges": [0.5, 0.6], "probabilities": [1]},
+        },
+    }
+    (tmp_path / "statistics.json").write_text(json.dumps(tables))
+    for name in ("Basses/A", "FX/B"):
+        preset(tmp_path / "presets" / f"{name}.fxp")
+    options = config(tmp_path / "presets", notes=8, statistics=str(tmp_path / "statistics.json"))
+    bank = build(tmp_path / "bank", options, n_jobs=1)
+    notes = rows(bank, "instrument", "pitch", "velocity")
+    bass, effects = "surge/presets/Basses/A", "surge/presets/FX/B"
+    assert sorted(notes) == [(bass, 40, 90), (bass, 41, 90), (effects, 70, 60)]
+    hold = bank.notes.set_index("instrument").hold_s
+    assert hold[bass].between(10**-0.9 - 0.001, 10**-0.8 + 0.001).all()
+    assert hold[effects] == np.float32(0.2)  # cut at longest_s
+
+
+def test_notes_are_in_the_range_of_their_family(tmp_path):
+    """By default; a preset has its own notes, the same ones every time, and others with another seed."""
+    for name in "AB":
+        preset(tmp_path / "presets" / "Basses" / f"{name}.fxp")
+    drawn = []
+    for place, seed in (("one", 0), ("two", 0), ("three", 1)):
+        bank = build(tmp_path / place, config(tmp_path / "presets", notes=6, seed=seed), n_jobs=1)
+        assert bank.notes.pitch.between(28, 48).all()
+        assert not bank.notes.duplicated(["instrument", "pitch", "velocity"]).any()
+        drawn.append(rows(bank, "pitch", "velocity", "hold_s"))
+    assert len(drawn[0]) == 12
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert drawn[0][:6] != drawn[0][6:]
+
+
+def write_score(path, parts):
+    """A MIDI file: {program: (start s, pitch, velocity) of notes of 0.25 s}."""
+    pretty_midi = pytest.importorskip("pretty_midi")
+    score = pretty_midi.PrettyMIDI(initial_tempo=120)
+    for program, notes in parts.items():
+        part = pretty_midi.Instrument(program)
+        part.notes = [pretty_midi.Note(velocity, pitch, start, start + 0.25) for start, pitch, velocity in notes]
+        score.instruments.append(part)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    score.write(str(path))
+
+
+def heard(audio):
+    """[(start in s, pitch, velocity)] of separate notes, of a preset at the stand-in's level."""
+    sounding = np.convolve(np.abs(audio) > 0.002, np.ones(400), "same") > 0.5  # gaps of 25 ms and more are gaps
+    edges = np.flatnonzero(np.diff(np.r_[0, sounding, 0]))
+    found = []
+    for start, end in edges.reshape(-1, 2):
+        first = start + np.flatnonzero(np.abs(audio[start:end]) > 0.002)[0]
+        note = audio[first : first + 3000]
+        f = frequency(note)
+        found.append((first / RATE, round(69 + 12 * np.log2(f / 440)), round(amplitude(note, f) * 127 / (0.5 * SHARE))))
+    return found
+
+
+def test_scores(tmp_path):
+    """Excerpts of the parts of a preset's group: pitch and velocity are null, onsets, pitches and velocities are the score's."""
+    first = [(0.25, 60, 100), (0.75, 64, 60), (1.25, 67, 127), (1.625, 60, 80)]
+    second = [(2.0, 72, 90), (2.5, 71, 90), (3.0, 72, 50), (3.5, 55, 90)]
+    piano = [(0.5, 69, 100), (1.0, 69, 100), (1.375, 70, 100), (1.75, 69, 100)]
+    few = [(4.0, 50, 100)]  # too few notes for an excerpt
+    write_score(tmp_path / "scores" / "a.mid", {33: first + second + few, 0: piano})
+    (tmp_path / "scores" / "bad.mid").write_bytes(b"no score")
+    for name in ("Basses/A", "FX/B", "Leads/C"):
+        preset(tmp_path / "presets" / f"{name}.fxp", fx={0: "Delay"} if name == "FX/B" else {})
+    bank = build(tmp_path / "bank", config(tmp_path / "presets", notes=1, midi=str(tmp_path / "scores")), n_jobs=1)
+    stems = bank.notes[bank.notes.pitch.isna()]
+    assert stems[["velocity", "hold_s"]].isna().all(axis=None)
+    expected = {"Basses/A": [first, [(start - 2, *note) for start, *note in second]], "FX/B": [piano], "FX/B_no_fx": [piano]}
+    assert stems.instrument.value_counts().to_dict() == {f"surge/presets/{name}": len(parts) for name, parts in expected.items()}
+    for name in ("Basses/A", "FX/B_no_fx"):
+        got = sorted(
+            (heard(bank.audio(i)) for i in stems.index[stems.instrument == f"surge/presets/{name}"]), key=lambda notes: -notes[0][0]
+        )
+        for notes, part in zip(got, expected[name], strict=True):
+            np.testing.assert_allclose([start for start, *_ in notes], [start for start, *_ in part], atol=0.004)
+            assert [note[1:] for note in notes] == [note[1:] for note in part]
+
+
+def test_the_next_note_of_a_pitch_begins_where_the_one_before_ends(tmp_path):
+    """Its note off does not end the new one."""
+    score = np.array([[0.0, 0.5, 60, 100], [0.5, 0.5, 60, 100], [1.0, 0.5, 60, 100], [1.5, 0.25, 60, 100]])
+    sounds, _ = render(preset(tmp_path / "a.fxp"), [], [score])
+    assert len(sounds[0].audio) / RATE == pytest.approx(1.75, abs=0.003)
+    assert amplitude(sounds[0].audio[8500:15500], hz(60)) == pytest.approx(0.5 * SHARE * 100 / 127, rel=0.02)
+
+
+def test_there_are_no_more_stems_than_wanted(tmp_path):
+    write_score(tmp_path / "scores" / "a.mid", {33: [(k / 2, 40 + k % 12, 100) for k in range(24)]})  # six excerpts
+    preset(tmp_path / "presets" / "Basses" / "A.fxp")
+    bank = build(tmp_path / "bank", config(tmp_path / "presets", notes=1, stems=2, midi=str(tmp_path / "scores")), n_jobs=1)
+    assert bank.notes.pitch.isna().sum() == 2
+    assert not np.array_equal(bank.audio(1)[:4000], bank.audio(2)[:4000])
+
+
+# Building
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """Twelve basses, each with an effect."""
+    root = tmp_path_factory.mktemp("library") / "presets"
+    for i in range(12):
+        preset(root / "Basses" / f"{i}.fxp", level=0.1 + 0.02 * i, fx={0: "Delay"}, tail=0.05)
+    return root
+
+
+def make(library, n_jobs=1):
+    return lambda path: build(path, config(library, valid=0.25, test=0.25), n_jobs=n_jobs)
+
+
+@pytest.fixture(scope="module")
+def bank(library):
+    return make(library)(library.parent / "bank")
+
+
+def test_splits_and_twins(bank):
+    """Shares of the presets; twins are in train only, and no part of the gallery."""
+    assert bank.gallery().split.value_counts().to_dict() == {"train": 6, "valid": 3, "test": 3}
+    twins = bank.instruments[bank.instruments.augments.notna()]
+    assert set(twins.split) == {"train"}
+    assert set(twins.augments) == set(bank.gallery().index[bank.gallery().split == "train"])
+
+
+def test_bank_json(bank):
+    info = bank.infos[0]
+    assert (info["source"], info["made"]["surge"]) == ("surge", "1.4 stand-in")
+    assert "GPL-3.0-or-later" in info["license"]
+    assert info["skipped"] == info["noted"] == {}
+
+
+def test_any_number_of_workers_makes_the_same_bank(library, bank, tmp_path):
+    """Byte for byte."""
+    assert contents(make(library, 2)(tmp_path / "bank").paths[0]) == contents(bank.paths[0])
+
+
+def test_a_bank_that_is_there_is_not_made_again(monkeypatch, library, bank):
+    assert_kept(monkeypatch, make(library), bank)
+
+
+def test_an_interrupted_build_goes_on(monkeypatch, tmp_path, library, bank):
+    assert_resumes(monkeypatch, surge, "render_preset", 5, make(library), tmp_path / "bank", bank)
+
+
+def test_another_preset_is_rendered_anew(tmp_path):
+    """Of the same name and size."""
+    levels = []
+    for level in (0.5, 0.2):
+        preset(tmp_path / "presets" / "Basses" / "A.fxp", level=level)
+        bank = build(tmp_path / "bank", config(tmp_path / "presets", notes=1), n_jobs=1)
+        levels.append(np.abs(bank.audio(0)).max())
+    assert levels[1] == pytest.approx(0.4 * levels[0], rel=0.01)
+
+
+def test_an_unknown_category_is_noted(tmp_path):
+    preset(tmp_path / "presets" / "Strange" / "A.fxp")
+    bank = build(tmp_path / "bank", config(tmp_path / "presets"), n_jobs=1)
+    assert set(rows(bank, "instrument", "family")) == {("surge/presets/Strange/A", None)}
+    assert list(bank.notes.tags[0]) == ["synthetic"]
+    assert bank.infos[0]["noted"] == {"Strange/A.fxp": "no folder above it is a known category: no family"}
+
+
+BAD = {  # name: (behaviour, reason)
+    "aborts": ({"mixtures_per_instrument": "abort"}, "ended its process (Aborted)"),
+    "breaks": ({"does": "segfault"}, "ended its process (Segmentation fault)"),
+    "does not load": ({"loads": False}, "surgepy does not load this preset"),
+    "hangs": ({"mixtures_per_instrument": "hang"}, "took longer than 3 s"),
+    "nan": ({"level": float("nan")}, "no usable note: not finite (NaN or infinite samples)"),
+    "raises": ({"does": "raise"}, "RuntimeError: out of patience"),
+    "silent": ({"speaks": False}, "no usable note: silent"),
+    "sleeps": ({"does": "sleep"}, "took longer than 3 s"),
+}
+
+
+def test_a_bad_preset_costs_only_itself(tmp_path, capfd):
+    """Whether it crashes, hangs or is silent; it is listed with its reason, the others are what they are without it, nobody chatters."""
+    for root in ("mixed", "clean"):
+        for name in ("a", "m", "z"):
+            preset(tmp_path / root / "presets" / "Basses" / f"{name}.fxp")
+    for name, (behaviour, _) in BAD.items():
+        preset(tmp_path / "mixed" / "presets" / "Basses" / f"{name}.fxp", **behaviour)
+    clean = build(tmp_path / "clean" / "bank", config(tmp_path / "clean" / "presets"), n_jobs=1)
+    mixed = build(tmp_path / "mixed" / "bank", config(tmp_path / "mixed" / "presets", limit_s=3), n_jobs=2)
+    assert mixed.infos[0]["skipped"] == {f"surge/presets/Basses/{name}": reason for name, (_, reason) in BAD.items()}
+    for name in ("audio.i16", "notes.parquet"):
+        assert (mixed.paths[0] / name).read_bytes() == (clean.paths[0] / name).read_bytes()
+    assert capfd.readouterr().out == ""
+
+
+def test_nothing_but_bad_presets(tmp_path):
+    preset(tmp_path / "presets" / "Basses" / "A.fxp", speaks=False)
+    with pytest.raises(ValueError, match=r"no usable sound for bank: 1 left out \(surge/presets/Basses/A: no usable note: silent\)"):
+        build(tmp_path / "bank", config(tmp_path / "presets"), n_jobs=1)
+    assert not (tmp_path / "bank").exists()

@@ -1,0 +1,239 @@
+"""Awful banks, files and checkpoints through tests, training and libraries: finite numbers, or a sentence that says what is wrong."""
+
+import itertools
+import json
+import os
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from awful import ODD_NAMES, assert_clear, banks, done_or_refused, examples, finite, sounds
+from conftest import build_bank, make, sound, tone
+from hypothesis import given
+from hypothesis import strategies as st
+from tones import write
+
+from cirlib.data.builder import BankBuilder
+from cirlib.data.sources import folder
+from cirlib.data.taxonomy import MIXTURE_FAMILIES
+from cirlib.evaluation import open_mixtures
+from cirlib.evaluation import protocol as evaluate
+from cirlib.evaluation.baselines import Features
+from cirlib.evaluation.protocol import Retriever
+from cirlib.models.encoder import AudioEncoder
+from cirlib.search.library import Library
+from cirlib.training.config import TrainConfig
+from cirlib.training.loop import TrainingError, fit
+
+ROWS = [
+    {"task": "mixture", "loss": "multi-infonce"}, {"task": "mixture", "loss": "triplet"}, {"task": "single", "loss": "infonce"},
+    {"task": "single", "loss": "triplet"}, {"task": "classify", "loss": "instrument"}, {"task": "family", "loss": "family-infonce"},
+]  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A new path for every example of a test."""
+    numbers = itertools.count()
+    return lambda: tmp_path / f"bank{next(numbers)}"
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    torch.manual_seed(0)
+    return AudioEncoder.create("cnn", seconds=0.06, width=8, dim=8).eval()
+
+
+def settings_of(bank, **values) -> TrainConfig:
+    """A run of one step on these sounds."""
+    values = {"queries": 3, "valid_size": 3, "seconds": 0.06, "steps": 1, "epoch_size": 6, **values}
+    return TrainConfig(preset="bad", bank=(str(bank.paths[0]),), **values)
+
+
+def numbers(value) -> list[float]:
+    """All numbers of nested plain data."""
+    if isinstance(value, dict):
+        return [n for v in value.values() for n in numbers(v)]
+    if isinstance(value, list):
+        return [n for v in value for n in numbers(v)]
+    return [value] if isinstance(value, (int, float)) else []
+
+
+def metrics_of(retriever, bank, config) -> dict:
+    """What 03_retrieve makes of a run, as metrics.json holds it."""
+    found = evaluate.embed_test(retriever, bank, config)
+    assert finite(found.gallery, found.mixtures, found.singles)
+    _, result = evaluate.score(found, bank, config)
+    return {**result, "self_match": evaluate.self_match(found, config.metric)}
+
+
+@examples(12)
+@given(data=st.data(), bank=banks())
+def test_metrics_are_finite_or_refused(place, encoder, data, bank):
+    bank = build_bank(place(), bank)
+    tests, protocol = data.draw(st.sampled_from([("mixture",), ("single",)])), data.draw(st.sampled_from(["strict", "paper"]))
+    config = settings_of(bank, tests=tests, protocol=protocol)
+    for retriever in (lambda: Retriever(encoder), lambda: Features("mfcc", bank, 0.06, n_jobs=1)):
+        result = done_or_refused(lambda: metrics_of(retriever(), bank, config))  # noqa: B023
+        if result:
+            assert finite(numbers(result)) and json.dumps(result, allow_nan=False)
+    done_or_refused(lambda: open_mixtures.families_of(bank))
+
+
+@examples(8)
+@given(data=st.data(), bank=banks(families=("Bass", "Synth Lead")))
+def test_training_gives_finite_metrics_or_is_refused(place, data, bank):
+    bank = build_bank(place(), bank)
+    row = {
+        **data.draw(st.sampled_from(ROWS)),
+        "families": ("Bass", "Synth Lead"),
+        "batch_size": data.draw(st.integers(1, 16)),
+        "mixtures_per_instrument": 1,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cirlib.common.paths.RUNS", place())
+        run = done_or_refused(lambda: fit(settings_of(bank, **row), progress=False))
+    if run:
+        assert finite(numbers(run.metrics), run.history.loss.dropna()) and run.checkpoint.exists()
+
+
+# Files
+
+
+SUBTYPES = {"float32": "FLOAT", "float64": "DOUBLE", "int16": "PCM_16"}
+
+
+def written(root, rows) -> list[str]:
+    """Files of these (name, sound, rate); names that no file can have are left out."""
+    root.mkdir()
+    there = []
+    for name, audio, rate in rows:
+        file = f"{name.replace('/', '_')}.wav"
+        if "\0" not in file and len(file.encode()) < 200:
+            soundfile.write(root / file, audio, rate, SUBTYPES[audio.dtype.name], format="WAV")
+            there.append(file)
+    return there
+
+
+files = st.lists(
+    st.tuples(st.sampled_from(ODD_NAMES) | st.text(max_size=5), sounds(longest=9000), st.sampled_from([16000, 44100, 1, 7, 2**31 - 1])),
+    min_size=1, max_size=4,
+)  # fmt: skip
+
+
+@examples(12)
+@given(rows=files)
+def test_a_folder_of_awful_files_is_read_or_refused(place, rows):
+    there = written(root := place(), rows)
+    bank = done_or_refused(lambda: folder.build(place(), folder.FolderConfig(path=str(root), seconds=0.3, estimate=False), n_jobs=1))
+    if bank:
+        seen = bank.infos[0]["skipped"]
+        assert all(finite(bank.audio(i)) for i in range(len(bank))) and len(bank) + len(seen) >= len({f for f in there if f[0] != "."})
+        assert all("Error" not in why and "\n" not in why for why in seen.values())
+
+
+@examples(12)
+@given(rows=files)
+def test_a_library_of_awful_files_is_searched_or_refused(place, encoder, rows):
+    written(root := place(), rows)
+    library = done_or_refused(lambda: Library.build(root, encoder, place()))
+    for _, audio, rate in rows if library else ():
+        found = done_or_refused(lambda: library.search(audio, sample_rate=max(rate, 8000)))  # noqa: B023
+        assert found is None or finite(found.distance)
+
+
+# One by one
+
+
+def test_a_file_whose_name_is_not_utf8_costs_only_itself(tmp_path):
+    write(tmp_path / "sounds" / "bass.wav", tone(40))
+    os.replace(write(tmp_path / "sounds" / "x.wav", tone(60)), os.fsencode(tmp_path / "sounds") + b"/\xff.wav")
+    bank = folder.build(tmp_path / "bank", folder.FolderConfig(path=str(tmp_path / "sounds"), estimate=False), n_jobs=1)
+    assert len(bank) == 1 and bank.infos[0]["skipped"] == {"?.wav": "its name is not UTF-8"}
+
+
+def test_duplicated_files_are_instruments_of_their_own_at_one_distance(tmp_path, encoder):
+    for name in ("a.wav", "b.wav", "c/a.wav"):
+        write(tmp_path / "sounds" / name, tone(50))
+    found = Library.build(tmp_path / "sounds", encoder, tmp_path / "library").search(tone(50))
+    assert len(found) == 3 and found.distance.nunique() == 1
+    bank = folder.build(tmp_path / "bank", folder.FolderConfig(path=str(tmp_path / "sounds"), estimate=False), n_jobs=1)
+    assert len(bank.instruments) == 3
+
+
+def test_a_sound_of_a_bank_that_is_no_sample_at_16_khz_is_left_out(tmp_path, encoder):
+    builder = BankBuilder(tmp_path / "bank", {}, 192000)
+    builder.run({"all": {"sounds": [sound("long", tone(60)), sound("short", np.ones(1))]}}, make, n_jobs=1)
+    builder.finish(["all"], {"source": "x"}, {})
+    library = Library.build(tmp_path / "bank", encoder, tmp_path / "library")
+    assert (library.changes.new, list(library.changes.left_out.values())) == (1, ["shorter than a sample at 16 kHz"])
+
+
+def test_valid_and_test_instruments_of_one_note_leave_nothing_to_retrieve(tmp_path, encoder, monkeypatch):
+    """Their only note is the reference note that stands in the gallery."""
+    monkeypatch.setattr("cirlib.common.paths.RUNS", tmp_path / "runs")
+    columns = [("a", "train"), ("b", "train"), ("c", "valid"), ("d", "test")]
+    sounds = [sound(uid, tone(60 + i), split=split) for uid, split in columns for i in range(1 + (split == "train"))]
+    config = settings_of(bank := build_bank(tmp_path / "bank", sounds), tests=("single",), task="single", loss="infonce", batch_size=4)
+    for act, split in ((lambda: fit(config, progress=False), "valid"), (lambda: metrics_of(Retriever(encoder), bank, config), "test")):
+        with pytest.raises(ValueError, match=f"the bank has no sounds of {split} instruments besides their reference notes"):
+            act()
+
+
+def test_features_need_training_instruments(tmp_path):
+    bank = build_bank(tmp_path / "bank", [sound("a", tone(60), split="test")])
+    with pytest.raises(ValueError, match="no training instrument of this bank has mfcc features"):
+        Features("mfcc", bank, 1.0)
+
+
+def test_features_of_no_sound(tone_bank):
+    assert Features("mfcc", tone_bank, 0.1).notes(tone_bank, []).shape == (0, 80)
+
+
+@pytest.mark.parametrize(
+    ("change", "weights"),
+    [
+        ({"seconds": 0.0}, {}), ({"seconds": float("nan")}, {}), ({"std": 0.0}, {}), ({"width": 16}, {}), ({"width": 0}, {}),
+        ({"name": "ast", "ast": {"hidden_size": 8, "num_attention_heads": 0}}, {}), ({"parts": ["Bass"]}, {}), ({"outputs": 3}, {}),
+        (None, {"audio_spectrogram_transformer.embeddings.position_embeddings": torch.zeros(1, 2, 8)}),
+        (None, {"audio_spectrogram_transformer.embeddings.position_embeddings": torch.zeros(3)}),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_of_another_shape_is_one_sentence(tmp_path, encoder, change, weights):
+    path = encoder.save(tmp_path / "x.pt")
+    content = torch.load(path, weights_only=True)
+    content["custom_config"]["cirlib"] |= change or {}
+    if change is None:
+        del content["custom_config"]["cirlib"]
+        layer = "audio_spectrogram_transformer.encoder.layer.0.intermediate.dense.weight"
+        content["model_state_dict"] = {layer: torch.zeros(8, 8), **weights}
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"x\.pt does not fit an encoder that this version knows") as caught:
+        AudioEncoder.load(path)
+    assert_clear(caught.value)
+
+
+def test_weights_that_are_not_finite_give_no_embedding(encoder):
+    broken = AudioEncoder.create("cnn", seconds=0.06, width=8, dim=8)
+    broken.backbone.head.bias.data[0] = float("nan")
+    with pytest.raises(ValueError, match="gives embeddings that are not finite: its weights are damaged or diverged"):
+        broken.embed([tone(60)])
+
+
+@pytest.mark.parametrize("harm", ["cut", "shape", "settings"])
+def test_a_run_whose_files_are_damaged_is_one_sentence(tone_bank, tmp_path, monkeypatch, harm):
+    monkeypatch.setattr("cirlib.common.paths.RUNS", tmp_path)
+    config = settings_of(tone_bank, batch_size=12, families=MIXTURE_FAMILIES)
+    last = fit(config, progress=False).folder / "last.pt"
+    (last.parent / "train.json").unlink()
+    if harm == "settings":
+        (last.parent / "config.yaml").write_text("[1")
+    elif harm == "cut":
+        last.write_bytes(last.read_bytes()[:5000])
+    else:
+        torch.save({**torch.load(last), "model": AudioEncoder.create("cnn", seconds=0.06, width=8).state_dict()}, last)
+    words = "config.yaml is damaged" if harm == "settings" else "last.pt is damaged or of another version"
+    with pytest.raises((TrainingError, ValueError), match=f"{words} .*: delete .* and train again") as caught:
+        fit(config, progress=False)
+    assert_clear(caught.value)

@@ -1,0 +1,256 @@
+"""Tasks: what a batch holds, what the loss compares, and how each is validated; baselines that stand on an encoder for single sounds."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from test_training import config  # noqa: F401 (a fixture)
+
+from cirlib.data.mixtures import PEAK, clip
+from cirlib.data.taxonomy import MIXTURE_FAMILIES
+from cirlib.evaluation.protocol import Retriever, embed_mixtures, embed_test
+from cirlib.evaluation.ranking import ranks
+from cirlib.evaluation.separation import separated
+from cirlib.models.encoder import AudioEncoder
+from cirlib.training import losses, tasks
+from cirlib.training.loop import fit
+from cirlib.training.tasks import make_task
+
+
+@pytest.fixture
+def single(config):  # noqa: F811
+    """A trained encoder for single sounds, and the settings that stand on it."""
+    row = dataclasses.replace(config, task="single", loss="infonce", experiment="single-infonce", steps=2, curriculum=())
+    return fit(row, progress=False), row
+
+
+def task_of(row, bank, name, **changes):
+    return make_task(dataclasses.replace(row, task=name, loss=losses.LOSSES[name][-1], experiment=name, **changes), bank)
+
+
+def test_batch_of_mixtures_sums_up_and_names_its_families(config, tone_bank):  # noqa: F811
+    task = make_task(dataclasses.replace(config, curriculum=()), tone_bank)
+    batch = task.batch(0)
+    dataset, indices = task.steps.batch(0)
+    for k, i in enumerate(indices):
+        torch.testing.assert_close(batch["mixtures"][k], torch.from_numpy(dataset[i].mixture))
+        torch.testing.assert_close(batch["references"][k], torch.from_numpy(dataset[i].references))
+        assert [dataset.families[f] for f in batch["families"][k]] == dataset[i].families
+    assert batch["mixtures"].shape == (3, 8000) and batch["references"].shape == (3, 3, 8000)
+
+
+def test_mixture_loss_is_that_of_the_embeddings(config, tone_bank):  # noqa: F811
+    task = make_task(dataclasses.replace(config, curriculum=()), tone_bank)
+    encoder, batch = task.model().eval(), task.batch(0)
+    stems = torch.stack([encoder(group) for group in batch["references"]])
+    expected = losses.mixture_loss("multi-infonce", stems, encoder(batch["mixtures"]), batch["families"], task.config.temperature)
+    torch.testing.assert_close(task.loss(encoder, batch), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("single_pairs", [0, 2])
+def test_batch_of_a_family_run(config, tone_bank, pairs):  # noqa: F811
+    """Mixtures, two notes of each of their instruments, and pairs of other families; the loss asks each part for its own."""
+    row = dataclasses.replace(
+        config,
+        task="family",
+        loss="family-infonce",
+        families=MIXTURE_FAMILIES[:2],
+        curriculum=(),
+        batch_size=14 + 2 * pairs,
+        single_pairs=pairs,
+    )
+    task = make_task(row, tone_bank)
+    batch, (dataset, indices, named, rows) = task.batch(1), task.steps.batch(1)
+    assert task.sounds(batch).shape == (14 + 2 * pairs, 8000) and len(indices) == 6 and len(named) == 4
+    uids = tone_bank.instruments.index
+    for k, i in enumerate(indices):
+        item = dataset[i]
+        torch.testing.assert_close(batch["mixtures"][k], torch.from_numpy(item.mixture))
+        assert [uids[int(n)] for n in batch["members"][k]] == item.instruments
+    for k, (name, uid) in enumerate(named):
+        assert uids[int(batch["instruments"][k])] == uid and dataset.families[batch["families"][k]] == name
+        for side in (0, 1):
+            np.testing.assert_array_equal(batch["references"][side, k], clip(tone_bank, rows[side, k], 8000))
+    if pairs:
+        others = task.pairs.batch(1)
+        assert set(tone_bank.notes.family[others.ravel()]) == {MIXTURE_FAMILIES[2]}
+        np.testing.assert_array_equal(batch["single_pairs"][1, 0], clip(tone_bank, others[0, 1], 8000))
+
+    encoder = task.model().eval()
+    heard = lambda x: encoder(x).reshape(len(x), 4, -1)  # noqa: E731 - parts for single sounds, for mixes and two for families
+    first, second, mixtures = map(heard, (*batch["references"], batch["mixtures"]))
+    own = torch.cat([notes[torch.arange(4), 2 + batch["families"]] for notes in (first, second)])
+    families, instruments = (batch[name].repeat(2) for name in ("families", "instruments"))
+    found = losses.family_infonce(own, families, instruments, mixtures[:, 2:], batch["members"], row.temperature)
+    sides, any_family = [first[:, 0], second[:, 0]], [first[:, 1], second[:, 1]]
+    if pairs:
+        others = [heard(sounds) for sounds in batch["single_pairs"]]
+        sides = [torch.cat([side, other[:, 0]]) for side, other in zip(sides, others, strict=True)]
+        any_family += [other[:, 1] for other in others]
+        instruments = torch.cat([instruments, torch.full((2 * len(others[0]),), -1)])
+    notes = torch.cat(any_family)
+    mix = losses.family_infonce(notes, torch.zeros(len(notes), dtype=int), instruments, mixtures[:, 1:2], batch["members"], row.temperature)
+    expected = found + tasks.MIX_WEIGHT * mix + losses.pair_loss("infonce", *sides, row.temperature)
+    torch.testing.assert_close(task.loss(encoder, batch), expected)
+
+
+def test_parts_of_families_that_do_not_play_learn_nothing_in_a_step(config, tone_bank):  # noqa: F811
+    """`voices` of a family run: in each step some families play in all mixtures; the loss asks for their parts alone."""
+    row = dataclasses.replace(
+        config, task="family", loss="family-infonce", curriculum=(), batch_size=14, mixtures_per_instrument=2, max_instruments=2
+    )
+    task, numbers = make_task(row, tone_bank), set()
+    encoder = task.model().eval()
+    for step in range(6):
+        batch = task.batch(step)
+        playing = set(batch["families"].tolist())
+        numbers.add(len(playing))
+        assert batch["members"].shape == (2 * len(batch["instruments"]) // len(playing), len(playing))
+        vectors = encoder(task.sounds(batch)).detach().requires_grad_()
+        task.objective(vectors, batch).backward()
+        learned = vectors.grad.reshape(len(vectors), 5, -1).abs().amax(dim=(0, 2)) > 0  # parts for sounds, mixes and three families
+        assert learned.tolist() == [True, True, *(k in playing for k in range(3))]
+    assert numbers == {1, 2}
+    assert {len(row.mixtures(tone_bank, "valid", 4, 0).plan(i)) for i in range(4)} == {2}
+
+
+@pytest.mark.parametrize(
+    "values", [{"batch_size": 12}, {"batch_size": 16, "task": "family", "loss": "family-infonce", "mixtures_per_instrument": 2}]
+)
+def test_training_hears_mixtures_through_effects_and_notes_and_validation_without(config, tone_bank, values):  # noqa: F811
+    plain = dataclasses.replace(config, curriculum=(), **values)
+    row = dataclasses.replace(plain, effects=1.0)
+    one, other = (make_task(c, tone_bank).batch(1) for c in (plain, row))
+    assert {name for name, value in one.items() if not torch.equal(value, other[name])} == {"mixtures"}
+    assert row.mixtures(tone_bank, "valid", 4, 0).effects == 0
+
+
+def test_a_family_run_is_validated_by_the_parts_of_the_families(config, tone_bank):  # noqa: F811
+    """A readout whose family parts know nothing ranks mixtures as chance does; single sounds are compared by the part for them."""
+    task = make_task(
+        dataclasses.replace(config, task="family", loss="family-infonce", curriculum=(), batch_size=18, mixtures_per_instrument=3),
+        tone_bank,
+    )
+    retriever = task.retriever(task.model().eval())
+    assert retriever.parts == embed_test(retriever, tone_bank, task.config).parts == MIXTURE_FAMILIES
+    validation = task.validation()
+    assert 0 < validation(retriever)["mrr"] <= 1
+    items, metric = validation.items, task.config.metric
+    gallery = retriever.notes(tone_bank, items.reference.to_numpy())
+    vectors, truth = embed_mixtures(retriever, validation.dataset)
+    size, by_part = gallery.shape[1] // 5, []
+    for place, family in enumerate(MIXTURE_FAMILIES, 2):
+        inside, asked = (items.family == family).to_numpy(), truth[truth.family == family]
+        columns = slice(place * size, (place + 1) * size)
+        position = items.index[inside].get_indexer(asked.instrument)
+        by_part.append(ranks(vectors[asked["query"], columns], gallery[inside][:, columns], position, metric=metric))
+    assert validation(retriever)["mrr"] == pytest.approx((1 / (1 + np.concatenate(by_part))).mean())
+
+
+def test_pairs_are_two_sounds_of_one_instrument(single, tone_bank):
+    _, row = single
+    task = make_task(row, tone_bank)
+    rows, sounds = task.steps.batch(0), task.batch(0)["sounds"]
+    assert sounds.shape == (2, 6, 8000)
+    for k, (a, b) in enumerate(rows):
+        np.testing.assert_array_equal(sounds[0, k], clip(tone_bank, a, 8000))
+        np.testing.assert_array_equal(sounds[1, k], clip(tone_bank, b, 8000))
+    encoder = task.model().eval()
+    expected = losses.pair_loss("infonce", encoder(sounds[0]), encoder(sounds[1]), task.config.temperature)
+    torch.testing.assert_close(task.loss(encoder, {"sounds": sounds}), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_classifier_hears_the_sound_that_its_target_names(single, tone_bank):
+    _, row = single
+    task = make_task(dataclasses.replace(row, task="classify", loss="instrument"), tone_bank)
+    rows, batch = task.steps.batch(0), task.batch(0)
+    for k, i in enumerate(rows):
+        np.testing.assert_array_equal(batch["sounds"][k], clip(tone_bank, i, 8000))
+        assert task.labels[batch["targets"][k]] == tone_bank.notes.instrument[i].removesuffix("_no_fx")
+
+
+def test_without_twins_none_is_heard(single, tone_bank):
+    _, row = single
+    twins = set(tone_bank.notes.index[tone_bank.notes.augments.notna()])
+    for name in ("single", "classify"):
+        heard = {heard: set() for heard in (True, False)}
+        for augmented, rows in heard.items():
+            task = task_of(row, tone_bank, name, augmented=augmented, batch_size=12)
+            for step in range(60):
+                rows |= set(np.ravel(task.steps.batch(step)))
+        assert heard[True] & twins and not heard[False] & twins
+
+
+def test_multi_encoder_predicts_the_embeddings_of_its_frozen_single_encoder(single, tone_bank):
+    run, row = single
+    task = task_of(row, tone_bank, "multi-encoder")
+    model, batch = task.model().eval(), task.batch(0)
+    teacher = AudioEncoder.load(run.checkpoint)
+    targets = teacher(batch["references"].flatten(0, 1)).reshape(3, 3, -1)
+    predicted = model(batch["mixtures"], head=True).reshape(3, 3, -1)
+    expected = (1 - torch.nn.functional.cosine_similarity(predicted, targets, dim=2)).mean()
+    torch.testing.assert_close(task.loss(model, batch), expected, rtol=1e-4, atol=1e-5)
+    task.loss(model, batch).backward()
+    assert all(p.grad is None for p in task.single.parameters()) and model.classifier.dense.weight.grad.abs().max() > 0
+    vectors = task.retriever(model).mixtures(batch["mixtures"].numpy())
+    np.testing.assert_allclose(vectors, predicted.detach(), atol=1e-4)
+    np.testing.assert_allclose(task.retriever(model).notes(tone_bank, [0, 5]), Retriever(teacher).notes(tone_bank, [0, 5]), atol=1e-5)
+
+
+def test_separator_learns_the_stems_and_its_stems_are_embedded_as_notes_are(single, tone_bank):
+    run, row = single
+    task = task_of(row, tone_bank, "separate")
+    batch = task.batch(0)
+    torch.testing.assert_close(batch["stems"].sum(dim=1), batch["mixtures"], rtol=0, atol=1e-5)
+    teacher = AudioEncoder.load(run.checkpoint)
+    stems = np.stack([0.01 * batch["stems"][:, 0].numpy(), np.zeros((3, 8000), np.float32), batch["stems"][:, 2].numpy()], axis=1)
+    retriever = separated(teacher, lambda mixtures: stems)
+    assert retriever.separate(None) is stems and Retriever(teacher).separate is None
+    vectors = retriever.mixtures(batch["mixtures"].numpy())
+    silent = teacher.embed(np.zeros((1, 8000), np.float32))[0]
+    for k in range(3):
+        loud = PEAK * stems[k, 0] / np.abs(stems[k, 0]).max()
+        np.testing.assert_allclose(vectors[k, 0], teacher.embed(loud[None])[0], atol=1e-4)
+        np.testing.assert_allclose(vectors[k, 1], silent, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mfcc", "timbre-toolbox", "demucs"])
+def test_baselines_without_training_say_where_they_are_made(single, tone_bank, name):
+    _, row = single
+    with pytest.raises(ValueError, match=rf"{name} is not trained: run notebooks/05_baselines.ipynb with method={name}"):
+        task_of(row, tone_bank, name)
+
+
+def test_baselines_on_a_single_encoder_name_the_row_that_is_missing(config, tone_bank, single):  # noqa: F811
+    _, row = single
+    with pytest.raises(FileNotFoundError, match=r"no run in .*/nowhere/seed0: run notebooks/02_train\.ipynb"):
+        task_of(row, tone_bank, "multi-encoder", single="nowhere")
+    with pytest.raises(ValueError, match=r"single-infonce hears clips of 0.5 s, multi-encoder of 1 s: make them equal"):
+        task_of(row, tone_bank, "multi-encoder", seconds=1.0)
+    with pytest.raises(ValueError, match="leave curriculum empty"):
+        task_of(row, tone_bank, "separate", curriculum=(0.5,))
+
+
+@pytest.mark.parametrize("name", ["multi-encoder", "separate"])
+def test_what_is_loaded_to_be_tested_lies_on_the_best_device(single, tone_bank, monkeypatch, name):
+    """All of it: the model and the encoder for single sounds. `meta` stands for a GPU."""
+    _, row = single
+    task = task_of(row, tone_bank, name)
+    path = task.model().save(row.folder / "model.pt")
+    monkeypatch.setattr(tasks, "best_device", lambda: "meta")
+    model = task.load(path)
+    assert {p.device.type for p in model.parameters()} == {task.retriever(model).encoder.device.type} == {"meta"}
+
+
+def test_another_single_encoder_is_another_run(single, tone_bank):
+    run, row = single
+    multi = dataclasses.replace(row, task="multi-encoder", loss="cosine", experiment="multi")
+    data = [info["sha256"] for info in tone_bank.infos]
+    before = multi.key(data)
+    assert dataclasses.replace(row, single="another").key(data) == row.key(data), "only what stands on it depends on it"
+    encoder = AudioEncoder.load(run.checkpoint)
+    with torch.no_grad():
+        encoder.backbone.head.bias += 1
+    encoder.save(run.checkpoint)
+    assert multi.key(data) != before
