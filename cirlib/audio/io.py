@@ -1,4 +1,4 @@
-"""Sound on its way into a bank: reading files, one channel, 16 kHz, no tail of silence."""
+"""Reading sound files: mono, 16 kHz, checked; and trimming, fading and resampling."""
 
 import re
 from collections.abc import Iterator
@@ -11,65 +11,64 @@ import numpy as np
 if TYPE_CHECKING:
     import soundfile
 
-LOUDEST = 1e9  # of a sample, full scale is 1: sums and squares of what is louder leave single precision
-QUIET_DB = -60.0  # below the peak of the query: a window without sound
 RATE = 16000
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".caf", ".w64", ".au", ".snd")
+LOUDEST = 1e9  # largest sample (full scale is 1): sums and squares of louder ones would overflow single precision
+QUIET_DB = -60.0  # relative to the peak of a query: a window below is silent
+FLOOR_DB = -70.0  # a file whose peak is below is silent
 SHORTEST_S = 0.02
-BLOCK_S = 10  # of a long file, decoded at once
-LONGEST_S = 2 * 3600  # of a file that is read whole
+LONGEST_S = 2 * 3600  # of a file for read_long
+BLOCK_S = 10  # of a file, decoded at once
 MOST_SAMPLES = 1 << 28  # of one channel in memory at once
 RATES, MOST_CHANNELS = (1000, 768_000), 64  # of a file
-FLOOR_DB = -70.0  # peak under which a file counts as silent
 
 
 class Unusable(ValueError):
-    """A sound that cannot go into a bank; the text is the reason that the data card shows."""
+    """A sound that a bank cannot store; the message is the reason that the data card shows."""
 
 
 def read_audio(path: Path, seconds: float | None = None) -> np.ndarray:
-    """One file as (n,) at 16 kHz, channels averaged, its first `seconds` at most: int16 where the file is that already, else float32.
+    """Return a file, or its first `seconds`, as mono (n,) at 16 kHz: int16 if the file is 16-bit mono at 16 kHz, else float32.
 
-    Raises Unusable for what is no sound: a folder, an empty, foreign, truncated, silent, non-finite or too short file.
+    Raises Unusable if it is a folder, empty, in an unknown format, truncated, silent, not finite or too short.
     """
-    with _reading(path) as file:
-        told, rate = file.frames, file.samplerate
-        plain = file.channels == 1 and rate == RATE and file.subtype == "PCM_16"
-        most = told if seconds is None else min(told, int(np.ceil(seconds * rate)))
-        if most > MOST_SAMPLES:
+    with _open(path) as file:
+        total, rate = file.frames, file.samplerate
+        unchanged = file.channels == 1 and rate == RATE and file.subtype == "PCM_16"
+        wanted = total if seconds is None else min(total, int(np.ceil(seconds * rate)))
+        if wanted > MOST_SAMPLES:
             raise Unusable(f"longer than {MOST_SAMPLES} samples")
-        parts, count = [np.empty(0, np.int16 if plain else np.float32)], 0
-        while count < most:  # in blocks: a header may promise what no memory holds
-            block = file.read(min(_block(file), most - count), dtype=parts[0].dtype.name, always_2d=True)
+        blocks, count = [np.empty(0, np.int16 if unchanged else np.float32)], 0
+        while count < wanted:  # in blocks: the length in a header may exceed all memory
+            block = file.read(min(_block_size(file), wanted - count), dtype=blocks[0].dtype.name, always_2d=True)
             if not len(block):
                 break
             count += len(block)
-            parts.append(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))
-        _check_whole(file, count, most)
-    audio = np.concatenate(parts)
-    return resample(usable(audio, rate), rate)[: None if seconds is None else round(seconds * RATE)]
+            blocks.append(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))
+        _check_length(file, count, wanted)
+    audio = np.concatenate(blocks)
+    return resample(check_usable(audio, rate), rate)[: None if seconds is None else round(seconds * RATE)]
 
 
 def read_long(path: Path) -> np.ndarray:
-    """A whole file as (n,) float32 at 16 kHz, decoded and resampled in blocks: memory is that of the result. Raises as read_audio."""
+    """Return a whole file as (n,) float32 at 16 kHz, decoded and resampled in blocks to save memory. Raises as read_audio does."""
     import soxr
 
-    with _reading(path) as file:
+    with _open(path) as file:
         stream = soxr.ResampleStream(file.samplerate, RATE, 1, dtype="float32", quality="HQ")
-        parts, count = [], 0
-        for block in file.blocks(_block(file), dtype="float32", always_2d=True):
+        blocks, count = [], 0
+        for block in file.blocks(_block_size(file), dtype="float32", always_2d=True):
             count += len(block)
             if count > LONGEST_S * file.samplerate:
                 raise Unusable(f"longer than {LONGEST_S // 3600} hours")
-            parts.append(stream.resample_chunk(block.mean(axis=1)))
-        parts.append(stream.resample_chunk(np.empty(0, np.float32), last=True))
-        _check_whole(file, count, file.frames)
-    return usable(np.concatenate(parts), RATE)
+            blocks.append(stream.resample_chunk(block.mean(axis=1)))
+        blocks.append(stream.resample_chunk(np.empty(0, np.float32), last=True))
+        _check_length(file, count, file.frames)
+    return check_usable(np.concatenate(blocks), RATE)
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator["soundfile.SoundFile"]:
-    """An open sound file; Unusable for what is none."""
+def _open(path: Path) -> Iterator["soundfile.SoundFile"]:
     import soundfile
 
     if path.is_dir():
@@ -79,9 +78,8 @@ def _reading(path: Path) -> Iterator["soundfile.SoundFile"]:
     try:
         with soundfile.SoundFile(path) as file:
             if not RATES[0] <= file.samplerate <= RATES[1] or not 0 < file.channels <= MOST_CHANNELS:
-                raise Unusable(
-                    f"{file.samplerate} Hz on {file.channels} channels: {RATES[0]} to {RATES[1]} Hz on {MOST_CHANNELS} at most are read"
-                )
+                limits = f"{RATES[0]} to {RATES[1]} Hz and at most {MOST_CHANNELS} channels are supported"
+                raise Unusable(f"{file.samplerate} Hz, {file.channels} channels: {limits}")
             yield file
     except UnicodeError:
         raise Unusable("its name is not UTF-8") from None
@@ -90,24 +88,20 @@ def _reading(path: Path) -> Iterator["soundfile.SoundFile"]:
         raise Unusable(f"not readable as sound ({(reason.partition(': ')[2] or reason).strip(' .')})") from None
 
 
-def _block(file: "soundfile.SoundFile") -> int:
-    """Frames that are decoded at once."""
+def _block_size(file: "soundfile.SoundFile") -> int:
+    """Return the number of frames to decode at once."""
     return max(1, min(BLOCK_S * file.samplerate, MOST_SAMPLES // (16 * file.channels)))
 
 
-def _check_whole(file, read: int, told: int) -> None:
-    if read < told or _cut(file.extra_info):
-        raise Unusable("truncated: shorter than its header tells")
+def _check_length(file, count: int, expected: int) -> None:
+    """Raise Unusable if fewer frames were decoded than expected, or than the header of a WAV or AIFF file says."""
+    size = re.search(r"^\s*(?:data|SSND)\s*:\s*(\d+) \(should be", file.extra_info, re.MULTILINE)  # libsndfile's log
+    if count < expected or (size and int(size[1]) < 0x7FFFFFFF):  # headers of streams have the largest size
+        raise Unusable("truncated: shorter than its header says")
 
 
-def _cut(log: str) -> bool:
-    """Whether libsndfile tells that the header of a WAV or AIFF file promises more samples than there are; streams promise the most."""
-    m = re.search(r"^\s*(?:data|SSND)\s*:\s*(\d+) \(should be", log, re.MULTILINE)
-    return bool(m) and int(m[1]) < 0x7FFFFFFF
-
-
-def usable(audio: np.ndarray, rate: int) -> np.ndarray:
-    """`audio` (n,), or Unusable if it is too short, not finite or silent."""
+def check_usable(audio: np.ndarray, rate: int) -> np.ndarray:
+    """Return `audio` (n,), or raise Unusable if it is too short, not finite, too loud or silent."""
     if len(audio) < SHORTEST_S * rate:
         raise Unusable(f"shorter than {SHORTEST_S:g} s")
     peak = np.abs(audio).max() if audio.dtype != np.int16 else max(int(audio.max()), -int(audio.min())) / 32768
@@ -121,7 +115,7 @@ def usable(audio: np.ndarray, rate: int) -> np.ndarray:
 
 
 def resample(audio: np.ndarray, rate: int, target: int = RATE) -> np.ndarray:
-    """(n,) at another rate, by soxr at its high quality."""
+    """Return (n,) at another sample rate (soxr, high quality)."""
     if rate == target:
         return audio
     import soxr
@@ -130,20 +124,19 @@ def resample(audio: np.ndarray, rate: int, target: int = RATE) -> np.ndarray:
 
 
 def trim(audio: np.ndarray, floor_db: float = -60) -> np.ndarray:
-    """Cut the end that stays below `floor_db` under the peak."""
-    loud = np.flatnonzero(np.abs(audio) > np.abs(audio).max() * 10 ** (floor_db / 20))
+    """Cut the end that stays below `floor_db` relative to the peak."""
+    loud = np.flatnonzero(np.abs(audio) > np.abs(audio).max(initial=0) * 10 ** (floor_db / 20))
     return audio[: loud[-1] + 1] if len(loud) else audio
 
 
 def fade_end(audio: np.ndarray, rate: int = RATE, seconds: float = 0.03) -> np.ndarray:
-    """Fade the end in place, so that a tail that is cut does not click."""
+    """Fade the end out in place, so that a cut note does not click."""
     n = min(round(seconds * rate), len(audio))
     audio[len(audio) - n :] *= np.linspace(1, 0, n, dtype=audio.dtype)
     return audio
 
 
-def repeated(sound: np.ndarray, samples: int) -> np.ndarray:
-    """A mix (n,) without the silence at its end, again from its start until (samples,) are full: in training, mixtures play throughout."""
-    level = np.abs(sound)
-    loud = np.flatnonzero(level > level.max(initial=0) * 10 ** (QUIET_DB / 20))
-    return np.resize(sound[: loud[-1] + 1], samples) if len(loud) else np.zeros(samples, sound.dtype)
+def repeat_sound(sound: np.ndarray, samples: int) -> np.ndarray:
+    """Trim the silence at the end of a mix (n,) and repeat it up to (samples,): encoders are trained on mixtures of full length."""
+    trimmed = trim(sound, QUIET_DB)
+    return np.resize(trimmed, samples) if trimmed.any() else np.zeros(samples, sound.dtype)

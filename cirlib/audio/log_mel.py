@@ -13,13 +13,13 @@ from torch.nn import functional as F
 
 RATE, WINDOW, HOP, BANDS, FFT = 16000, 400, 160, 128, 512
 MEAN, STD = -4.2677393, 4.5689974
-PREEMPHASIS = torch.tensor(0.97).item()  # as float32 has it: what it leaves of a constant must be taken away exactly
-CPU_FRAMES = 1200  # at a time, or one clip: more would not stay in the processor's cache, fewer would be slowed down by the calls
+PREEMPHASIS = torch.tensor(0.97).item()  # rounded to float32, so that the share of the mean is subtracted exactly
+CPU_FRAMES = 1200  # per block: more would not fit the cache of a CPU, fewer would cost more calls
 EPSILON = torch.finfo(torch.float32).eps
 
 
 def frames_for(seconds: float) -> int:
-    """Spectrogram frames of an encoder for clips of that length: 102.4 a second, whole patches of 16 (10 s: 1024)."""
+    """Return the spectrogram frames of an encoder for clips of `seconds`: 102.4 per second, a multiple of the patch size 16."""
     return 16 * -(-round(102.4 * seconds) // 16)
 
 
@@ -30,8 +30,8 @@ class LogMel(nn.Module):
         super().__init__()
         self.frames, self.mean, self.std = frames, mean, std
         self.register_buffer("window", torch.hann_window(WINDOW, periodic=False), persistent=False)
-        self.register_buffer("mel", mel_filters().repeat_interleave(2, dim=0), persistent=False)  # real and imaginary part of a bin in turn
-        self.parts = _parts()
+        self.register_buffer("mel", mel_filters().repeat_interleave(2, dim=0), persistent=False)  # real and imaginary part of each bin
+        self.blocks = _filter_blocks()
 
     @torch.no_grad()
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
@@ -43,29 +43,29 @@ class LogMel(nn.Module):
             out[:, n:] = -self.mean / (2 * self.std)  # padding: log-mel of 0
             if n:
                 used = waveforms[:, : WINDOW + (n - 1) * HOP].float()
-                block = max(1, CPU_FRAMES // n if waveforms.device.type == "cpu" else len(used))  # clips
+                block = max(1, CPU_FRAMES // n if waveforms.device.type == "cpu" else len(used))  # waveforms at once
                 frames = used.new_zeros(block, n, FFT)
                 for start in range(0, len(used), block):
                     self._log_mel(used[start : start + block], frames, out[start : start + block, :n])
             return out
 
     def _log_mel(self, x: torch.Tensor, frames: torch.Tensor, out: torch.Tensor) -> None:
-        """Log-mel of x (B, T) to out (B, n, 128); `frames` (B or more, n, 512) is room to work, 0 from sample 399 on."""
-        frames, window = frames[: len(x)], self.window[1:]  # the first sample of a frame is never heard: the window starts at 0
-        sharpened = torch.sub(x[:, 1:], x[:, :-1], alpha=PREEMPHASIS).unfold(1, WINDOW - 1, HOP)  # (B, n, 399)
+        """Write the log-mel of x (B, T) to out (B, n, 128). `frames` (at least B, n, 512) is a work buffer, 0 from sample 399 on."""
+        frames, window = frames[: len(x)], self.window[1:]  # the window is 0 at the first sample of a frame
+        emphasised = torch.sub(x[:, 1:], x[:, :-1], alpha=PREEMPHASIS).unfold(1, WINDOW - 1, HOP)  # (B, n, 399)
         means = x.unfold(1, WINDOW, HOP).mean(dim=2, keepdim=True)
-        part = frames[..., : WINDOW - 1]
-        torch.sub(sharpened, means, alpha=1 - PREEMPHASIS, out=part)  # pre-emphasis leaves that share of a frame's mean
-        part *= window
+        windowed = frames[..., : WINDOW - 1]
+        torch.sub(emphasised, means, alpha=1 - PREEMPHASIS, out=windowed)  # pre-emphasis scales the mean of a frame by 1 - 0.97
+        windowed *= window
         squares = torch.view_as_real(torch.fft.rfft(frames)).square_().flatten(2)  # (B, n, 2 * 257)
-        for bins, bands in self.parts:
+        for bins, bands in self.blocks:
             torch.bmm(squares[..., bins], self.mel[bins, bands].expand(len(x), -1, -1), out=out[..., bands])
         shift = torch.tensor(-self.mean / (2 * self.std))
         torch.add(shift, out.clamp_min_(EPSILON).log_(), alpha=1 / (2 * self.std), out=out)  # normalised in one pass
 
 
 def mel_filters() -> torch.Tensor:
-    """Triangles on the HTK mel scale, (257, 128), as Kaldi places them: 20 Hz to half the sample rate."""
+    """Return triangular filters on the HTK mel scale, (257, 128), from 20 Hz to half the sample rate, as Kaldi computes them."""
 
     def mel(hz):
         return 1127.0 * torch.log1p(hz / 700.0)
@@ -78,10 +78,10 @@ def mel_filters() -> torch.Tensor:
     return F.pad(triangles, (0, 0, 0, 1))  # the last bin, 8 kHz, belongs to no band
 
 
-def _parts(size: int = 32) -> list[tuple[slice, slice]]:
-    """Rows of LogMel.mel that `size` bands in a row need, and these bands: most of the matrix is 0."""
+def _filter_blocks(size: int = 32) -> list[tuple[slice, slice]]:
+    """Return (rows, columns) of LogMel.mel for each `size` bands, without the rows that are 0: these are most of the matrix."""
 
-    def bin_at(edge: int) -> float:  # of the BANDS + 2 edges of the triangles
+    def bin_at(edge: int) -> float:  # one of the BANDS + 2 edges of the triangles
         low, high = (math.log1p(hz / 700) for hz in (20, RATE / 2))
         return 700 * math.expm1(low + (high - low) * edge / (BANDS + 1)) * FFT / RATE
 

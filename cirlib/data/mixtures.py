@@ -225,10 +225,10 @@ class MixtureDataset:
             stems *= gain
 
     def _through_effects(self, mixture: np.ndarray, rng: np.random.Generator) -> None:
-        from ..audio.effects import through
+        from ..audio.effects import random_effects
 
         if rng.random() < self.effects:
-            mixture[:] = through(mixture, self.bank.sample_rate, rng)
+            mixture[:] = random_effects(mixture, self.bank.sample_rate, rng)
 
     def _notes(self, name: str, uid: str, scale: np.ndarray, quarter: float, rng) -> tuple[list[int], list[int], list[int]]:
         """What one instrument plays: bank rows, onsets and lengths (samples), up to the end of the mixture."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..audio.io import RATE, Unusable, read_audio
+from ..audio.io import RATE, Unusable, read_audio, repeat_sound
 from ..common import paths
 from ..common.device import best_device
 from ..common.files import read_json, write_json, writing
@@ -195,7 +195,7 @@ class Library:
         """
         starts, sounds = query.windows(sound, self.encoder.config.seconds, sample_rate)
         samples = round(self.encoder.config.seconds * RATE)
-        vectors = self.encoder.embed([query.repeated(part, samples) for part in sounds] if mix else sounds)
+        vectors = self.encoder.embed([repeat_sound(part, samples) for part in sounds] if mix else sounds)
         return starts, vectors, np.average(vectors, axis=0, weights=[len(part) for part in sounds])
 
     def nearest(self, vector: np.ndarray, family: str | None = None, k: int = 5, mix: bool = False) -> pd.DataFrame:

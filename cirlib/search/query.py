@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..audio.io import QUIET_DB, RATE, SHORTEST_S, Unusable, read_long, resample, usable
+from ..audio.io import QUIET_DB, RATE, SHORTEST_S, Unusable, check_usable, read_long, resample
 from ..common.paths import short
 from .catalog import centred, heard, onset
 
@@ -45,4 +45,4 @@ def _waveform(audio: np.ndarray, sample_rate: int) -> np.ndarray:
         raise Unusable(f"a waveform must be (samples,), one channel, got shape {audio.shape}")
     if sample_rate <= 0:
         raise Unusable(f"a sample rate must be above 0, got {sample_rate}")
-    return usable(resample(usable(audio.astype(np.float32), sample_rate), sample_rate), RATE)
+    return check_usable(resample(check_usable(audio.astype(np.float32), sample_rate), sample_rate), RATE)

@@ -1,132 +1,142 @@
-"""Effects on the mixtures of training: each does what it says, keeps length and peak, and depends on seed and index alone."""
+"""Training effects and test degradations: each does what its name says, keeps length and silence, and is reproducible."""
 
 import numpy as np
 import pytest
+from conftest import RATE
 
 from cirlib.audio import effects
-from cirlib.data.mixtures import PEAK, MixtureDataset
-
-RATE = 16000
+from cirlib.audio.effects import DEGRADATIONS
 
 
 def tone(hertz: float, seconds: float = 1.0, level: float = 0.3) -> np.ndarray:
     return (level * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
 
 
-def heard(effect, sound: np.ndarray, seed: int = 0) -> np.ndarray:
-    return effect(sound, RATE, np.random.default_rng(seed))
+def apply(effect, sound: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Output of an effect for a sound, or of a degradation (by name) for stems."""
+    return (DEGRADATIONS[effect] if isinstance(effect, str) else effect)(sound, RATE, np.random.default_rng(seed))
 
 
-def spectrum(sound: np.ndarray) -> np.ndarray:
-    return np.abs(np.fft.rfft(sound))
-
-
-@pytest.fixture(scope="module")
-def options():
-    return {"split": "train", "size": 40, "seed": 3, "seconds": 1.0}
+def spectrum(sound: np.ndarray, size: int | None = None) -> np.ndarray:
+    return np.abs(np.fft.rfft(sound, size))
 
 
 @pytest.mark.parametrize("samples", [1, 31, 1000, 16001])
 @pytest.mark.parametrize("effect", effects.EFFECTS)
-def test_an_effect_keeps_length_and_type_and_silence(effect, samples):
+def test_effect_keeps_length_type_and_silence(effect, samples):
     noise = np.random.default_rng(1).normal(0, 0.1, samples).astype(np.float32)
     for seed in range(5):
-        got = heard(effect, noise, seed)
+        got = apply(effect, noise, seed)
         assert got.shape == (samples,) and got.dtype == np.float32 and np.isfinite(got).all()
-        assert not heard(effect, np.zeros(samples, np.float32), seed).any()
+        assert not apply(effect, np.zeros(samples, np.float32), seed).any()
 
 
-def test_tone_moves_frequencies_within_its_bounds_and_not_in_time():
-    sound, moves = tone(100) + tone(1000) + tone(7000), []
+def test_equalizer_gain_is_bounded_and_adds_no_delay():
+    sound, gains = tone(100) + tone(1000) + tone(7000), []
     for seed in range(30):
-        got = heard(effects.tone, sound, seed)
-        moves.append(20 * np.log10((spectrum(got) / spectrum(sound))[[100, 1000, 7000]]))
-    assert np.abs(moves).max() <= effects.TONE_DB and np.ptp(moves, axis=0).min() > effects.TONE_DB / 2
-    assert np.ptp(moves, axis=1).max() > effects.TONE_DB / 2  # not all of them alike
+        gains.append(20 * np.log10((spectrum(apply(effects.equalize, sound, seed)) / spectrum(sound))[[100, 1000, 7000]]))
+    limit = effects.EQUALIZER_DB
+    assert np.abs(gains).max() <= limit and np.ptp(gains, axis=0).min() > limit / 2 and np.ptp(gains, axis=1).max() > limit / 2
     click = np.zeros(RATE, np.float32)
     click[5000] = 1
-    assert np.abs(heard(effects.tone, click)).argmax() == 5000
+    assert np.abs(apply(effects.equalize, click)).argmax() == 5000
 
 
-def test_room_is_heard_after_the_sound_and_fades():
+def test_reverb_tail_decays_with_bounded_energy():
     sound = np.zeros(2 * RATE, np.float32)
     sound[:4000] = np.random.default_rng(0).normal(0, 0.1, 4000)
     for seed in range(5):
-        tail = heard(effects.room, sound, seed) - sound
+        tail = apply(effects.reverberate, sound, seed) - sound
         level = [np.sqrt((tail[a : a + 1500] ** 2).mean()) for a in (4500, 6000, 8000)]
         assert level[0] > level[1] > level[2] > 0
         share = 10 * np.log10((tail**2).sum() / (sound**2).sum())
-        assert effects.ROOM_DB[0] - 3 < share < effects.ROOM_DB[1] + 3
+        assert effects.REVERB_DB[0] - 3 < share < effects.REVERB_DB[1] + 3
 
 
-def test_level_makes_the_soft_louder_and_the_loud_no_louder_than_full_scale():
-    sound = np.concatenate([tone(300, 0.5, 0.9), tone(300, 0.5, 0.2)])
-    before, gains = 0.2 / 0.9, []
+def test_overdrive_compresses_below_full_scale():
+    sound, gains = np.concatenate([tone(300, 0.5, 0.9), tone(300, 0.5, 0.2)]), []
     for seed in range(20):
-        got = np.abs(heard(effects.level, sound, seed))
+        got = np.abs(apply(effects.overdrive, sound, seed))
         assert got.max() <= 1
-        gains.append(got[12000:15000].max() / got[2000:7000].max() / before)
+        gains.append(got[12000:15000].max() / got[2000:7000].max() / (0.2 / 0.9))
     assert min(gains) > 1.01 and max(gains) > 2
 
 
-def test_both_kinds_of_level_are_drawn_and_a_limiter_keeps_the_wave():
-    sound, kept = tone(300, 1.0, 0.5), []
-    for seed in range(20):
-        lines = spectrum(heard(effects.level, sound, seed)[4000:12000])
-        kept.append(lines[3 * 150] / lines[150])  # the third harmonic, which saturation brings
-    assert min(kept) < 0.01 and max(kept) > 0.05
+def test_overdrive_draws_saturation_and_limiting():
+    lines = [spectrum(apply(effects.overdrive, tone(300, 1.0, 0.5), seed)[4000:12000]) for seed in range(20)]
+    harmonic = [line[3 * 150] / line[150] for line in lines]  # saturation adds a third harmonic, limiting does not
+    assert min(harmonic) < 0.01 and max(harmonic) > 0.05
 
 
-def test_cut_leaves_a_part_of_it_at_the_start():
+def test_excerpt_is_contiguous_and_moved_to_the_start():
     sound, lengths, starts = np.arange(1, 10001, dtype=np.float32), [], []
     for seed in range(50):
-        got = heard(effects.cut, sound, seed)
+        got = apply(effects.excerpt, sound, seed)
         length = np.count_nonzero(got)
         assert not got[length:].any() and np.array_equal(np.diff(got[:length]), np.ones(length - 1))
         lengths.append(length / 10000)
         starts.append(got[0])
-    assert effects.SHORTEST <= min(lengths) < 0.35 and 0.9 < max(lengths) <= 1 and max(starts) > 2000
+    assert effects.SHORTEST_EXCERPT <= min(lengths) < 0.35 and 0.9 < max(lengths) <= 1 and max(starts) > 2000
 
 
-def test_each_effect_is_drawn_about_half_of_the_time(monkeypatch):
+def test_each_effect_is_applied_half_of_the_time(monkeypatch):
     drawn = []
-    count = [lambda sound, rate, rng, k=k: drawn.append(k) or sound for k in range(4)]
-    monkeypatch.setattr(effects, "EFFECTS", count)
+    monkeypatch.setattr(effects, "EFFECTS", [lambda sound, rate, rng, k=k: drawn.append(k) or sound for k in range(4)])
     for seed in range(400):
-        effects.through(np.ones(4, np.float32), RATE, np.random.default_rng(seed))
+        effects.random_effects(np.ones(4, np.float32), RATE, np.random.default_rng(seed))
     assert (np.abs(np.bincount(drawn, minlength=4) / 400 - effects.CHANCE) < 0.08).all()
 
 
-def test_the_peak_of_a_sound_stays():
+def test_random_effects_keep_peak_and_silence():
+    sound = 0.5 * tone(440) + 0.1 * tone(900)
     for seed in range(20):
-        got = effects.through(0.5 * tone(440) + 0.1 * tone(900), RATE, np.random.default_rng(seed))
-        assert got.dtype == np.float32 and 0.1 < np.abs(got).max() < 0.2
-    assert not effects.through(np.zeros(100, np.float32), RATE, np.random.default_rng(0)).any()
+        got = effects.random_effects(sound, RATE, np.random.default_rng(seed))
+        assert got.dtype == np.float32 and np.abs(got).max() == pytest.approx(np.abs(sound).max(), rel=1e-5)
+    assert not effects.random_effects(np.zeros(100, np.float32), RATE, np.random.default_rng(0)).any()
 
 
-def test_a_share_of_the_mixtures_comes_through_and_nothing_else_changes(tone_bank, options):
-    plain, half = MixtureDataset(tone_bank, **options), MixtureDataset(tone_bank, **options, effects=0.5)
-    changed = 0
-    for i in range(40):
-        a, b = plain[i], half[i]
-        assert a.instruments == b.instruments
-        np.testing.assert_array_equal(a.stems, b.stems)
-        np.testing.assert_array_equal(a.references, b.references)
-        assert np.abs(b.mixture).max() == pytest.approx(PEAK, abs=1e-4)
-        changed += not np.array_equal(a.mixture, b.mixture)
-    assert 8 <= changed <= 28  # half of them, less those that no effect was drawn for
-    with_effects = MixtureDataset(tone_bank, **options, effects=1.0)
-    assert sum(not np.array_equal(plain[i].mixture, with_effects[i].mixture) for i in range(40)) > changed
+def test_mp3_is_aligned_and_lossy():
+    rng = np.random.default_rng(0)
+    stems = np.stack([tone(220) + tone(660, level=0.2), rng.normal(0, 0.05, RATE).astype(np.float32)])
+    got = apply("mp3, 64 kbit/s", stems)
+    assert len(got) == RATE
+    correlation = [np.corrcoef(got[200 + k : RATE - 200 + k], stems.sum(axis=0)[200:-200])[0, 1] for k in range(-50, 51)]
+    assert np.argmax(correlation) == 50 and 0.95 < max(correlation) < 0.9999
 
 
-def test_a_share_that_is_none_is_refused(tone_bank, options):
-    for share in (-0.1, 1.5):
-        with pytest.raises(ValueError, match=rf"^effects must be a share, 0 to 1, got {share}$"):
-            MixtureDataset(tone_bank, **options, effects=share)
+def test_room_has_a_decaying_tail():
+    stems = np.zeros((1, RATE), np.float32)
+    stems[0, :4000] = tone(440, 0.25)
+    tail = [np.sqrt((apply("room", stems)[a : a + 2000] ** 2).mean()) for a in (4200, 8000, 12000)]
+    assert tail[0] > 1e-3 and tail[0] > tail[1] > tail[2]
 
 
-def test_mixtures_with_effects_depend_on_seed_and_index_alone(tone_bank, options):
-    one, other = (MixtureDataset(tone_bank, **options, effects=1.0) for _ in range(2))
-    got = one.batch([7, 2])[0]
-    np.testing.assert_array_equal(other[2].mixture, got[1])
-    np.testing.assert_array_equal(other[7].mixture, got[0])
+def test_balance_gain_is_bounded_and_differs_between_stems():
+    stems, gains = np.stack([tone(f) for f in (200, 500, 1100)]), []
+    for seed in range(40):
+        gains.append(20 * np.log10(np.linalg.lstsq(stems.T, apply("balance within 6 dB", stems, seed), rcond=None)[0]))
+    assert np.abs(gains).max() <= 6.001 and np.ptp(gains, axis=0).min() > 9 and np.ptp(gains, axis=1).min() > 0.5
+
+
+def test_half_is_the_first_half_and_can_be_repeated():
+    stems = np.stack([tone(200), tone(300)])
+    stems[:, 6000:] = 0  # silence is not repeated
+    half = apply("half as long", stems)
+    np.testing.assert_array_equal(half, stems.sum(axis=0)[: RATE // 2])
+    end = np.flatnonzero(np.abs(half) > 1e-3 * np.abs(half).max())[-1] + 1
+    np.testing.assert_array_equal(apply("half, repeated", stems), np.resize(half[:end], RATE))
+
+
+def test_detune_shifts_pitch_up_or_down():
+    size, shifts = 1 << 20, []
+    for seed in range(8):
+        got = apply("30 cents off", tone(440, 2.0)[None], seed)
+        shifts.append(1200 * np.log2(spectrum(got * np.hanning(len(got)), size).argmax() * RATE / size / 440))
+    np.testing.assert_allclose(np.abs(shifts), effects.DETUNE_CENTS, atol=0.5)
+    assert min(shifts) < 0 < max(shifts)
+
+
+def test_limiter_reduces_dynamics():
+    got = np.abs(apply("limiter, 12 dB", np.concatenate([tone(300, 0.5, 0.9), tone(300, 0.5, 0.1)])[None]))
+    loud, soft = got[4000:7000].max(), got[12000:15000].max()
+    assert loud <= 1.01 and 2.5 < soft / loud / (0.1 / 0.9) < 8

@@ -11,7 +11,7 @@ from conftest import build_bank, make, sound
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cirlib.audio.io import LOUDEST, usable
+from cirlib.audio.io import LOUDEST, check_usable
 from cirlib.data.bank import NoteBank
 from cirlib.data.batches import FamilySteps, MixtureSteps, NoteSteps, PairSampler, PairSteps
 from cirlib.data.builder import BankBuilder
@@ -135,7 +135,7 @@ def test_what_is_louder_than_single_precision_can_hold_is_refused(encoder, tmp_p
     for act in (
         lambda: encode(sound("x", np.array([1e300]))),
         lambda: encoder.embed([np.array([1e30])]),
-        lambda: usable(np.full(999, 1e30), 16000),
+        lambda: check_usable(np.full(999, 1e30), 16000),
     ):
         with pytest.raises(ValueError, match=r"louder than 1e\+09 times full scale"):
             act()

@@ -14,7 +14,7 @@ import torch
 from conftest import RATE, build_bank, sound, tone
 from tones import write
 
-from cirlib.audio.io import repeated
+from cirlib.audio.io import repeat_sound
 from cirlib.common import paths
 from cirlib.data.taxonomy import MIXTURE_FAMILIES
 from cirlib.evaluation.open_mixtures import Presence
@@ -202,13 +202,13 @@ def test_long_queries_are_pooled_by_duration_or_searched_window_by_window(built,
 
 def test_a_mix_that_is_shorter_than_the_clip_is_repeated(built, encoder):
     samples, whole, short = round(SECONDS * RATE), note(40, SECONDS), note(50, SECONDS / 3)
-    np.testing.assert_array_equal(repeated(short, samples), np.concatenate([short, short, short])[:samples])
+    np.testing.assert_array_equal(repeat_sound(short, samples), np.concatenate([short, short, short])[:samples])
     silence = np.zeros(1000, np.float32)
     played = np.concatenate([silence, short])  # a rest before it stays, one after it goes
-    np.testing.assert_array_equal(repeated(np.concatenate([played, silence]), samples), np.resize(played, samples))
-    np.testing.assert_array_equal(repeated(whole, samples), whole)
-    assert not repeated(silence, samples).any() and len(repeated(silence, samples)) == samples
-    alone = encoder.embed([heard(short)]), encoder.embed([repeated(heard(short), samples)])
+    np.testing.assert_array_equal(repeat_sound(np.concatenate([played, silence]), samples), np.resize(played, samples))
+    np.testing.assert_array_equal(repeat_sound(whole, samples), whole)
+    assert not repeat_sound(silence, samples).any() and len(repeat_sound(silence, samples)) == samples
+    alone = encoder.embed([heard(short)]), encoder.embed([repeat_sound(heard(short), samples)])
     for mix in (False, True):
         _, vectors, pooled = built.embed(np.concatenate([whole, short]), mix=mix)
         np.testing.assert_allclose(vectors[1], alone[mix][0], atol=1e-5)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from ...audio.io import Unusable, fade_end, resample, trim, usable
+from ...audio.io import Unusable, check_usable, fade_end, resample, trim
 from ..jobs import Remark, Sound
 
 RATE = 48000  # of rendering; the bank is at 16 kHz
@@ -19,7 +19,7 @@ def instrument_rng(seed: int, uid: str) -> np.random.Generator:
 
 def rendered(stereo: np.ndarray, rate: int = RATE) -> np.ndarray:
     """A rendered note (channels, n) as it goes into a bank: mean of the channels, 16 kHz, faded, without the silent tail."""
-    mono = usable(stereo.mean(axis=0, dtype=np.float32), rate)
+    mono = check_usable(stereo.mean(axis=0, dtype=np.float32), rate)
     return trim(fade_end(resample(mono, rate)))
 
 

@@ -329,7 +329,7 @@ def test_bad_files_are_listed(tmp_path):
     assert skipped == {
         f"nsynth_v1.0/{NSYNTH[1]['path']}": "no such file",
         f"surge_v1.1/{SURGE[0]['path']}": "silent",
-        f"surge_v1.1/{SURGE[6]['path']}": "truncated: shorter than its header tells",
+        f"surge_v1.1/{SURGE[6]['path']}": "truncated: shorter than its header says",
     }
 
 
