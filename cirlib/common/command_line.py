@@ -1,16 +1,13 @@
-"""How commands begin and end: usage where arguments are wrong, one sentence where anything else is, never a traceback."""
+"""Start and end of the command lines: usage for wrong arguments, one line for an error, no traceback."""
 
 import math
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-LINE_BREAK = re.compile(r"\s*\n\s*")
-
 
 def arguments(usage: str, least: int, most: float = math.inf) -> list[str]:
-    """What was typed behind the command; too few or too many arguments end it with its usage, --help with no error."""
+    """Return the arguments of the command; exit with its usage if there are too few or too many, or for --help."""
     given = sys.argv[1:]
     if {"-h", "--help"} & set(given):
         print(usage)
@@ -21,19 +18,20 @@ def arguments(usage: str, least: int, most: float = math.inf) -> list[str]:
 
 
 @contextmanager
-def one_sentence(*errors: type[Exception], stopped: str = "stopped") -> Iterator[None]:
-    """What a command does: ValueError, OSError and `errors` end it with status 1 and are told in one line, Ctrl-C (130) as `stopped`.
+def clean_exit(*errors: type[Exception], stopped: str = "stopped") -> Iterator[None]:
+    """Exit with one line and status 1 on ValueError, OSError and `errors`, with `stopped` and status 130 on Ctrl-C.
 
-    Who reads no further, as `| head` does, is told nothing.
+    Exit quietly on a broken pipe, such as `| head`.
     """
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        sys.stdout = None  # else Python would complain of it at the end
+        sys.stdout = None  # Python would report the pipe at exit
         raise SystemExit(1) from None
     except (ValueError, OSError, *errors) as error:
-        raise SystemExit(f"error: {re.sub(LINE_BREAK, ' ', str(error))}") from None
+        lines = (line.strip() for line in str(error).splitlines())
+        raise SystemExit(f"error: {' '.join(line for line in lines if line)}") from None
     except KeyboardInterrupt:
         if stopped:
             print(stopped, file=sys.stderr)

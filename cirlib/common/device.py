@@ -1,4 +1,4 @@
-"""What the device can do."""
+"""Choice of device and number format."""
 
 import functools
 
@@ -6,13 +6,13 @@ import torch
 
 
 def best_device() -> str:
-    """Where trained models are tested: on the GPU if there is one."""
+    """Return "cuda" if there is a GPU, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @functools.cache
 def fast_bf16(device: torch.device) -> bool:
-    """Whether a device multiplies in bfloat16: recent GPUs, CPUs with avx512_bf16 or amx. Others emulate it, 10 to 100 times slower."""
+    """Return whether a device has native bfloat16: recent GPUs, CPUs with avx512_bf16 or amx. Emulation is 10 to 100 times slower."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

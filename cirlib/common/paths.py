@@ -1,4 +1,4 @@
-"""Where things are. Nothing depends on the working directory; CIRLIB_HOME moves all that is made: data, runs, indexes, figures."""
+"""Folders of the project. CIRLIB_HOME moves all that is made: data, runs, libraries, figures. Nothing depends on the working directory."""
 
 import os
 import re
@@ -14,52 +14,26 @@ FIGURES = HOME / "figures"
 
 
 def run_folder(preset: str, experiment: str, seed: int) -> Path:
-    """Folder of one training run: one row of a table, one seed."""
+    """Return the folder of a training run: one row of a table, one seed."""
     return RUNS / plain_name("preset", preset) / plain_name("experiment", experiment) / f"seed{int(seed)}"
 
 
 def plain_name(kind: str, name: str) -> str:
-    """`name` if it can name one folder, and stand in a Makefile; otherwise a ValueError."""
+    """Return `name`. Raises ValueError if it cannot name a single folder on every system."""
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+-]*", name):
         raise ValueError(f"{kind} must be a plain name (letters, digits and . _ + -), without folders, got {name!r:.100}")
     return name
 
 
-def inside(folder: Path, path: str | Path) -> Path:
-    """`path`, relative to `folder`, if it lies in there once all links are followed; otherwise a ValueError."""
-    place = Path(folder, path)
-    if not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(folder)):
-        raise ValueError(f"{str(path)!r:.200} leads outside of {folder}")
-    return place
-
-
-def leads_outside(folder: Path, file: Path) -> bool:
-    """Whether a file of a folder is a link, or lies behind one, to a place outside of it."""
-    try:
-        inside(folder, file)
-    except ValueError:
-        return True
-    return False
-
-
-def is_text(path: str | Path) -> bool:
-    """Whether a table can hold a name: those of files may be bytes that are no UTF-8."""
-    return not any("\ud800" <= c <= "\udfff" for c in str(path))
-
-
-def as_text(path: str | Path) -> str:
-    """A name that any table can hold."""
-    return str(path).encode(errors="replace").decode()
-
-
 def at_home(path: str | Path) -> Path:
-    """A path as parameters name it: relative to the project's home, `~` is the user's."""
+    """Return the path that a parameter means: relative to HOME, `~` is the user's home folder."""
     return Path(HOME, Path(path).expanduser())
 
 
 def short(path: Path) -> str:
-    """A path as results and messages show it: relative to the project's home where it lies inside it, by its name or once links are
-    followed, `~/...` where it lies in the user's home folder, whose name nobody needs to read, else as it was given. `at_home` finds all.
+    """Return a path for results and messages, without the name of the user: relative to HOME, or `~/...`, or unchanged.
+
+    Links are followed where the path itself is in neither folder. `at_home` finds the same place again.
     """
     places, user = (Path(os.path.abspath(path)), Path(path).resolve()), Path("~").expanduser()
     for place in places:
@@ -72,12 +46,12 @@ def short(path: Path) -> str:
 
 
 def without_home(text: str) -> str:
-    """What a library says, with `~` for the user's home folder."""
+    """Return a message with `~` for the user's home folder."""
     user = Path("~").expanduser()
     return text.replace(str(user), "~") if user.parts[1:] else text
 
 
-def shown(name: str) -> str:
-    """The name of an encoder as results show it: a file or folder as `short` does."""
+def display_name(name: str) -> str:
+    """Return the name of an encoder for results: `short` of an absolute path, any other name unchanged."""
     place = Path(name).expanduser()
     return short(place) if place.is_absolute() else name

@@ -1,6 +1,6 @@
-"""What made a result: git commit, code, versions, device, data checksums, seed.
+"""How a result was made: git commit, code, versions, device, checksums of the data, seed.
 
-Results of a run hold it themselves; `provenance.json` of a folder of figures tells it for each notebook that drew there.
+The results of a run contain it; `provenance.json` of a folder of figures has an entry for each notebook that drew there.
 """
 
 import ast
@@ -19,7 +19,7 @@ PACKAGES = ("cirlib", "numpy", "torch", "torchaudio", "transformers", "accelerat
 
 
 def collect(seed: int, bank=None) -> dict:
-    """Plain values for provenance.json; no user names or paths."""
+    """Return plain values for provenance.json, without user names or paths."""
     import torch
 
     from .device import best_device, fast_bf16
@@ -28,8 +28,8 @@ def collect(seed: int, bank=None) -> dict:
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads ({platform.machine()})"
     return {
         "git": _git("rev-parse", "HEAD"),
-        "dirty": _dirty(),
-        "code": code(),
+        "dirty": _is_dirty(),
+        "code": code_digest(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "device": name + ("" if fast_bf16(device) else ", not fast at bf16"),
@@ -38,18 +38,19 @@ def collect(seed: int, bank=None) -> dict:
     }
 
 
-def keep(folder: Path, notebook: str, seed: int = 0, bank=None, data: list[dict] | None = None) -> None:
-    """Tell in provenance.json of a folder of figures what drew those of a notebook. `data`: checksums, where no bank is open."""
+def record(folder: Path, notebook: str, *, seed: int = 0, bank=None, data: list[dict] | None = None) -> None:
+    """Write the entry of a notebook in provenance.json of a folder of figures. `data`: checksums, if no bank is open."""
     path = folder / "provenance.json"
-    told = json.loads(path.read_text()) if path.exists() else {}
-    made = collect(seed, bank) | ({} if data is None else {"data": data})
-    write_json(path, told | {notebook: made})
+    entries = json.loads(path.read_text()) if path.exists() else {}
+    entry = collect(seed, bank) | ({} if data is None else {"data": data})
+    write_json(path, entries | {notebook: entry})
 
 
 @cache
-def code() -> str:
-    """Digest of what cirlib does: its Python files without comments and docstrings."""
-    files = sorted(Path(__file__).parent.parent.rglob("*.py"))
+def code_digest() -> str:
+    """Return a hash of the Python files of cirlib, without comments and docstrings."""
+    folder = Path(__file__).parent.parent
+    files = sorted(folder.rglob("*.py"))
     return hashlib.sha256(repr([(f.name, _without_docstrings(f.read_text())) for f in files]).encode()).hexdigest()[:12]
 
 
@@ -61,8 +62,8 @@ def _without_docstrings(text: str) -> str:
     return ast.dump(tree)
 
 
-def _dirty() -> bool | None:
-    """Whether what makes results differs from the commit; None without git. Figures are results, and so are outputs in notebooks."""
+def _is_dirty() -> bool | None:
+    """Return whether files other than figures, and cells of notebooks, differ from the commit; None without git."""
     changed = _git("diff", "HEAD", "--name-only", "--relative", "-z", "--", ".", ":!figures")
     if changed is None:
         return None
@@ -70,7 +71,7 @@ def _dirty() -> bool | None:
 
 
 def _same_cells(notebook: str) -> bool:
-    """Whether a notebook, relative to ROOT, has the cells of the commit; their outputs and execution counts may differ."""
+    """Return whether a notebook (path relative to ROOT) differs from the commit in outputs and execution counts only."""
     try:
         texts = [(ROOT / notebook).read_text(), _git("show", f"HEAD:./{notebook}")]
         ours, theirs = ([(c["cell_type"], "".join(c["source"])) for c in json.loads(text)["cells"]] for text in texts)

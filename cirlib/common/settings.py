@@ -1,4 +1,4 @@
-"""Configuration that fails loudly: dataclasses whose unknown or mistyped keys are named with the nearest valid one."""
+"""Settings with clear errors: dataclasses from plain values, params files (YAML), and the parameters of notebooks."""
 
 import ast
 import dataclasses
@@ -12,17 +12,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from .files import one_line
 from .paths import short
+from .untrusted import inside, read_yaml
 
-MOST_YAML = 1 << 20  # bytes of a file of settings
-SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # YAML reads some of these as text
 
 
 def choose(kind: str, name: str, valid: Iterable[str]) -> str:
-    """Return `name` if it is one of `valid`; otherwise raise a ValueError that names the valid ones."""
+    """Return `name` if it is one of `valid`; otherwise raise a ValueError that lists the valid names."""
     valid = list(valid)
     if name in valid:
         return name
@@ -32,27 +30,27 @@ def choose(kind: str, name: str, valid: Iterable[str]) -> str:
 
 
 def from_dict(cls, values: dict):
-    """Build the dataclass `cls` from plain values; a wrong key or a value of the wrong type is one clear ValueError."""
+    """Build the dataclass `cls` from plain values. Raises ValueError for an unknown key or a value of the wrong type."""
     if not isinstance(values, dict):
         raise ValueError(f"{cls.__name__} must be `name: value` pairs, got {values!r:.100}")
     fields = {f.name: f for f in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
     for key in values:
         choose(f"{cls.__name__} parameter", key, fields)
-    return cls(**{key: _typed(f"{cls.__name__}.{key}", value, hints[key]) for key, value in values.items()})
+    return cls(**{key: _converted(f"{cls.__name__}.{key}", value, hints[key]) for key, value in values.items()})
 
 
-def _typed(name: str, value, hint):
-    """`value` as `hint`, or a ValueError. Allowed: int to float, list to tuple, and what YAML makes of `1e-4` (a word) and `off` (no)."""
+def _converted(name: str, value, hint):
+    """Return `value` as the type `hint`: int as float, list as tuple, "1e-4" as a number, `off` (False in YAML) as text."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None
-        return _typed(name, value, next(a for a in args if a is not type(None)))
+        return _converted(name, value, next(a for a in args if a is not type(None)))
     if origin is tuple and args[0] is str and isinstance(value, str):
         return (value,)
     if origin is tuple and isinstance(value, (list, tuple)):
-        return tuple(_typed(name, v, args[0]) for v in value)
+        return tuple(_converted(name, v, args[0]) for v in value)
     if origin is dict and isinstance(value, dict):
         return value
     if hint in (int, float) and isinstance(value, str) and SCIENTIFIC.fullmatch(value) and (hint is float or float(value).is_integer()):
@@ -67,67 +65,68 @@ def _typed(name: str, value, hint):
     raise ValueError(f"{name} must be {kind}, not {type(value).__name__} ({value!r:.100})")
 
 
+def to_dict(config) -> dict:
+    """Return the fields of a dataclass as plain values for YAML and JSON (tuples become lists)."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
 def check_above_zero(config, *names: str) -> None:
-    """ValueError that names the first of these fields that is not above 0 and finite."""
+    """Raise ValueError for the first of these fields that is not above 0 and finite."""
     for name in names:
         value = getattr(config, name)
         if not 0 < value < math.inf:
             raise ValueError(f"{name} must be above 0, got {value}")
 
 
-def to_dict(config) -> dict:
-    """Plain values of a dataclass, as YAML and JSON hold them (tuples become lists)."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
-
-
 def preset_folder(preset: str, params: Path) -> Path:
-    """Folder of a preset among the params; ValueError for one without a data file."""
+    """Return the folder of a preset in `params`. Raises ValueError if there is none with a data file."""
     try:
         return params / choose("preset", preset, sorted({p.parent.name for p in params.glob("*/data*.yaml")}))
     except ValueError as error:
-        raise ValueError(f"{error}; a new one is a folder in params/ with a data.yaml that says where its sounds come from") from None
+        raise ValueError(f"{error}; a new preset is a folder in params/ with a data.yaml that says where its sounds come from") from None
 
 
 def read_params(path: Path) -> dict:
-    """Values of a params file (YAML); an absent or malformed file is one clear error."""
-    path = Path(path)
+    """Return the values of a params file (YAML).
+
+    `include: base.yaml` or `include: ../demo/base.yaml` takes the values of another params file; those of the file itself override them.
+    Raises FileNotFoundError or ValueError if a file is absent or malformed, or if files include each other.
+    """
+    return _read_params(Path(path), ())
+
+
+def _read_params(path: Path, parents: tuple[Path, ...]) -> dict:
     if not path.is_file():
         siblings = sorted(p.stem for p in path.parent.glob("[!.]*.yaml"))
         raise FileNotFoundError(f"no params file {short(path)}; there are: {', '.join(siblings) or 'none'}")
+    if (place := path.resolve()) in parents:
+        raise ValueError(f"{short(path)} includes itself, directly or through other files: remove an include")
     try:
-        values = _read_yaml(path) or {}
+        values = read_yaml(path) or {}
     except Exception as error:  # PyYAML raises whatever the text leads to
         raise ValueError(f"{short(path)} is not valid YAML: {one_line(error)}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{short(path)} must hold 'name: value' lines")
-    return values
-
-
-def _read_yaml(path: Path) -> Any:
-    if (size := path.stat().st_size) > MOST_YAML:
-        raise ValueError(f"{size} bytes are too many")
-    return yaml.load(path.read_text(), _Plain)
-
-
-class _Plain(yaml.SafeLoader):
-    """Plain values, no objects; and no aliases, with which a few lines would become gigabytes where they are written out."""
-
-    def compose_node(self, parent, index):
-        if self.check_event(yaml.AliasEvent):
-            raise ValueError("aliases (*name) are not read: write the value again")
-        return super().compose_node(parent, index)
+    if (name := values.pop("include", None)) is None:
+        return values
+    if not isinstance(name, str) or not name.endswith(".yaml"):
+        raise ValueError(f"{short(path)}: include must name one params file, got {name!r:.100}")
+    try:
+        included = inside(path.parent.parent, Path(path.parent.name, name))
+    except ValueError:
+        raise ValueError(f"{short(path)}: include must stay in params/, got {name!r:.100}") from None
+    return {**_read_params(included, (*parents, place)), **values}
 
 
 def check_parameters(names: dict[str, Any], *above_zero: str) -> None:
-    """Refuse a parameter that the notebook does not declare, which papermill only warns of, of another type than its default, or not
-    above 0 where it must be.
+    """Check the parameters that papermill injected into a notebook and convert them as from_dict does.
 
-    `names` is the notebook's globals(). papermill's injected cell begins with "# Parameters"; what cells before it assign is declared.
-    Values are converted as from_dict does; a type that its default does not tell is written beside the name and not checked here.
+    `names` is the notebook's globals(). Raises ValueError for a parameter that no earlier cell declares (papermill only warns), of
+    another type than its default (unless the default is annotated or computed), or not above 0 if it is one of `above_zero`.
     """
     defaults: dict[str, Any] = {}
     for source in names["In"]:
-        if source.startswith("# Parameters\n"):
+        if source.startswith("# Parameters\n"):  # the cell that papermill injects
             for name in _assigned(source):
                 choose("parameter", name, defaults)
                 names[name] = _like(defaults[name], name, names[name])
@@ -137,17 +136,17 @@ def check_parameters(names: dict[str, Any], *above_zero: str) -> None:
 
 
 def _assigned(source: str) -> dict[str, Any]:
-    """Simple names that a cell assigns at its top level, with their plain values, else `...`; none if it is not plain Python."""
+    """Return the names that a cell assigns at its top level, with their literal values, else `...`; none if it is not plain Python."""
     try:
         nodes = ast.parse(source).body
     except SyntaxError:
         return {}
     plain = [(t, node.value) for node in nodes if isinstance(node, ast.Assign) for t in node.targets]
     typed = [(node.target, None) for node in nodes if isinstance(node, ast.AnnAssign)]
-    return {t.id: _plain(value) for t, value in plain + typed if isinstance(t, ast.Name)}
+    return {t.id: _literal(value) for t, value in plain + typed if isinstance(t, ast.Name)}
 
 
-def _plain(node: ast.expr | None) -> Any:
+def _literal(node: ast.expr | None) -> Any:
     try:
         return ast.literal_eval(node) if node else ...
     except ValueError:
@@ -155,13 +154,12 @@ def _plain(node: ast.expr | None) -> Any:
 
 
 def _like(default: Any, name: str, value: Any) -> Any:
-    """`value` with the type of `default` (`...`: any), or a ValueError; nothing (YAML's `name:`) where the default is empty is that."""
+    """Return `value` as the type of `default` (`...`: any type). None, YAML's empty value, becomes an empty default."""
     if default is ...:
         return value
     if value is None and default in ("", [], {}):
         return default
     if not isinstance(default, list):
-        return _typed(name, value, type(default))
+        return _converted(name, value, type(default))
     kind = type(default[0]) if default else str if isinstance(value, str) else None
-    values = _typed(name, value, tuple[kind, ...]) if kind else _typed(name, value, list)
-    return list(values)
+    return list(_converted(name, value, tuple[kind, ...])) if kind else _converted(name, value, list)

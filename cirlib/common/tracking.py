@@ -1,4 +1,4 @@
-"""Weights & Biases: online with secrets.yaml, offline, or off. The key is handed to wandb and stands nowhere else."""
+"""Weights & Biases: online with secrets.yaml, offline, or off. The API key is handed to wandb only."""
 
 import contextlib
 import importlib
@@ -11,34 +11,35 @@ from pathlib import Path
 
 import yaml
 
-from ..common.files import sha256, write_atomic
-from ..common.paths import ROOT, inside, plain_name, without_home
-from ..common.settings import choose
+from .files import sha256, write_atomic
+from .paths import ROOT, plain_name, without_home
+from .settings import choose
+from .untrusted import inside
 
 MODES = ("off", "offline", "online")
-# wandb would tell the user's and the machine's name, the program and its folders, and what is printed
-UNTOLD = {"x_disable_meta": True, "disable_git": True, "disable_code": True, "console": "off"}
-START_SECONDS = 30  # then a server that does not answer is given up
+# otherwise wandb uploads the names of user and machine, the program and its folders, and what is printed
+PRIVATE = {"x_disable_meta": True, "disable_git": True, "disable_code": True, "console": "off"}
+START_SECONDS = 30  # timeout of a server that does not answer
 FINISH_SECONDS = 600  # what is not uploaded by then stays in the run folder, for `wandb sync --include-online`
 
 
 class Tracker:
-    """A run of Weights & Biases, or none (off). What fails here is told in a warning and never stops the training."""
+    """A run of Weights & Biases, or none (mode off). A failure is a warning and never stops the training."""
 
     def __init__(self, run, name: str):
         self._run, self._name = run, name
-        self._links: list[tempfile.TemporaryDirectory] = []  # of files that are being uploaded
+        self._links: list[tempfile.TemporaryDirectory] = []  # to files that are being uploaded
 
     def log(self, values: dict, step: int) -> None:
-        """Log values. wandb writes them to disk and sends them in the background, again and again while the network fails."""
+        """Log values. wandb stores them on disk and sends them in the background."""
         self._try("log", lambda: self._run.log(values, step=step))
 
     def checkpoint(self, path: Path, alias: str) -> None:
-        """Upload a .pt file as the next version of the run's artifact, of type model: its name is the run's with - for /."""
+        """Upload a .pt file as the next version of the run's artifact (type model), named as the run with `-` for `/`."""
         self._try("checkpoint", lambda: self._upload(Path(path), alias))
 
     def finish(self) -> None:
-        """End the run; waits at most FINISH_SECONDS for uploads."""
+        """End the run; wait at most FINISH_SECONDS for uploads."""
         self._try("finish", self._finish)
 
     def _finish(self) -> None:
@@ -48,10 +49,10 @@ class Tracker:
             folder.cleanup()
 
     def _upload(self, path: Path, alias: str) -> None:
-        # wandb would stage it in the user's home; this copy lies with its run, where `wandb sync` finds it unless it is moved
+        # wandb would copy the file to the user's home; this copy in the run's folder is there for a later `wandb sync`
         copy = write_atomic(Path(self._run.dir).parent / "checkpoints" / f"{sha256(path)}.pt", lambda part: shutil.copyfile(path, part))
-        artifact = _package().Artifact(re.sub(r"[^A-Za-z0-9_.-]", "-", self._name), type="model")  # what wandb allows
-        if not self._run.offline:  # the manifest that is uploaded names the file: by a link, it tells no home folder
+        artifact = _package().Artifact(re.sub(r"[^A-Za-z0-9_.-]", "-", self._name), type="model")
+        if not self._run.offline:  # the uploaded manifest has the path: that of a link does not contain the home folder
             self._links.append(tempfile.TemporaryDirectory(prefix="wandb-"))
             link = Path(self._links[-1].name, copy.name)
             link.symlink_to(copy.resolve())
@@ -67,10 +68,10 @@ class Tracker:
             warnings.warn(f"wandb {what} failed, training goes on: {_reason(error, self._run.settings.api_key)}", RuntimeWarning, 3)
 
 
-def start(mode: str, name: str, config: dict, folder: Path) -> Tracker:
-    """A tracker of the run in a folder; started again with the same folder, it goes on with the same W&B run.
+def start(mode: str, name: str, *, config: dict, folder: Path) -> Tracker:
+    """Start the W&B run of a folder, or continue it if the folder has one.
 
-    ValueError for an unknown mode, without the package wandb, and online without a usable secrets.yaml or server (START_SECONDS).
+    Raises ValueError for an unknown mode, without the package wandb, and online without a usable secrets.yaml or server.
     """
     if choose("wandb mode", mode, MODES) == "off":
         return Tracker(None, name)
@@ -79,7 +80,7 @@ def start(mode: str, name: str, config: dict, folder: Path) -> Tracker:
     try:
         # a key in the settings is neither written to ~/.netrc (as wandb.login does) nor inherited by child processes
         settings = wandb.Settings(
-            api_key=key, quiet=True, silent=not key, init_timeout=START_SECONDS, finish_timeout=FINISH_SECONDS, **UNTOLD
+            api_key=key, quiet=True, silent=not key, init_timeout=START_SECONDS, finish_timeout=FINISH_SECONDS, **PRIVATE
         )
         run = wandb.init(
             project="cirlib", entity=team, name=name, config=config, dir=str(folder), mode=mode, id=_run_id(Path(folder)),
@@ -87,26 +88,17 @@ def start(mode: str, name: str, config: dict, folder: Path) -> Tracker:
         )  # fmt: skip
     except Exception as error:
         with contextlib.suppress(Exception, SystemExit):
-            wandb.teardown()  # else the id stays in use in this process and a second attempt fails
+            wandb.teardown()  # otherwise the id stays in use in this process and a second attempt fails
         raise ValueError(f"wandb={mode} could not start, set wandb=offline or off: {_reason(error, key)}") from None
     _remove_logs(run)
     return Tracker(run, name)
 
 
-def _remove_logs(run) -> None:
-    """Remove wandb's own logs and the links to them: they are full of paths. What it writes from here on goes nowhere."""
-    folder = Path(run.dir).parent
-    shutil.rmtree(folder / "logs", ignore_errors=True)
-    for link in folder.parent.glob("debug*.log"):
-        link.unlink(missing_ok=True)
-
-
 def download(name: str, folder: Path) -> Path:
-    """Fetch the checkpoint of the artifact `entity/project/name:alias` into a folder, if that version is not there yet.
+    """Download the checkpoint of the artifact `entity/project/name:alias` to `folder`/<digest>/, unless it is there, and return its path.
 
-    Returns the .pt file, its checksum verified, in a folder named by the artifact's digest: each version has its own. Nothing in it is
-    run. Raises ValueError without the package wandb or a usable secrets.yaml, if there is no such artifact, and if it does not hold
-    exactly one .pt file.
+    Its checksum is verified and nothing in it is run. Raises ValueError without the package wandb or a usable secrets.yaml, or if
+    there is no such artifact with exactly one .pt file.
     """
     wandb, (_, key), folder = _package(), _secrets(), Path(folder)
     try:
@@ -114,18 +106,28 @@ def download(name: str, folder: Path) -> Path:
         found = [file for file, entry in artifact.manifest.entries.items() if file.endswith(".pt") and entry.ref is None]
         if len(found) == 1:
             place = folder / plain_name("digest", artifact.digest) / Path(found[0]).name
-            if place.exists():
-                return place
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as part:
-                for file in artifact.manifest.entries:
-                    inside(Path(part), file)
-                artifact.download(root=part, skip_cache=True)
-                artifact.verify(part)
-                return Path(part, found[0]).replace(place)
+            return place if place.exists() else _fetch(artifact, found[0], place)
     except Exception as error:
         raise ValueError(f"artifact {name} (entity/project/name:alias) could not be fetched: {_reason(error, key)}") from None
     raise ValueError(f"artifact {name} holds {len(found)} .pt files, not one: name the artifact of a checkpoint")
+
+
+def _fetch(artifact, file: str, place: Path) -> Path:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parents[1]) as part:
+        for name in artifact.manifest.entries:
+            inside(Path(part), name)
+        artifact.download(root=part, skip_cache=True)
+        artifact.verify(part)
+        return Path(part, file).replace(place)
+
+
+def _remove_logs(run) -> None:
+    """Remove wandb's own logs and the links to them: they contain paths. What it writes from now on is lost."""
+    folder = Path(run.dir).parent
+    shutil.rmtree(folder / "logs", ignore_errors=True)
+    for link in folder.parent.glob("debug*.log"):
+        link.unlink(missing_ok=True)
 
 
 def _package():
@@ -136,7 +138,7 @@ def _package():
 
 
 def _run_id(folder: Path) -> str:
-    """Id of the W&B run, kept in the run folder."""
+    """Return the id of the W&B run, which is stored in the run folder."""
     path = folder / "wandb" / "id.txt"
     if not path.exists():
         write_atomic(path, lambda part: part.write_text(uuid.uuid4().hex[:12]))
@@ -144,7 +146,7 @@ def _run_id(folder: Path) -> str:
 
 
 def _secrets() -> tuple[str | None, str]:
-    """(team, key) of secrets.yaml. Errors of YAML are not passed on: they quote the line."""
+    """Return (team, key) of secrets.yaml. Errors of YAML are not passed on, as they quote the line."""
     path, key, team = ROOT / "secrets.yaml", None, None
     with contextlib.suppress(OSError, LookupError, TypeError, ValueError, yaml.YAMLError):
         values = yaml.safe_load(path.read_text())["wandb"]
@@ -156,5 +158,5 @@ def _secrets() -> tuple[str | None, str]:
 
 
 def _reason(error: Exception, key: str | None) -> str:
-    """What an error says, on one line, without the key and the name of the user's home folder."""
+    """Return the message of an error on one line, without the key and the user's home folder."""
     return without_home(f"{type(error).__name__}: {' '.join(str(error).split())}").replace(key or "\n", "***")

@@ -8,14 +8,16 @@ It is written beside its place and renamed when complete (builder.py): it exists
 
 import mmap
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ..common.files import one_line, read_json, sha256
-from ..common.paths import inside, short
+from ..common.files import one_line, sha256
+from ..common.paths import short
+from ..common.untrusted import inside, read_json
 from .notes import read_notes
 
 FORMAT = 1
@@ -66,12 +68,17 @@ class NoteBank:
         sound /= self._gain[i]
         return sound
 
-    def ahead(self, rows: Iterable[int], limits: Iterable[int]) -> None:
-        """Tell the operating system which sounds are read next: those of a bank that is not in memory then come together."""
+    def read_ahead(self, rows: Iterable[int], limits: Iterable[int]) -> None:
+        """Ask the operating system to load sounds (at most `limits` samples of each) that are read next: faster from a disk."""
         for i, limit in zip(rows, limits, strict=True) if hasattr(mmap, "MADV_WILLNEED") else ():
             start = 2 * int(self._offset[i])
             first = start - start % mmap.PAGESIZE
             self._files[self._which[i]].madvise(mmap.MADV_WILLNEED, first, start - first + 2 * max(1, min(int(self.lengths[i]), limit)))
+
+    @cached_property
+    def rows_of(self) -> dict[str, np.ndarray]:
+        """Note rows of each instrument."""
+        return self.notes.groupby("instrument", sort=False).indices
 
     @property
     def instruments(self) -> pd.DataFrame:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..common.files import Hashed, need_space, sha256, sync, write_atomic, write_json, writing
+from ..common.files import HashingWriter, check_space, sha256, sync, write_atomic, write_json, writing
 from ..common.paths import short
 from .bank import FORMAT, NoteBank
 from .jobs import Remark, last_words, run_job, worker_died
@@ -258,7 +258,7 @@ class BankBuilder:
         path.touch()
         if path.stat().st_size < size:
             raise ValueError(f"{short(self.work)} is damaged (joined samples are missing): delete it and build again")
-        self._audio = Hashed(path.open("r+b"), size)
+        self._audio = HashingWriter(path.open("r+b"), size)
 
     def finish(self, keys: Sequence[str], meta: dict, skipped: dict[str, str], remarks: Iterable[Remark] = ()) -> NoteBank:
         """Join the shards in the order of `keys` into the bank and remove the working folder; failed jobs among them add nothing."""
@@ -266,7 +266,7 @@ class BankBuilder:
         for remark in remarks:
             (noted if remark.kept else skipped)[remark.name] = remark.text
         left = sum(self._samples(key).stat().st_size for key in keys if self._samples(key).exists())
-        need_space(self.path.parent, left, f"the bank {self.path.name}")
+        check_space(self.path.parent, left, f"the bank {self.path.name}")
         self._join(keys)
         self._audio.close()
         tables, rows, offset, instruments = [], [], 0, {}

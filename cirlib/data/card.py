@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..common.command_line import arguments, one_sentence
+from ..common.command_line import arguments, clean_exit
 from ..common.paths import at_home, short
 from .bank import NoteBank
 from .taxonomy import GROUPS
@@ -82,7 +82,7 @@ def text_card(bank: NoteBank) -> str:
 def main() -> None:
     """`python -m cirlib.data.card PATH ...`: the card of the banks, and whether their files are what they were when they were made."""
     paths = arguments("usage: python -m cirlib.data.card PATH [PATH ...]", 1)
-    with one_sentence():
+    with clean_exit():
         bank = NoteBank.open([p if Path(p).exists() else at_home(p) for p in paths])
         print(text_card(bank), flush=True)
         bank.verify()

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..audio.io import LOUDEST
-from ..common.files import FULL, write_atomic, writing
+from ..common.files import DISK_FULL, write_atomic, writing
 from ..common.settings import choose
 from .notes import SPLITS
 from .taxonomy import GROUPS
@@ -108,7 +108,7 @@ def _caught(make: Callable, job: dict, state: dict) -> Iterator[Remark | tuple[d
         for item in make(**job):
             yield item if isinstance(item, Remark) else encode(item)
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in DISK_FULL:
             raise  # it is not the fault of this sound: the next would fail too, and all would be left out
         # its own text tells the whole path
         state["failed"] = f"{Path(error.filename).name}: {error.strerror}" if error.filename and error.strerror else str(error)

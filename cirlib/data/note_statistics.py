@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..common.command_line import arguments, one_sentence
-from ..common.files import one_line, read_json, write_json
+from ..common.command_line import arguments, clean_exit
+from ..common.files import one_line, write_json
 from ..common.packages import require
 from ..common.paths import short
+from ..common.untrusted import read_json
 from .taxonomy import FAMILIES, GM_GROUPS, GROUPS, family
 
 DRUMS = 128  # program of Slakh's drum kit
@@ -278,5 +279,5 @@ def count_folder(folder: str, out: str) -> None:
 
 if __name__ == "__main__":
     given = arguments("usage: python -m cirlib.data.note_statistics FOLDER OUT.json", 2, 2)
-    with one_sentence():
+    with clean_exit():
         count_folder(*given)

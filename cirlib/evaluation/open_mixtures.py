@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..common.files import read_json, write_json
+from ..common.files import write_json
 from ..common.paths import short
 from ..common.settings import choose
+from ..common.untrusted import read_json
 from ..data.bank import NoteBank
 from ..data.mixtures import MixtureDataset
 from ..data.taxonomy import FAMILIES, GROUPS

@@ -1,6 +1,5 @@
 """Checkpoints: plain dictionaries of tensors and simple values, in the form of the published ones, read without running any code."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 
 from ..common.files import one_line, write_atomic
 from ..common.paths import short
+from ..common.untrusted import check_uncompressed
 
 AUTHORS = "ICASSP26_"  # the names of the paper's published checkpoints begin so
 PARTS = ("model_state_dict", "custom_config")
@@ -62,10 +62,7 @@ def read_tensors(path: Path) -> Any:
 
     No code is run, and memory is that of the file: what is packed could be anything once it is unpacked.
     """
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-    if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(m.file_size for m in members) > path.stat().st_size:
-        raise ValueError("it would become larger when unpacked")
+    check_uncompressed(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

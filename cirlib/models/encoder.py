@@ -19,7 +19,7 @@ from torch import nn
 from ..audio.io import LOUDEST, SHORTEST_S
 from ..audio.log_mel import BANDS, MEAN, RATE, STD, LogMel, frames_for
 from ..common.files import one_line
-from ..common.paths import DATA, at_home, short, shown
+from ..common.paths import DATA, at_home, display_name, short
 from ..common.settings import choose, from_dict
 from .ast import AST_DETAILS, AST_PREFIX, AST_SHAPES, ast_shape, make_ast, published_name, stored_shape
 from .checkpoints import read_checkpoint, write_checkpoint
@@ -114,7 +114,7 @@ class AudioEncoder(nn.Module):
         if runs := sorted([*Path(name).glob("best.pt"), *Path(name).glob("seed*/best.pt")]):
             raise ValueError(f"{short(Path(name))} is the folder of a run, not a pretrained AST: name its checkpoint, {short(runs[0])}")
         if Path(name).is_file():
-            raise ValueError(f"{shown(name)} is no encoder: name a checkpoint (.pt), a hub id or the folder of a pretrained AST")
+            raise ValueError(f"{display_name(name)} is no encoder: name a checkpoint (.pt), a hub id or the folder of a pretrained AST")
         try:
             told = AutoConfig.from_pretrained(name, trust_remote_code=False)
             if told.model_type != "audio-spectrogram-transformer":
@@ -123,7 +123,7 @@ class AudioEncoder(nn.Module):
             EncoderConfig(name=name, ast=shape)  # of a size that a machine holds
             backbone = ASTModel.from_pretrained(name)
         except Exception as error:  # transformers raises whatever the files lead to
-            raise OSError(f"no AST could be loaded from {shown(name)!r}, as hub id or local folder ({one_line(error)})") from None
+            raise OSError(f"no AST could be loaded from {display_name(name)!r}, as hub id or local folder ({one_line(error)})") from None
         try:
             extractor = ASTFeatureExtractor.from_pretrained(name)
         except OSError:  # weights without a preprocessor_config.json: AudioSet's defaults

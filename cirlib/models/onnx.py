@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..audio.log_mel import EPSILON, FFT, HOP, PREEMPHASIS, RATE, WINDOW, LogMel
-from ..common.command_line import arguments, one_sentence
+from ..common.command_line import arguments, clean_exit
 from ..common.files import write_atomic
 from ..common.packages import require
 from ..common.paths import at_home, short
@@ -81,7 +81,7 @@ def export_onnx(encoder: AudioEncoder, path: str | Path) -> Path:
 def main() -> None:
     """python -m cirlib.models.onnx CHECKPOINT FILE.onnx"""
     checkpoint, file = arguments(main.__doc__, 2, 2)
-    with one_sentence():
+    with clean_exit():
         path = export_onnx(AudioEncoder.load(at_home(checkpoint)), file)
         print(f"{short(path)}: {path.stat().st_size / 1e6:.1f} MB")
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..common import paths
-from ..common.command_line import one_sentence
+from ..common.command_line import clean_exit
 from .library import Changes, Library
 
 TOLD = 10  # files that are left out
@@ -16,7 +16,7 @@ TOLD = 10  # files that are left out
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; errors are one sentence and exit status 1."""
     options = _parser().parse_args(arguments)
-    with one_sentence(
+    with clean_exit(
         stopped="stopped; what was embedded is kept, the same command goes on" if options.run in (_build, _add) else "stopped"
     ):
         options.run(options)

@@ -16,9 +16,10 @@ import pandas as pd
 from ..audio.io import RATE, Unusable, read_audio, repeat_sound
 from ..common import paths
 from ..common.device import best_device
-from ..common.files import read_json, write_json, writing
+from ..common.files import write_json, writing
 from ..common.packages import require
 from ..common.settings import choose
+from ..common.untrusted import read_json
 from ..data.bank import NoteBank
 from ..evaluation.open_mixtures import Presence
 from ..evaluation.protocol import progress
@@ -68,7 +69,7 @@ class Library:
         path, catalog = Path(path).expanduser(), open_catalog(sounds)
         name, trained = "an encoder", "cosine"
         if isinstance(encoder, str):
-            name, (encoder, trained) = paths.shown(encoder), load_trained(encoder)
+            name, (encoder, trained) = paths.display_name(encoder), load_trained(encoder)
         metric = choose("metric", metric or trained, METRICS)
         with _writing(path):
             if not (path / "library.json").is_file():  # written last: what is there without it is not complete

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from ..common import paths
-from ..common.command_line import arguments, one_sentence
+from ..common.command_line import arguments, clean_exit
 from ..common.settings import read_params
 from ..data.sources import ensure_banks
 from ..models import distributed as processes
@@ -21,7 +21,7 @@ def main() -> None:
     On several GPUs or machines: accelerate launch -m cirlib.training ... or torchrun --nproc-per-node 4 -m cirlib.training ...
     """
     file, *pairs = arguments(main.__doc__, 1)
-    with one_sentence(TrainingError, yaml.YAMLError, stopped=""):  # fit tells what is kept
+    with clean_exit(TrainingError, yaml.YAMLError, stopped=""):  # fit tells what is kept
         values = read_params(Path(file))
         values |= {name: yaml.safe_load(value) for name, _, value in (a.partition("=") for a in pairs)}
         config = row_config(values)  # before sounds are made, which may take long

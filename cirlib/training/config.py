@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from ..common import paths, tracking
-from ..common.files import contents, one_line, sha256, write_atomic
+from ..common.files import content_hash, one_line, sha256, write_atomic
 from ..common.settings import choose, from_dict, read_params, to_dict
 from ..data.bank import NoteBank
 from ..data.mixtures import PROTOCOLS, MixtureDataset
@@ -118,7 +118,7 @@ class TrainConfig:
         """
         values = {k: v for k, v in to_dict(self).items() if k not in ASIDE and (v or k not in LATER)}
         if (place := origin(self.encoder)) and place.exists():
-            values["encoder"] = contents(place)
+            values["encoder"] = content_hash(place)
         if self.task in WITH_SINGLE:
             values["single"] = sha256(self._single_of(data))
         if self.statistics:
@@ -182,7 +182,7 @@ def shown_values(config: TrainConfig) -> dict:
     """Plain values of a configuration as results show them: no path tells the user's home folder, and all are found again."""
     values = to_dict(config)
     values["bank"] = [paths.short(paths.at_home(name)) for name in config.bank]
-    return {**values, **{name: paths.shown(values[name]) for name in ("encoder", "statistics")}}
+    return {**values, **{name: paths.display_name(values[name]) for name in ("encoder", "statistics")}}
 
 
 def write_config(folder: Path, config: TrainConfig, key: str) -> None:

@@ -80,7 +80,7 @@ def _tell_other_code(folder: Path) -> None:
     """A finished run is kept when the code changes, which most often changes nothing that it did: say so, once."""
     path = folder / "provenance.json"
     made = json.loads(path.read_text()) if path.exists() else {}
-    if made.get("code") != provenance.code() and processes.rank() == 0:
+    if made.get("code") != provenance.code_digest() and processes.rank() == 0:
         print(f"{paths.short(folder)} was trained by other code than is here now (commit {made.get('git')}): delete it to train it again")
 
 
@@ -166,7 +166,8 @@ class _Trainer:
         if self.main:
             self._tell_origin()
         mode = config.wandb if self.main else "off"
-        tracker = tracking.start(mode, f"{config.preset}/{config.experiment}/seed{config.seed}", shown_values(config), self.folder)
+        name = f"{config.preset}/{config.experiment}/seed{config.seed}"
+        tracker = tracking.start(mode, name, config=shown_values(config), folder=self.folder)
         bar = evaluate.progress(range(self.step, config.steps), config.experiment, self.progress, done=self.step)
         try:
             self._start_clock()

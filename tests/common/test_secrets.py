@@ -121,7 +121,7 @@ def test_a_short_path_is_found_again(monkeypatch, tmp_path):
     again, _ = read_config(tmp_path / "run")
     assert (again.bank, again.encoder) == (("~/banks/a",), "~/models/x.pt")
     assert paths.at_home(again.bank[0]) == tmp_path / "banks" / "a" and origin(again.encoder) == models / "x.pt"
-    assert origin("~/models") == models and paths.shown("owner/name") == "owner/name"
+    assert origin("~/models") == models and paths.display_name("owner/name") == "owner/name"
     assert again.key([]) == config.key([])
 
 

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from cirlib.common.command_line import arguments, one_sentence
+from cirlib.common.command_line import arguments, clean_exit
 
 PIPED = """
 import sys
-from cirlib.common.command_line import one_sentence
-with one_sentence():
+from cirlib.common.command_line import clean_exit
+with clean_exit():
     for k in range(100_000):
         print("line", k)
 """
@@ -39,18 +39,18 @@ def test_help_is_no_error(monkeypatch, capsys, asked):
 
 @pytest.mark.parametrize("error", [ValueError, FileNotFoundError, LookupError])
 def test_error_is_one_line(error):
-    with pytest.raises(SystemExit, match=r"^error: line 1: two  spaces, then more$"), one_sentence(LookupError):
+    with pytest.raises(SystemExit, match=r"^error: line 1: two  spaces, then more$"), clean_exit(LookupError):
         raise error("line 1:\n    two  spaces,\n then more")
 
 
 def test_other_errors_keep_their_traceback():
-    with pytest.raises(LookupError), one_sentence():
+    with pytest.raises(LookupError), clean_exit():
         raise LookupError("of the code")
 
 
 @pytest.mark.parametrize("stopped", ["stopped; go on", ""])
 def test_interrupt(capsys, stopped):
-    with pytest.raises(SystemExit) as end, one_sentence(stopped=stopped):
+    with pytest.raises(SystemExit) as end, clean_exit(stopped=stopped):
         raise KeyboardInterrupt
     assert end.value.code == 130 and capsys.readouterr().err == (f"{stopped}\n" if stopped else "")
 

@@ -84,13 +84,13 @@ def test_code_is_told_by_what_it_does(tmp_path):
     told = provenance._without_docstrings('"""A."""\nclass B:\n    """B."""\n\n\ndef c(x):\n    """C."""\n    return x  # d\n')
     assert told == provenance._without_docstrings("class B:\n    pass\n\n\n\ndef c(x):\n    return x\n").replace("body=[Pass()]", "body=[]")
     assert told != provenance._without_docstrings("class B:\n    pass\n\n\ndef c(x):\n    return -x\n")
-    assert len(provenance.code()) == 12
+    assert len(provenance.code_digest()) == 12
 
 
 def test_a_folder_of_figures_tells_what_drew_them(tmp_path, tone_bank):
-    provenance.keep(tmp_path, "04_a", seed=3, bank=tone_bank)
-    provenance.keep(tmp_path, "06_b", data=[{"audio.i16": "x"}])
-    provenance.keep(tmp_path, "04_a", seed=4, bank=tone_bank)
+    provenance.record(tmp_path, "04_a", seed=3, bank=tone_bank)
+    provenance.record(tmp_path, "06_b", data=[{"audio.i16": "x"}])
+    provenance.record(tmp_path, "04_a", seed=4, bank=tone_bank)
     told = json.loads((tmp_path / "provenance.json").read_text())
     assert told.keys() == {"04_a", "06_b"} and told["04_a"]["seed"] == 4 and told["06_b"]["data"] == [{"audio.i16": "x"}]
     assert told["04_a"]["data"] == [tone_bank.infos[0]["sha256"]]

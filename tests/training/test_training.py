@@ -275,7 +275,7 @@ def test_offline_tracking_writes_a_run_that_can_be_synced(config):
 def test_online_tracking_without_secrets_says_what_is_missing(monkeypatch, tmp_path):
     monkeypatch.setattr(tracking, "ROOT", tmp_path)
     with pytest.raises(ValueError, match=r"secrets\.yaml"):
-        tracking.start("online", "name", {}, tmp_path)
+        tracking.start("online", "name", config={}, folder=tmp_path)
 
 
 @pytest.mark.parametrize(

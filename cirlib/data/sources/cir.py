@@ -16,8 +16,9 @@ import pandas as pd
 
 from ...audio.io import read_audio
 from ...common.packages import require
-from ...common.paths import inside, short
+from ...common.paths import short
 from ...common.settings import check_above_zero, choose, to_dict
+from ...common.untrusted import inside
 from ..bank import NoteBank
 from ..builder import build_once
 from ..jobs import Remark, Sound, note_row

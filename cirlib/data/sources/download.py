@@ -4,7 +4,7 @@ import os
 from itertools import chain
 from pathlib import Path
 
-from ...common.files import need_space, sha256
+from ...common.files import check_space, sha256
 from ...common.paths import short
 
 BLOCK = 1 << 20
@@ -38,7 +38,7 @@ def download(url: str, path: Path, digest: str | None = None, magic: bytes = GZI
                 answer.raise_for_status()
                 have = have if answer.status_code == 206 else 0
                 left = int(answer.headers["Content-Length"]) if "Content-Length" in answer.headers else None
-                need_space(path.parent, left or 0, f"the download of {path.name}")
+                check_space(path.parent, left or 0, f"the download of {path.name}")
                 _receive(answer, part, have, left, magic, url, tqdm)
     except requests.RequestException as error:
         raise OSError(f"{url} cannot be fetched ({type(error).__name__}); what arrived is kept, try again: {error}") from None
@@ -98,7 +98,7 @@ def extract(archive: Path, folder: str, needed: str) -> Path:
     target = archive.parent / folder
     if target.is_dir():
         return target
-    need_space(archive.parent, round(1.5 * archive.stat().st_size), f"unpacking {archive.name}")  # sound packs to two thirds
+    check_space(archive.parent, round(1.5 * archive.stat().st_size), f"unpacking {archive.name}")  # sound packs to two thirds
     work = archive.parent / f"{folder}.unpacking"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()

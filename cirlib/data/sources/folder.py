@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from ...audio.io import RATE, SUFFIXES, Unusable, read_audio
-from ...common.files import listing
+from ...common.files import listing_hash
 from ...common.packages import require
-from ...common.paths import as_text, is_text, leads_outside, short
+from ...common.paths import short
 from ...common.settings import check_above_zero, choose, to_dict
+from ...common.untrusted import as_text, is_text, leads_outside
 from ..bank import NoteBank
 from ..builder import build_once, names
 from ..jobs import Remark, Sound, note_row
@@ -81,7 +82,7 @@ def build(path: Path, config: FolderConfig, n_jobs: int = -1) -> NoteBank:
         for i, (uid, plan) in enumerate(chunks)
     }
     values = {k: v for k, v in to_dict(config).items() if k not in ("path", "limit_s")}
-    spec = {"source": "folder", "version": VERSION, **values, "path": names(config.path), "inputs": listing(root, files)}
+    spec = {"source": "folder", "version": VERSION, **values, "path": names(config.path), "inputs": listing_hash(root, files)}
     if (
         config.estimate
         and n_jobs != 1

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from ...audio.io import read_audio
-from ...common.files import read_json, sha256
+from ...common.files import sha256
 from ...common.packages import require
-from ...common.paths import inside, short
+from ...common.paths import short
 from ...common.settings import choose
+from ...common.untrusted import inside, read_json
 from ..bank import NoteBank
 from ..builder import build_once, existing, locked, made_elsewhere
 from ..jobs import Remark, Sound, note_row

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from ...audio.io import SUFFIXES
-from ...common.files import listing
+from ...common.files import listing_hash
 from ...common.packages import require
-from ...common.paths import as_text, is_text, leads_outside
 from ...common.settings import check_above_zero, to_dict
+from ...common.untrusted import as_text, is_text, leads_outside
 from .. import note_statistics as midi
 from ..bank import NoteBank
 from ..builder import build_once, names
@@ -71,7 +71,7 @@ def build(path: Path, config: SfzConfig, n_jobs: int = -1) -> NoteBank:
     }
     # SFZ files, the texts that they include, their samples
     parts = sorted(f for f in folder.rglob("*") if f.suffix.lower() in (".sfz", ".h", ".inc", ".txt", *SUFFIXES) and f.is_file())
-    inputs = listing(folder, parts)
+    inputs = listing_hash(folder, parts)
     values = {k: v for k, v in to_dict(config).items() if k not in ("path", "limit_s")}
     spec = {"source": "sfz", "version": VERSION, **values, "path": names(config.path), "inputs": inputs}
     meta = {"source": "sfz", "license": config.license, "citation": f"SFZ library {folder.name}, rendered with sfizz"}

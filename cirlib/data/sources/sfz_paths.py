@@ -9,7 +9,7 @@ import re
 from itertools import product
 from pathlib import Path
 
-from ...common.paths import inside
+from ...common.untrusted import inside
 
 DEEPEST = 20  # texts that include one another
 MOST_TEXTS, MOST_BYTES = 2000, 64 << 20  # of one instrument

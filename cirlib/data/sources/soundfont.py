@@ -16,8 +16,8 @@ import numpy as np
 
 from ...common.files import sha256
 from ...common.packages import Missing, require
-from ...common.paths import as_text, is_text, leads_outside
 from ...common.settings import check_above_zero, to_dict
+from ...common.untrusted import as_text, is_text, leads_outside
 from .. import note_statistics as midi
 from ..bank import NoteBank
 from ..builder import build_once, names

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ...audio.io import Unusable
-from ...common.files import listing, sha256
+from ...common.files import listing_hash, sha256
 from ...common.packages import Missing, require
 from ...common.paths import short
 from ...common.settings import check_above_zero, to_dict
@@ -79,7 +79,7 @@ def build(path: Path, config: SurgeConfig, n_jobs: int = -1) -> NoteBank:
     inputs = {
         "presets": hashlib.sha256(repr([(uid, sha256(f)) for uid, (f, *_) in presets.items()]).encode()).hexdigest(),
         "statistics": sha256(midi.statistics_file(config.statistics)) if config.statistics else "",
-        "midi": listing(Path(config.midi), midi.midi_files(config.midi)) if config.midi else "",
+        "midi": listing_hash(Path(config.midi), midi.midi_files(config.midi)) if config.midi else "",
     }
     spec = {"source": "surge", "version": VERSION, "surge": version, **values, "path": names(config.path), "inputs": inputs}
     if bank := existing(path, spec):
