@@ -1,14 +1,12 @@
-"""Mixtures of instruments, made on the fly from single notes: a pure function of (bank, seed, index).
+"""Mixtures of instruments, rendered on the fly from single notes: a pure function of (bank, seed, index).
 
-One instrument per family plays a random rhythm in a random scale (paper section 3, mixture generation).
-`protocol="strict"` (default) plays each family with its own rhythm, never leaves a stem silent, and shifts by delay.
-`protocol="paper"` keeps what the reference does and what changes numbers: the bass rhythm is the melodic one, a stem
-may rest throughout, the shift is circular, training references are always the reference note, and a reference note
-is divided by its maximum instead of its maximum magnitude.
+scores.py draws the notes; here they are read, cut, summed and normalised. Each track peaks at PEAK times the weight of
+its family, then the mixture peaks at PEAK. Protocol `strict` (default) delays all tracks by the same silence. `paper`
+keeps what the reference code does where it changes numbers: the delay is circular, and a reference note is divided by
+its maximum instead of its maximum magnitude.
 """
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,36 +14,22 @@ from itertools import repeat
 
 import numpy as np
 
+from ..audio.effects import random_effects
 from ..common.settings import choose
 from .bank import NoteBank
 from .note_statistics import NoteStatistics
 from .notes import SPLITS
-from .taxonomy import BASS_RHYTHM, MELODIC_RHYTHM, MIXTURE_FAMILIES, family
+from .scores import Composer, Score, Track
+from .taxonomy import MIXTURE_FAMILIES, family
 
 PROTOCOLS = ("strict", "paper")
-SCALES = {
-    "major": (0, 2, 4, 5, 7, 9, 11),
-    "natural minor": (0, 2, 3, 5, 7, 8, 10),
-    "harmonic minor": (0, 2, 3, 5, 7, 8, 11),
-    "melodic minor": (0, 2, 3, 5, 7, 9, 11),
-    "dorian": (0, 2, 3, 5, 7, 9, 10),
-    "phrygian": (0, 1, 3, 5, 7, 8, 10),
-    "lydian": (0, 2, 4, 6, 7, 9, 11),
-    "mixolydian": (0, 2, 4, 5, 7, 9, 10),
-    "blues": (0, 3, 5, 6, 7, 10),
-    "major pentatonic": (0, 2, 4, 7, 9),
-    "minor pentatonic": (0, 3, 5, 7, 10),
-}
-TEMPO = (60.0, 140.0)  # beats per minute
-HUMANISE = 0.02  # of a quarter note
-SHIFT = 0.1  # of a quarter note, longest
 FADE_S = 0.01
 PEAK = 0.99
 
 
 @dataclass
 class Mixture:
-    """A mixture (T,), its tracks as they sound in it (S, T), one single note per instrument (S, T), and their names."""
+    """A mixture (T,), its stems as they sound in it (S, T), one single note per instrument (S, T), and the names."""
 
     mixture: np.ndarray
     stems: np.ndarray
@@ -54,32 +38,23 @@ class Mixture:
     families: list[str]
 
 
-@dataclass
-class Score:
-    """What a mixture plays, drawn before any sound is read."""
-
-    plan: list[tuple[str, str]]  # (family, instrument) of each track
-    notes: list[tuple[list[int], list[int], list[int]]]  # of each track: bank rows, onsets and lengths (samples)
-    delay: int  # of all tracks (samples)
-    references: list[int]  # bank rows of the sounds that stand for the instruments, if asked for
-
-
 class MixtureDataset:
     """`size` mixtures of one instrument per family; item i depends on nothing but the bank, the seed and i.
 
     Args:
-        families: which families play together. split: which instruments. size: mixtures in an epoch.
-        seconds: length T of every sound. max_instruments: instruments per mixture, at most and by default one per family; with
-            fewer, each mixture draws which families play. augmented: effects-off twins play too (training only).
-        statistics: pitches that a family plays; None: the documented default (midi.py).
-        effects: share of the mixtures that are heard through random effects (effects.py); their stems are not.
-    `references` is the sound that losses and gallery embed for an instrument: its reference note; in training a random
-    note (protocol strict).
+        families: one instrument of each plays. split: train, valid or test instruments.
+        seconds: length T of every sound. max_instruments: instruments per mixture, by default one per family; with
+            fewer, each mixture draws its families. augmented: include effects-off twins (default: in training only).
+        statistics: pitch distribution of each family; None: the default of note_statistics.py.
+        effects: share of the mixtures that go through random effects (audio/effects.py); their stems do not.
+    `references` holds the sound that losses and the gallery embed for an instrument: its reference note; in training
+    (protocol strict) a random note. Raises ValueError for unusable options or a family without instruments.
     """
 
     def __init__(
         self,
         bank: NoteBank,
+        *,
         families: Sequence[str] = MIXTURE_FAMILIES,
         split: str = "train",
         size: int = 40000,
@@ -93,74 +68,93 @@ class MixtureDataset:
     ):
         self.bank, self.split, self.size, self.seed = bank, choose("split", split, SPLITS), size, seed
         self.families = [family(f).name for f in families]
-        if not self.families or len(set(self.families)) < len(self.families):
-            raise ValueError(f"families must be one or more different ones, got {', '.join(self.families) or 'none'}")
-        self._pitch = {f: (statistics or NoteStatistics()).pitch(f) for f in self.families}
         self.protocol, self.seconds, self.effects = choose("protocol", protocol, PROTOCOLS), seconds, effects
         self.max_instruments = len(self.families) if max_instruments is None else max_instruments
-        if not 0 <= effects <= 1:
-            raise ValueError(f"effects must be a share, 0 to 1, got {effects}")
-        if not 1 <= self.max_instruments <= len(self.families):
-            raise ValueError(f"max_instruments must be 1 to {len(self.families)} (the number of families), got {max_instruments}")
         self.samples = round(seconds * bank.sample_rate)
-        if self.samples < 1:
-            raise ValueError(f"seconds must hold one sample at least, got {seconds}")
-        table = bank.instruments
-        usable = table.split == split
-        if not (split == "train" if augmented is None else augmented):
-            usable &= table.augments.isna()
-        self.pool = {f: table[usable & (table.family == f)] for f in self.families}
-        for name, pool in self.pool.items():
-            if pool.empty:
-                raise ValueError(f"the bank has no {split} instrument of family {name!r}; it has {_families(table, split)}")
+        self._check()
+        training = split == "train"
+        self.pool = self._instruments(training if augmented is None else augmented)
+        self._composer = Composer(
+            bank,
+            families=self.families,
+            protocol=protocol,
+            samples=self.samples,
+            random_references=training and protocol == "strict",
+            statistics=statistics,
+        )
+        self._original = bank.instruments.augments.fillna(bank.instruments.index.to_series()).to_dict()
         self._names = [pool.index.to_numpy(object) for pool in self.pool.values()]
-        self._rows = bank.notes.groupby("instrument", sort=False).indices
-        known = ~np.isnan(bank.pitches)
-        self._key = np.where(known, bank.pitches, 0).round().clip(0, 127).astype(int)  # MIDI
-        self._pitch_class = np.where(known, self._key % 12, 12)  # 12: unknown
-        self._reference_row = table.reference.to_dict()
-        self._original = table.augments.fillna(table.index.to_series()).to_dict()
-        self._plan = self._draw_instruments()
-        self._playing = range(len(self.families))  # columns of the plan
+        self._positions = self._draw_instruments()  # (size, families) in the pool of each family
+        self._columns = range(len(self.families))  # of the positions: families that may play
 
-    def __len__(self) -> int:
-        return self.size
+    def _check(self) -> None:
+        """Raise ValueError for options that no mixture can have."""
+        count = len(self.families)
+        if not count or len(set(self.families)) < count:
+            raise ValueError(f"families must be one or more different ones, got {', '.join(self.families) or 'none'}")
+        if not 0 <= self.effects <= 1:
+            raise ValueError(f"effects must be a share, 0 to 1, got {self.effects}")
+        if not 1 <= self.max_instruments <= count:
+            raise ValueError(f"max_instruments must be 1 to {count} (the number of families), got {self.max_instruments}")
+        if self.samples < 1:
+            raise ValueError(f"seconds must be one sample or more, got {self.seconds}")
+
+    def _instruments(self, augmented: bool) -> dict:
+        """Return a table of the instruments of each family; ValueError for a family without any."""
+        table = self.bank.instruments
+        usable = (table.split == self.split) & (augmented | table.augments.isna())
+        pool = {f: table[usable & (table.family == f)] for f in self.families}
+        for name, instruments in pool.items():
+            if instruments.empty:
+                counts = table[table.split == self.split].family.value_counts()
+                present = ", ".join(f"{f} ({n})" for f, n in counts.items()) or f"no {self.split} instruments at all"
+                raise ValueError(f"the bank has no {self.split} instrument of family {name!r}; it has {present}")
+        return pool
 
     def _draw_instruments(self) -> np.ndarray:
-        """Instrument of each family in each mixture, (size, families) positions in its pool: all once, then by note count."""
+        """Return positions (size, families): first every instrument once, then in proportion to its number of notes."""
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split)])
-        plan = np.empty((self.size, len(self.families)), int)
+        positions = np.empty((self.size, len(self.families)), int)
         for column, pool in enumerate(self.pool.values()):
             count = pool.notes.to_numpy(float)
             first = rng.permutation(len(pool))[: self.size]
             rest = rng.choice(len(pool), self.size - len(first), p=count / count.sum())
-            plan[:, column] = np.concatenate([first, rest])
-        return plan
+            positions[:, column] = np.concatenate([first, rest])
+        return positions
+
+    def __len__(self) -> int:
+        return self.size
 
     def plan(self, i: int) -> list[tuple[str, str]]:
-        """(family, instrument) of mixture i, in the order of its stems."""
-        playing = self._playing
-        if self.max_instruments < len(playing):
-            playing = sorted(self._rng(i, 1).choice(len(playing), self.max_instruments, replace=False))
-        return [(self.families[c], self._names[c][self._plan[i, c]]) for c in playing]
-
-    def regroup(self, indices: Sequence[int], plays: int, rng: np.random.Generator, playing: Sequence[int]) -> "MixtureDataset":
-        """The instruments of these mixtures, each in `plays` mixtures, in new combinations: a dataset of len(indices) * plays mixtures.
-
-        All families must play in each mixture of this dataset; `playing`: positions of those that play in the new ones.
-        """
-        chosen, out = self._plan[np.asarray(indices)], copy.copy(self)
-        out._playing, out.max_instruments = playing, len(playing)
-        rounds = [rng.permuted(chosen, axis=0) for _ in range(plays)]
-        out._plan, out.size, out.seed = np.concatenate(rounds), len(chosen) * plays, int(rng.integers(2**31))
-        return out
+        """Return (family, instrument) pairs of mixture i, in the order of its stems."""
+        columns = self._columns
+        if self.max_instruments < len(columns):
+            columns = sorted(self._rng(i, 1).choice(len(columns), self.max_instruments, replace=False))
+        return [(self.families[c], self._names[c][self._positions[i, c]]) for c in columns]
 
     def originals(self, i: int) -> set[str]:
-        """Instruments of mixture i with twins named by their original: what must not come twice in a batch."""
+        """Return the instruments of mixture i, each twin replaced by its original: none may come twice in a batch."""
         return {self._original[uid] for _, uid in self.plan(i)}
 
-    def _rng(self, i: int, use: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, SPLITS.index(self.split), 2 + i, use])
+    def regroup(self, indices: Sequence[int], times: int, *, rng: np.random.Generator, columns: Sequence[int]) -> "MixtureDataset":
+        """Return len(indices) * times mixtures in which each instrument of these mixtures is `times` times, in new combinations.
+
+        Each mixture of this dataset must have all families; `columns`: positions of the families of the new ones.
+        """
+        chosen, out = self._positions[np.asarray(indices)], copy.copy(self)
+        out._columns, out.max_instruments = columns, len(columns)
+        out._positions = np.concatenate([rng.permuted(chosen, axis=0) for _ in range(times)])
+        out.size, out.seed = len(out._positions), int(rng.integers(2**31))
+        return out
+
+    def _rng(self, i: int, purpose: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, SPLITS.index(self.split), 2 + i, purpose])
+
+    def score(self, i: int, *, references: bool = True) -> Score:
+        """Return the score of mixture i. Raises IndexError beyond the size."""
+        if not 0 <= i < self.size:
+            raise IndexError(f"mixture {i} of {self.size}")
+        return self._composer.score(self.plan(i), self._rng(i, 0), references=references)
 
     def __getitem__(self, i: int) -> Mixture:
         mixtures, stems, references = self._batch([i], with_stems=True, with_references=True)
@@ -168,54 +162,41 @@ class MixtureDataset:
         return Mixture(mixtures[0], stems[0], references[0], [uid for _, uid in plan], [name for name, _ in plan])
 
     def batch(self, indices: Sequence[int], tracks: str = "references") -> tuple[np.ndarray, np.ndarray | None]:
-        """Mixtures (M, T), and the `tracks` of their instruments (M, S, T): references, stems, or none of them.
+        """Return mixtures (M, T), and `tracks` of their instruments (M, S, T): references, stems, or none of them.
 
-        What the items hold, faster: all their sounds are asked for before the first is read.
+        The values are those of the items; all sounds are requested before the first is read, which is faster.
         """
         choose("tracks", tracks, ("references", "stems", "none"))
-        mixtures, stems, references = self._batch(indices, tracks == "stems", tracks == "references")
+        mixtures, stems, references = self._batch(indices, with_stems=tracks == "stems", with_references=tracks == "references")
         return mixtures, references if stems is None else stems
 
-    def _batch(self, indices: Sequence[int], with_stems: bool, with_references: bool):
-        """Mixtures (M, T), stems and references (M, S, T), None where they are not wanted."""
-        scores = [self.score(i, with_references) for i in indices]
+    def _batch(self, indices: Sequence[int], *, with_stems: bool, with_references: bool):
+        """Return mixtures (M, T), stems and references (M, S, T), None where they are not wanted."""
+        scores = [self.score(i, references=with_references) for i in indices]
         self._read_ahead(scores)
         shape, references, stems = (len(scores), self.max_instruments, self.samples), None, None
         if with_references:
             rows = [row for score in scores for row in score.references]
-            references = clips(self.bank, rows, self.samples, self.protocol).reshape(shape)
+            references = load_sounds(self.bank, rows, samples=self.samples, protocol=self.protocol).reshape(shape)
         if with_stems:
             stems = np.zeros(shape, np.float32)
         mixtures, track = np.zeros((len(scores), self.samples), np.float32), np.empty(self.samples, np.float32)
         for k, (i, score) in enumerate(zip(indices, scores, strict=True)):
-            self._render(score, track, mixtures[k], stems[k] if with_stems else None)
-            if self.effects:
-                self._through_effects(mixtures[k], self._rng(i, 2))
+            self._render(score, mixtures[k], stems[k] if with_stems else None, buffer=track)
+            self._apply_effects(i, mixtures[k])
         return mixtures, stems, references
-
-    def score(self, i: int, references: bool = True) -> Score:
-        """The score of mixture i. Raises IndexError beyond the size."""
-        if not 0 <= i < self.size:
-            raise IndexError(f"mixture {i} of {self.size}")
-        rng, plan = self._rng(i, 0), self.plan(i)
-        scale = (np.array(list(SCALES.values())[rng.integers(len(SCALES))]) + rng.integers(12)) % 12
-        quarter = 60 / rng.uniform(*TEMPO) * self.bank.sample_rate
-        notes = [self._notes(name, uid, scale, quarter, rng) for name, uid in plan]
-        delay = round(rng.uniform(0, SHIFT) * quarter)
-        return Score(plan, notes, delay, [self._reference(uid, rng) for _, uid in plan] if references else [])
 
     def _read_ahead(self, scores: Sequence[Score]) -> None:
         longest = {}
-        for rows, _, lengths in (track for score in scores for track in score.notes):
-            for row, length in zip(rows, lengths, strict=True):
-                longest[row] = max(length, longest.get(row, 0))
-        self.bank.ahead(longest.keys(), longest.values())
+        for row, _, length in (note for score in scores for track in score.tracks for note in track):
+            longest[row] = max(length, longest.get(row, 0))
+        self.bank.read_ahead(longest.keys(), longest.values())
 
-    def _render(self, score: Score, track: np.ndarray, mixture: np.ndarray, stems: np.ndarray | None) -> None:
-        """Add a score to zeros: the mixture (T,) and, if wanted, its stems (S, T). `track` (T,) is written over."""
-        for k, ((name, _), notes) in enumerate(zip(score.plan, score.notes, strict=True)):
-            self._play(track, name, notes)
-            add_later(track, score.delay, self.protocol == "paper", mixture if stems is None else stems[k])
+    def _render(self, score: Score, mixture: np.ndarray, stems: np.ndarray | None, *, buffer: np.ndarray) -> None:
+        """Add a score to zeros: the mixture (T,) and, if wanted, its stems (S, T). `buffer` (T,) is overwritten."""
+        for k, track in enumerate(score.tracks):
+            self._render_track(track, buffer)
+            add_delayed(buffer, score.delay, circular=self.protocol == "paper", out=mixture if stems is None else stems[k])
             if stems is not None:
                 mixture += stems[k]
         peak = max(mixture.max(), -mixture.min())
@@ -224,96 +205,31 @@ class MixtureDataset:
         if stems is not None:
             stems *= gain
 
-    def _through_effects(self, mixture: np.ndarray, rng: np.random.Generator) -> None:
-        from ..audio.effects import random_effects
-
-        if rng.random() < self.effects:
-            mixture[:] = random_effects(mixture, self.bank.sample_rate, rng)
-
-    def _notes(self, name: str, uid: str, scale: np.ndarray, quarter: float, rng) -> tuple[list[int], list[int], list[int]]:
-        """What one instrument plays: bank rows, onsets and lengths (samples), up to the end of the mixture."""
-        starts, ends = slots(rhythm(name, self.protocol), quarter, self.samples, rng)
-        sounding = rng.random(len(starts)) >= family(name).rest
-        if self.protocol == "strict":
-            heard = starts.searchsorted(self.samples - quarter / 4)  # humanising and shift cannot push these past the end
-            if not sounding[:heard].any():
-                sounding[rng.integers(max(1, heard))] = True
-        rows = self._choose_notes(name, uid, scale, len(starts), rng)
-        jitter = np.round(rng.uniform(-HUMANISE, HUMANISE, len(starts)) * quarter).astype(int)
-        onsets = np.maximum(starts + jitter, 0)
-        lengths = np.minimum(ends - starts, self.samples - onsets)
-        return rows[sounding].tolist(), onsets[sounding].tolist(), lengths[sounding].tolist()
-
-    def _play(self, track: np.ndarray, name: str, notes: tuple[list[int], list[int], list[int]]) -> None:
-        """Write one instrument to a track (T,); its peak becomes PEAK times the weight of its family."""
-        track.fill(0)
+    def _render_track(self, track: Track, out: np.ndarray) -> None:
+        """Write one instrument to `out` (T,); its peak becomes PEAK times the weight of its family."""
+        out.fill(0)
         fade = round(FADE_S * self.bank.sample_rate)
-        for row, onset, length in zip(*notes, strict=True):
+        for row, onset, length in track:
             note = self.bank.audio(row, length)
             if len(note) < self.bank.lengths[row]:
                 fade_out(note, fade)
-            track[onset : onset + len(note)] += note
-        peak = max(track.max(), -track.min())
+            out[onset : onset + len(note)] += note
+        peak = max(out.max(), -out.min())
         if peak > 0:
-            track *= PEAK * family(name).weight / peak
+            out *= PEAK * family(track.family).weight / peak
 
-    def _choose_notes(self, name: str, uid: str, scale: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Bank rows of `count` notes of an instrument: in the scale, by the pitch distribution of its family."""
-        rows, allowed = self._rows[uid], np.zeros(13, bool)
-        allowed[scale] = True
-        in_scale = rows[allowed[self._pitch_class[rows]]]
-        if not len(in_scale):
-            return rng.choice(rows, count)
-        mass = self._pitch[name][self._key[in_scale]]
-        return draw(in_scale, cumulative(mass), count, rng) if mass.sum() > 0 else rng.choice(in_scale, count)
-
-    def _reference(self, uid: str, rng: np.random.Generator) -> int:
-        """Bank row of the sound that stands for an instrument."""
-        random_note = self.split == "train" and self.protocol == "strict"
-        return rng.choice(self._rows[uid]) if random_note else self._reference_row[uid]
+    def _apply_effects(self, i: int, mixture: np.ndarray) -> None:
+        if self.effects and (rng := self._rng(i, 2)).random() < self.effects:
+            mixture[:] = random_effects(mixture, self.bank.sample_rate, rng)
 
 
-def rhythm(name: str, protocol: str) -> tuple[tuple[float, float], ...]:
-    """Note lengths (quarters, probability) of a family; under `paper` a letter-case mismatch gives bass the melodic ones."""
-    own = family(name).rhythm
-    return tuple(MELODIC_RHYTHM.items()) if protocol == "paper" and own == tuple(BASS_RHYTHM.items()) else own
-
-
-def cumulative(weights: np.ndarray) -> np.ndarray:
-    """Cumulative probabilities (n,) in proportion to some weights."""
-    total = weights.cumsum()
-    return total / total[-1]
-
-
-def draw(values: np.ndarray, p: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """What rng.choice(values, count, p=...) draws, given cumulative probabilities; in a third of the time."""
-    return values[p.searchsorted(rng.random(count), side="right")]
-
-
-@cache
-def _columns(pairs: tuple[tuple[float, float], ...]) -> tuple[np.ndarray, np.ndarray]:
-    quarters, p = (np.array(column) for column in zip(*pairs, strict=True))
-    return quarters, cumulative(p)
-
-
-def slots(lengths, quarter: float, samples: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and ends (samples) of note slots that fill a track: lengths in quarters are drawn, the last slot is cut."""
-    quarters, p = _columns(tuple(lengths))
-    most = math.ceil(samples / (quarters.min() * quarter)) + 1
-    edges = np.zeros(most + 1)
-    draw(quarters, p, most, rng).cumsum(out=edges[1:])
-    edges = np.round(edges * quarter).astype(int)
-    count = edges.searchsorted(samples)
-    return edges[:count], np.minimum(edges[1 : count + 1], samples)
-
-
-def add_later(track: np.ndarray, delay: int, circular: bool, out: np.ndarray) -> None:
-    """Add a track (T,) to `out` (T,), some samples later: what passes the end is lost, or comes in at the start (circular)."""
+def add_delayed(track: np.ndarray, delay: int, *, circular: bool, out: np.ndarray) -> None:
+    """Add a track (T,) to `out` (T,), some samples later: samples past the end are dropped, or wrap to the start (circular)."""
     delay = delay % len(track) if circular else min(delay, len(track))
-    kept = len(track) - delay
-    out[delay:] += track[:kept]
+    remaining = len(track) - delay
+    out[delay:] += track[:remaining]
     if circular:
-        out[:delay] += track[kept:]
+        out[:delay] += track[remaining:]
 
 
 @cache
@@ -327,10 +243,10 @@ def fade_out(note: np.ndarray, samples: int) -> None:
     note[len(note) - n :] *= _ramp(n)
 
 
-def clip(bank: NoteBank, row: int, samples: int, protocol: str = "strict", out: np.ndarray | None = None) -> np.ndarray:
-    """One sound of a bank as the encoder hears it: cut or zero-padded to (samples,), peak-normalised; silence stays silence.
+def load_sound(bank: NoteBank, row: int, *, samples: int, protocol: str = "strict", out: np.ndarray | None = None) -> np.ndarray:
+    """Return one sound of a bank as the encoder gets it: cut or zero-padded to (samples,), peak-normalised; silence stays silence.
 
-    Under `paper` the divisor is the largest positive sample, as in the reference. `out`: zeros to write to.
+    Under `paper` the divisor is the largest positive sample, as in the reference code. `out`: zeros to write to.
     """
     out = np.zeros(samples, np.float32) if out is None else out
     audio = bank.audio(row, samples)
@@ -342,15 +258,10 @@ def clip(bank: NoteBank, row: int, samples: int, protocol: str = "strict", out: 
     return out
 
 
-def clips(bank: NoteBank, rows: Sequence[int], samples: int, protocol: str = "strict") -> np.ndarray:
-    """Sounds of a bank as the encoder hears them (see `clip`): (N, samples)."""
-    bank.ahead(rows, repeat(samples, len(rows)))
+def load_sounds(bank: NoteBank, rows: Sequence[int], *, samples: int, protocol: str = "strict") -> np.ndarray:
+    """Return several sounds of a bank as `load_sound` does: (N, samples)."""
+    bank.read_ahead(rows, repeat(samples, len(rows)))
     out = np.zeros((len(rows), samples), np.float32)
     for row, sound in zip(rows, out, strict=True):
-        clip(bank, row, samples, protocol, out=sound)
+        load_sound(bank, row, samples=samples, protocol=protocol, out=sound)
     return out
-
-
-def _families(table, split: str) -> str:
-    counts = table[table.split == split].family.value_counts()
-    return ", ".join(f"{name} ({n})" for name, n in counts.items()) or f"no {split} instruments at all"

@@ -40,7 +40,8 @@ def datasets(bank: NoteBank, families: Sequence[str], split: str, size: int, see
     most = min(MOST, len(families))
     each = max(1, size // most)
     return [
-        MixtureDataset(bank, families, split, each, seed + v, max_instruments=v, augmented=False, **options) for v in range(1, most + 1)
+        MixtureDataset(bank, families=families, split=split, size=each, seed=seed + v, max_instruments=v, augmented=False, **options)
+        for v in range(1, most + 1)
     ]
 
 

@@ -17,7 +17,7 @@ from ..audio.log_mel import RATE
 from ..common.files import write_atomic, write_json
 from ..common.paths import at_home
 from ..data.bank import NoteBank
-from ..data.mixtures import MixtureDataset, clips
+from ..data.mixtures import MixtureDataset, load_sounds
 from ..models import distributed as processes
 from ..models.encoder import AudioEncoder
 from ..models.heads import SOUND, one_part, own_part
@@ -83,7 +83,7 @@ def embed_rows(
         parts = np.array_split(rows, min(len(rows), effective_n_jobs(n_jobs)))  # the encoder travels with each
         return np.concatenate(Parallel(n_jobs)(delayed(_embed_part)(encoder, bank.paths, part, protocol, head) for part in parts))
     samples = round(encoder.config.seconds * bank.sample_rate)
-    return _in_blocks(len(rows), lambda i: encoder.embed(clips(bank, rows[i], samples, protocol), head=head))
+    return _in_blocks(len(rows), lambda i: encoder.embed(load_sounds(bank, rows[i], samples=samples, protocol=protocol), head=head))
 
 
 def _embed_part(encoder: AudioEncoder, paths: list[Path], rows: Sequence[int], protocol: str, head: bool) -> np.ndarray:

@@ -11,7 +11,7 @@ import pandas as pd
 from ..audio.io import FLOOR_DB, RATE, SUFFIXES, Unusable, read_audio, resample
 from ..common.paths import short
 from ..data.bank import NoteBank
-from ..data.mixtures import PEAK, clip
+from ..data.mixtures import PEAK, load_sound
 from ..data.sources.folder import UNREADABLE, FolderConfig, find_sounds, group_files, instrument_family
 
 LEAD_S = 10.0  # silence before a sound that is skipped, at most
@@ -62,7 +62,7 @@ class BankCatalog(Catalog):
     def sound(self, id: str, seconds: float) -> tuple[np.ndarray, float]:
         row, rate = self._rows[id], self.bank.sample_rate
         start = float(self.bank.notes.offset[row]) / rate
-        audio = resample(clip(self.bank, row, min(round(seconds * rate), int(self.bank.lengths[row]))), rate)
+        audio = resample(load_sound(self.bank, row, samples=min(round(seconds * rate), int(self.bank.lengths[row]))), rate)
         if not len(audio):
             raise Unusable("shorter than a sample at 16 kHz")
         return audio, start

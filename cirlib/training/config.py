@@ -132,7 +132,10 @@ class TrainConfig:
     def mixtures(self, bank: NoteBank, split: str, size: int, seed: int) -> MixtureDataset:
         """Mixtures of a split as this experiment hears them; of as many instruments as it hears at most."""
         statistics, most = self.note_statistics(), self.max_instruments or None
-        return MixtureDataset(bank, self.families, split, size, seed, self.protocol, self.seconds, most, statistics=statistics)
+        return MixtureDataset(
+            bank, families=self.families, split=split, size=size, seed=seed, protocol=self.protocol, seconds=self.seconds,
+            max_instruments=most, statistics=statistics,
+        )  # fmt: skip
 
     def single_run(self) -> tuple["TrainConfig", Path]:
         """Settings and checkpoint of the encoder for single sounds that this run stands on.

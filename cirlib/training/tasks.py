@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from ..common.device import best_device
 from ..data.bank import NoteBank
-from ..data.batches import FamilySteps, MixtureSteps, NoteSteps, PairSampler, PairSteps
-from ..data.mixtures import clips
+from ..data.batches import FamilySteps, MixtureSteps
+from ..data.mixtures import load_sounds
+from ..data.pairs import NoteSteps, PairSteps
 from ..evaluation import classifiers as classification
 from ..evaluation.protocol import Retriever, Validation
 from ..models.distributed import gather
@@ -78,7 +79,7 @@ class Task:
         return Validation(self.bank, self.config, self.config.task in ON_MIXTURES)
 
     def _clips(self, rows: np.ndarray) -> np.ndarray:
-        return clips(self.bank, rows, self.samples, self.config.protocol)
+        return load_sounds(self.bank, rows, samples=self.samples, protocol=self.config.protocol)
 
 
 class MixtureTask(Task):
@@ -92,8 +93,9 @@ class MixtureTask(Task):
     def _steps(self, bank: NoteBank, seed: int) -> MixtureSteps:
         c = self.config
         return MixtureSteps(
-            bank, c.families, c.batch_size, c.steps, c.epoch_size, seed, c.protocol, c.seconds,
-            self.rank, self.world, c.note_statistics(), c.augmented, c.max_instruments, c.effects,
+            bank, families=c.families, batch_size=c.batch_size, steps=c.steps, max_instruments=c.max_instruments, size=c.epoch_size,
+            seed=seed, rank=self.rank, world=self.world, protocol=c.protocol, seconds=c.seconds, statistics=c.note_statistics(),
+            augmented=c.augmented, effects=c.effects,
         )  # fmt: skip
 
     tracks = "references"  # of a mixture: one note per instrument, or "stems", as they sound in it
@@ -120,14 +122,17 @@ class FamilyTask(Task):
         super().__init__(*args)
         c = self.config
         self.steps = FamilySteps(
-            self.bank, c.families, c.batch_size - 2 * c.single_pairs, c.mixtures_per_instrument, self.rank, self.world, c.max_instruments, steps=c.steps,
-            size=c.epoch_size, seed=c.seed, protocol=c.protocol, seconds=c.seconds, statistics=c.note_statistics(), augmented=c.augmented,
-            effects=c.effects,
+            self.bank, families=c.families, batch_size=c.batch_size - 2 * c.single_pairs,
+            mixtures_per_instrument=c.mixtures_per_instrument, max_instruments=c.max_instruments, steps=c.steps, size=c.epoch_size,
+            seed=c.seed, rank=self.rank, world=self.world, protocol=c.protocol, seconds=c.seconds, statistics=c.note_statistics(),
+            augmented=c.augmented, effects=c.effects,
         )  # fmt: skip
         self.pairs = None
         if c.single_pairs:
-            sampler = PairSampler(self.bank, c.single_pairs, c.hard_negative_ratio, c.seed, c.augmented, without=self.steps.families)
-            self.pairs = PairSteps(sampler, self.rank, self.world)
+            self.pairs = PairSteps(
+                self.bank, pairs=c.single_pairs, hard_negative_ratio=c.hard_negative_ratio, seed=c.seed, augmented=c.augmented,
+                excluded=self.steps.families, rank=self.rank, world=self.world,
+            )  # fmt: skip
         self._number = {uid: i for i, uid in enumerate(self.bank.instruments.index)}
 
     def model(self) -> AudioEncoder:
@@ -182,8 +187,10 @@ class SingleTask(Task):
     def __init__(self, *args):
         super().__init__(*args)
         c = self.config
-        sampler = PairSampler(self.bank, c.batch_size // 2, c.hard_negative_ratio, c.seed, augmented=c.augmented)
-        self.steps = PairSteps(sampler, self.rank, self.world)
+        self.steps = PairSteps(
+            self.bank, pairs=c.batch_size // 2, hard_negative_ratio=c.hard_negative_ratio, seed=c.seed, augmented=c.augmented,
+            rank=self.rank, world=self.world,
+        )  # fmt: skip
 
     def batch(self, step: int) -> Batch:
         return {"sounds": torch.from_numpy(np.stack([self._clips(side) for side in self.steps.batch(step).T]))}
@@ -204,7 +211,7 @@ class ClassifyTask(Task):
         self.labels = classification.labels(self.bank, c.loss, c.augmented)
         self.targets = classification.targets(self.bank, c.loss, self.labels)
         rows, _ = classification.split_rows(self.bank, c.loss, self.labels, c.augmented)
-        self.steps = NoteSteps(rows, c.batch_size, c.seed, self.rank, self.world)
+        self.steps = NoteSteps(rows, c.batch_size, seed=c.seed, rank=self.rank, world=self.world)
 
     def model(self) -> AudioEncoder:
         encoder = self._encoder(outputs=len(self.labels))

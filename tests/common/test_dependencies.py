@@ -61,7 +61,7 @@ def _search(folder, bank):
 
 
 def _degrade(folder, bank):
-    degrade.queries("room", MixtureDataset(bank, ["Bass"], "train", 2, 0, seconds=0.5), [0])
+    degrade.queries("room", MixtureDataset(bank, families=["Bass"], size=2, seconds=0.5), [0])
 
 
 USES = [  # package, what is said of what needs it, what needs it (bokeh: test_map_page.py)
@@ -81,7 +81,7 @@ USES = [  # package, what is said of what needs it, what needs it (bokeh: test_m
     ("onnxscript", "ONNX files need", lambda folder, bank: export.export_onnx(AudioEncoder.create("cnn", 0.5), folder / "x.onnx")),
     ("demucs", "stems by Demucs need", lambda folder, bank: separation.need_demucs()),
     ("pedalboard", "degraded queries need", _degrade),
-    ("scipy", "mixtures through effects need", lambda folder, bank: MixtureDataset(bank, ["Bass"], size=2, seconds=0.5, effects=1)[0]),
+    ("scipy", "mixtures through effects need", lambda folder, bank: MixtureDataset(bank, families=["Bass"], size=2, seconds=0.5, effects=1)[0]),
     ("wandb", "Weights & Biases needs", lambda folder, bank: tracking.start("offline", "run", {}, folder)),
 ]
 

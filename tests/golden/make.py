@@ -15,8 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from cirlib.audio.log_mel import LogMel
 from cirlib.data.bank import NoteBank
-from cirlib.data.batches import FamilySteps, MixtureSteps, NoteSteps, PairSampler, PairSteps
+from cirlib.data.batches import FamilySteps, MixtureSteps
 from cirlib.data.mixtures import PROTOCOLS, MixtureDataset
+from cirlib.data.pairs import NoteSteps, PairSteps
 from cirlib.evaluation import ranking as retrieval
 from cirlib.training import losses
 
@@ -32,16 +33,13 @@ def chirp(seconds: float = 1.0, rate: int = 16000) -> np.ndarray:
 def batches(bank: NoteBank) -> dict[str, list[int]]:
     """What the same seed trains on: some steps of each kind."""
     out, steps = {}, (0, 7, 12)
-    for name, options in {"curriculum": {"curriculum": (0.3, 0.3)}, "max_instruments": {"max_instruments": 2}}.items():
-        source = MixtureSteps(bank, batch_size=12, steps=10, size=20, seed=1, **options)
-        drawn = [source.batch(step) for step in steps]
-        out[f"mixtures, {name}"] = [int(x) for data, indices in drawn for x in (data.seed, data.voices, *indices)]
-    families = [
-        FamilySteps(bank, bank.notes.family.unique()[:2], 18, mixtures_per_instrument=2, seed=1, steps=9, seconds=0.5).batch(k)
-        for k in (0, 5)
-    ]
+    source = MixtureSteps(bank, batch_size=12, steps=10, size=20, seed=1, max_instruments=2)
+    drawn = [source.batch(step) for step in steps]
+    out["mixtures, max_instruments"] = [int(x) for data, indices in drawn for x in (data.seed, data.max_instruments, *indices)]
+    options = {"families": bank.notes.family.unique()[:2], "batch_size": 18, "mixtures_per_instrument": 2}
+    families = [FamilySteps(bank, **options, seed=1, steps=9, seconds=0.5).batch(k) for k in (0, 5)]
     out["family steps"] = [int(x) for data, indices, _, rows in families for x in (data.seed, *indices, *rows.flat)]
-    for name, source in {"single_pairs": PairSteps(PairSampler(bank, 4, seed=1)), "notes": NoteSteps(np.arange(50), 8, seed=1)}.items():
+    for name, source in {"pairs": PairSteps(bank, pairs=4, seed=1), "notes": NoteSteps(np.arange(50), 8, seed=1)}.items():
         out[name] = [int(x) for step in steps for x in source.batch(step).flat]
     return {f"batches of {name}": values for name, values in out.items()}
 
@@ -53,10 +51,10 @@ def golden(bank: NoteBank) -> dict[str, list[float]]:
         for split in ("train", "test"):
             mix = MixtureDataset(bank, split=split, size=8, seed=3, protocol=protocol, seconds=2.0)[5]
             out[f"mixture, {split}, {protocol}"] = mix.mixture[::997].tolist() + mix.references[:, ::3989].flatten().tolist()
-    for voices in (1, 3):
+    for count in (1, 3):
         for split in ("train", "test"):
-            data = MixtureDataset(bank, split=split, size=12, seed=3, max_instruments=voices)
-            out[f"instruments, {split}, {voices}"] = [bank.instruments.index.get_loc(uid) for i in range(12) for _, uid in data.plan(i)]
+            data = MixtureDataset(bank, split=split, size=12, seed=3, max_instruments=count)
+            out[f"instruments, {split}, {count}"] = [bank.instruments.index.get_loc(uid) for i in range(12) for _, uid in data.plan(i)]
     out |= batches(bank)
     rng = np.random.default_rng(0)
     stems, mixtures = (torch.from_numpy(rng.normal(size=size)) for size in ((5, 3, 8), (5, 8)))

@@ -61,7 +61,7 @@ def _read_bank(file: Path) -> None:
     for i in range(min(len(bank), 50)):
         assert len(bank.audio(i)) == bank.lengths[i]
         finite(bank.audio(i))
-    bank.ahead([0], [100])
+    bank.read_ahead([0], [100])
     text_card(bank)
     assert bank.instruments.reference.notna().all()
     bank.verify()
