@@ -1,0 +1,76 @@
+"""Names of rows in tables and figures, shorter than 28 characters but for one, and the order in which they stand."""
+
+import re
+
+from ..models.encoder import ENCODERS
+
+TITLES = {"mixture": "three-instrument mixtures", "single": "single instruments"}
+LABELS = {  # in the order of the tables
+    "untrained": "untrained encoder",
+    "mfcc": "MFCC",
+    "timbre-toolbox": "Timbre Toolbox",
+    "demucs": "Demucs + single encoder",
+    "multi-encoder": "multi-encoder (Kim et al.)",
+    "single-family": "classifier, 13 families",
+    "single-tags": "classifier, 27 tags",
+    "single-instrument": "classifier, instruments",
+    "single-triplet": "triplet, single sounds",
+    "single-infonce": "InfoNCE, single sounds",
+    "single-infonce-no-twins": "InfoNCE, single, no twins",
+    "single-sweep": "InfoNCE",
+    "triplet": "triplet",
+    "triplet-24": "triplet, batch 24",
+    "triplet-full": "full triplet",
+    "triplet-full-24": "full triplet, batch 24",
+    "triplet-full-48": "full triplet, batch 48",
+    "triplet-full-tuned": "full triplet + Muon",
+    "infonce": "InfoNCE",
+    "infonce-24": "InfoNCE, batch 24",
+    "infonce-48": "InfoNCE, batch 48",
+    "infonce-full": "full InfoNCE",
+    "infonce-full-48": "full InfoNCE, batch 48",
+    "infonce-full-asymmetric-48": "full InfoNCE, asymmetric",
+    "infonce-full-mended-48": "full InfoNCE, mended",
+    "multi-infonce": "multi-positive InfoNCE (ours)",
+    "multi-infonce-muon": "multi-positive + Muon",
+    "multi-infonce-open": "multi-positive, open",
+    "multi-infonce-open-muon": "multi-positive, open + Muon",
+    "family-infonce": "per-family heads (ours)",
+    "family-infonce-effects": "per-family heads + effects",
+    "family-infonce-open": "per-family heads, open",
+    "published": "the authors' checkpoint",
+}
+SETTINGS = {"hard_negative_ratio": "hard negatives"}  # names of settings in the labels of sweeps, where they differ
+
+
+def label(experiment: str, encoder: str = "cnn") -> str:
+    """Return the name of a row; a row of a sweep gets its values: `InfoNCE, hard negatives 0.25`.
+
+    `encoder`: what the run started from, which decides whether an untrained row has random or pretrained weights.
+    """
+    pretrained = "pretrained on AudioSet" if "audioset" in encoder.lower() else "pretrained encoder"
+    words = LABELS if encoder in ENCODERS else LABELS | {"untrained": pretrained}
+    base = base_row(experiment)
+    if experiment == base:
+        return words[base]
+    values = re.findall(r"([a-z_]+)-(.+?)(?=-[a-z_]+-|$)", experiment.removeprefix(base).removeprefix("-"))
+    if not base or not values:
+        return experiment
+    return ", ".join([words[base], *(f"{SETTINGS.get(name, name.replace('_', ' '))} {value}" for name, value in values)])
+
+
+def labels(runs: list[dict]) -> dict[str, str]:
+    """Return experiment -> label, of runs as `tables.collect` returns them."""
+    return {run["experiment"]: label(run["experiment"], run.get("encoder", "cnn")) for run in runs}
+
+
+def base_row(experiment: str) -> str:
+    """Return the longest known row whose name begins the one of `experiment`; "" if there is none."""
+    return max((name for name in LABELS if experiment == name or experiment.startswith(name + "-")), key=len, default="")
+
+
+def order(experiment: str) -> tuple[int, str]:
+    """Return the sort key of a row: the order of LABELS, then by name, numbers by value."""
+    base = base_row(experiment)
+    by_number = re.sub(r"\d+(\.\d+)?", lambda number: f"{float(number[0]):016.6f}", experiment)
+    return (list(LABELS).index(base) if base else len(LABELS), by_number)

@@ -1,0 +1,105 @@
+"""figures/README.md, which shows all results in git, and the short table of the README at the root; both made of the tables in figures/.
+
+`python -m cirlib.reporting.results` writes them; with --check it only compares, and fails if they differ.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from ..common.command_line import arguments, clean_exit
+from ..common.files import write_atomic
+from ..common.paths import ROOT
+
+PRESETS = {  # folders of figures/ that are in git -> what they hold
+    "surge": "2,686 presets of the Surge XT synthesizer, the small encoder, 3,000 steps of 48 clips (`make reproduce PRESET=surge`). "
+    "The paper's losses have its optimiser and schedule unless the row says `+ Muon`; the rows marked as ours, the two on single sounds "
+    "and `multi-positive, open + Muon` train with Muon.",
+    "demo": "Virtual instruments that the project renders itself, the small encoder, 480 steps (`make reproduce ROWS=all`). "
+    "Rows on single sounds alone have 180 steps, and the rows with heads train with Muon.",
+    "open": "Virtual instruments of 13 families, and mixtures of 1 to 6 of them (`make reproduce PRESET=open`).",
+    "performance": "What each stage costs, beside a straightforward version with equal outputs (`make performance`).",
+    "reliability": "Processes killed at random moments, damaged files, attacks and changed lines of code (`make reliability`).",
+}
+TABLES = {  # file -> heading
+    "table_mixture.md": "Mixtures of three instruments",
+    "table_single.md": "Single sounds",
+    "open.md": "Mixtures of an unknown number of instruments",
+    "ablations.md": "Changes of the recipe",
+    "degraded.md": "Degraded queries",
+    "transfer.md": "Instruments of other collections",
+    "by_source.md": "Mixtures by source and family",
+    "classification.md": "Classifiers as classifiers",
+    "performance.md": "",
+    "reliability.md": "",
+}
+SHORT = {  # row of the short table: experiments in figures/surge and figures/demo
+    "MFCC": ("mfcc", "mfcc"),
+    "InfoNCE (paper)": ("infonce", "infonce-48"),
+    "full triplet (paper)": ("triplet-full", "triplet-full-48"),
+    "multi-positive + Muon": ("multi-infonce", "multi-infonce-muon"),
+    "per-family heads (ours)": ("family-infonce", "family-infonce"),
+}
+MARKS = ("<!-- results:short -->\n", "<!-- end:short -->")
+
+
+def page(figures: Path = ROOT / "figures") -> str:
+    """Return figures/README.md: each folder with its tables and links to its figures."""
+    lines = ["# Results", "", "Written by `python -m cirlib.reporting.results` from the tables in this folder; nothing here is typed.", ""]
+    for preset, about in PRESETS.items():
+        folder = figures / preset
+        if not folder.is_dir():
+            continue
+        lines += [f"## {preset}", "", about, ""]
+        for name, heading in TABLES.items():
+            text = (folder / name).read_text().strip() if (folder / name).exists() else ""
+            if "|" in text:
+                lines += [*([f"### {heading}", ""] if heading else []), text, ""]
+        if drawn := [f"[{path.stem}]({preset}/{path.name})" for path in sorted(folder.glob("*.svg"))]:
+            lines += [f"Figures: {', '.join(drawn)}.", ""]
+    return "\n".join(lines)
+
+
+def short_table(figures: Path = ROOT / "figures") -> str:
+    """Return five rows of the results: top-1 / top-5 in percent, on presets of Surge XT and on the demo. KeyError if one is missing."""
+    columns = [("surge", "mixture"), ("surge", "single"), ("demo", "mixture"), ("demo", "single")]
+    tables = {c: pd.read_json(figures / c[0] / f"table_{c[1]}.json").set_index("experiment") for c in columns}
+    head = ["| top-1 / top-5 (%) | Surge XT, mixtures | Surge XT, single | demo, mixtures | demo, single |", "|---|---|---|---|---|"]
+    lines = []
+    for name, (surge, demo) in SHORT.items():
+        found = [tables[c].loc[surge if c[0] == "surge" else demo] for c in columns]
+        lines.append(f"| {name} | {' | '.join(f'{row.top1:.1f} / {row.top5:.1f}' for row in found)} |")
+    return "\n".join([*head, *lines]) + "\n"
+
+
+def with_short_table(text: str, table: str) -> str:
+    """Return the text of a README with the table between its marks. ValueError without the marks."""
+    begin, end = MARKS
+    if begin not in text or end not in text:
+        raise ValueError(f"README.md must have the marks {begin.strip()} and {end}")
+    before, rest = text.split(begin, 1)
+    return before + begin + table + end + rest.split(end, 1)[1]
+
+
+def written(root: Path = ROOT) -> dict[Path, str]:
+    """Return the files with generated results and what they must hold."""
+    readme = root / "README.md"
+    return {
+        root / "figures" / "README.md": page(root / "figures"),
+        readme: with_short_table(readme.read_text(), short_table(root / "figures")),
+    }
+
+
+def main() -> None:
+    """python -m cirlib.reporting.results [--check]"""
+    check = "--check" in arguments(main.__doc__, 0, 1)
+    with clean_exit():
+        changed = {path: text for path, text in written().items() if not path.exists() or path.read_text() != text}
+        for path, text in {} if check else changed.items():
+            write_atomic(path, lambda part, text=text: part.write_text(text))
+    if check and changed:
+        raise SystemExit(f"{', '.join(path.name for path in changed)} differ from figures/: run `python -m cirlib.reporting.results`")
+
+
+if __name__ == "__main__":
+    main()
