@@ -1,4 +1,4 @@
-"""Optional packages are imported where they are used, and missed in one sentence; newer versions are tried as .ci/newest names them."""
+"""Optional packages are imported where they are used and named if they are missing; pins agree with pyproject.toml and .ci."""
 
 import json
 import os
@@ -18,8 +18,7 @@ from cirlib.common.paths import ROOT
 from cirlib.data import note_statistics as midi
 from cirlib.data.mixtures import MixtureDataset
 from cirlib.data.sources import build_bank
-from cirlib.evaluation import robustness as degrade
-from cirlib.evaluation import separation
+from cirlib.evaluation import robustness, separation
 from cirlib.models import onnx as export
 from cirlib.models.encoder import AudioEncoder
 from cirlib.search.library import Library
@@ -30,8 +29,7 @@ PINS = [Requirement(line) for line in (ROOT / "requirements.txt").read_text().sp
 OPTIONAL = [MODULE.get(p.name, p.name) for p in PINS if p.name.lower() not in CORE] + ["demucs", "surgepy", "IPython", "numba"]
 
 
-def test_importing_and_training_need_the_core_alone(tone_bank, tmp_path):
-    """All that is optional is hidden; every module is imported and a run is trained."""
+def test_import_and_training_need_core_packages_only(tone_bank, tmp_path):
     code = f"""
 import sys
 for name in {OPTIONAL}:
@@ -43,7 +41,8 @@ for module in pkgutil.walk_packages(cirlib.__path__, "cirlib."):
         importlib.import_module(module.name)
 from cirlib.training.loop import TrainConfig, fit
 bank = ({str(tone_bank.paths[0])!r},)
-run = fit(TrainConfig(preset="t", bank=bank, seconds=0.5, steps=1, batch_size=12, epoch_size=20, valid_every=1, valid_size=6), progress=False)
+config = TrainConfig(preset="t", bank=bank, seconds=0.5, steps=1, batch_size=12, epoch_size=20, valid_every=1, valid_size=6)
+run = fit(config, progress=False)
 print(run.metrics["best_step"])
 """
     env = {**os.environ, "CIRLIB_HOME": str(tmp_path)}
@@ -61,10 +60,14 @@ def _search(folder, bank):
 
 
 def _degrade(folder, bank):
-    degrade.queries("room", MixtureDataset(bank, families=["Bass"], size=2, seconds=0.5), [0])
+    robustness.queries("room", MixtureDataset(bank, families=["Bass"], size=2, seconds=0.5), [0])
 
 
-USES = [  # package, what is said of what needs it, what needs it (bokeh: test_map_page.py)
+def _track(folder, bank):
+    tracking.start("offline", "run", config={}, folder=folder)
+
+
+USES = [  # package, start of the message, a use of it (bokeh: test_map_page.py)
     ("pysfizz", "virtual instruments need", _render("virtual")),
     ("pedalboard", "virtual instruments need", _render("virtual")),
     ("pysfizz", "SFZ instruments need", _render("sfz", path="x")),
@@ -81,26 +84,30 @@ USES = [  # package, what is said of what needs it, what needs it (bokeh: test_m
     ("onnxscript", "ONNX files need", lambda folder, bank: export.export_onnx(AudioEncoder.create("cnn", 0.5), folder / "x.onnx")),
     ("demucs", "stems by Demucs need", lambda folder, bank: separation.need_demucs()),
     ("pedalboard", "degraded queries need", _degrade),
-    ("scipy", "mixtures through effects need", lambda folder, bank: MixtureDataset(bank, families=["Bass"], size=2, seconds=0.5, effects=1)[0]),
-    ("wandb", "Weights & Biases needs", lambda folder, bank: tracking.start("offline", "run", {}, folder)),
+    (
+        "scipy",
+        "mixtures with effects need",
+        lambda folder, bank: MixtureDataset(bank, families=["Bass"], size=2, seconds=0.5, effects=1)[0],
+    ),
+    ("wandb", "Weights & Biases needs", _track),
 ]
 
 
 @pytest.mark.parametrize(("package", "words", "use"), USES, ids=[f"{p}: {w}" for p, w, _ in USES])
-def test_a_missing_package_is_one_sentence_that_names_it(package, words, use, tone_bank, tmp_path, monkeypatch):
+def test_missing_package_is_named(package, words, use, tone_bank, tmp_path, monkeypatch):
     name = MODULE.get(package, package)
     for module in [m for m in sys.modules if m.partition(".")[0] == name]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises((ValueError, ImportError)) as caught:
         use(tmp_path, tone_bank)
-    said = str(caught.value)
-    assert said.startswith(words) and package in said and "\n" not in said
-    assert f"pip install {package}" in said or package == "surgepy"  # which is not on PyPI
+    message = str(caught.value)
+    assert message.startswith(words) and package in message and "\n" not in message
+    assert f"pip install {package}" in message or package == "surgepy"  # which is not on PyPI
     assert not (tmp_path / "bank").exists()
 
 
-def test_pins_are_exact_and_those_of_the_package():
+def test_pins_are_exact_and_cover_the_package():
     assert all(re.fullmatch(r"==[\w.]+", str(pin.specifier)) for pin in PINS)
     pinned = {pin.name.lower() for pin in PINS}
     text = (ROOT / "pyproject.toml").read_text()
@@ -108,7 +115,7 @@ def test_pins_are_exact_and_those_of_the_package():
     assert {Requirement(name).name for name in declared} == set(CORE) <= pinned
 
 
-def test_newest_allows_later_versions_of_the_same_major_one():
+def test_newest_allows_later_minor_versions():
     lines = subprocess.run([ROOT / ".ci" / "newest"], capture_output=True, text=True, check=True).stdout.splitlines()
     newest = {r.name: r.specifier for r in (Requirement(line) for line in lines if not line.startswith("#"))}
     assert list(newest) == [pin.name for pin in PINS]
@@ -121,7 +128,7 @@ def test_newest_allows_later_versions_of_the_same_major_one():
 
 
 @pytest.mark.parametrize("name", ["tests", "drift"])
-def test_workflows_run_what_is_there_on_both_pythons(name):
+def test_workflows_run_existing_scripts(name):
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
     (job,) = workflow["jobs"].values()
     assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12"]

@@ -1,4 +1,4 @@
-"""Weights & Biases: the real client offline and against a local server, a stand-in for what it may do wrong; the key shows nowhere."""
+"""Weights & Biases: the real client, offline and with a local server, and a fake one for its failures; the API key appears nowhere."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ WEIGHTS = [bytes([i]) * 5000 for i in range(3)]  # contents of checkpoints
 
 
 def reply(name, values, host):
-    """What a W&B server says to a query: as much as one run, its files, one artifact and its download need."""
+    """Reply of a W&B server to a query: enough for one run, its files, one artifact and its download."""
     time, project = "2026-01-01T00:00:00", {"id": "p", "internalId": "1", "name": "cirlib", "entity": {"id": "e", "name": "team"}}
     bucket = {"id": "B", "name": values.get("name"), "displayName": "d", "project": project}
     collection = {"__typename": "ArtifactSequence", "name": "demo-a-loss-seed0", "project": project}
@@ -61,7 +61,7 @@ def reply(name, values, host):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers queries, keeps what is uploaded; refuses everybody or hangs up in another mood than "good"."""
+    """Answers queries and stores uploads in the mood "good"; rejects the key ("refuse") or hangs up ("down")."""
 
     def do_POST(self):
         server, body = self.server, self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -99,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
 def server():
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.mood, server.files, server.stream, server.asked = "good", {}, [], {}
-        server.handle_error = lambda *_: None  # a client that hangs up is no news
+        server.handle_error = lambda *_: None  # ignore clients that hang up
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield server
         server.shutdown()
@@ -116,10 +116,10 @@ def secrets(tmp_path, monkeypatch):
 
 @pytest.fixture
 def python(tmp_path, secrets, server):
-    """Runs a script with the real wandb, a home and a server of its own; returns what it printed."""
+    """Run a script with the real wandb, its own home folder and server; return (stdout, stderr)."""
 
     def run(script, **env):
-        head = "import os, pathlib, sys, urllib.request\nfrom cirlib import tracking\ntracking.ROOT = pathlib.Path.cwd()\n"
+        head = "import os, pathlib, sys, urllib.request\nfrom cirlib.common import tracking\ntracking.ROOT = pathlib.Path.cwd()\n"
         script = head + f"folder, name = tracking.ROOT / 'run', {NAME!r}\n" + script
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "XDG_", "NETRC"))}
         own = {"HOME": str(tmp_path / "home"), "PYTHONPATH": str(Path(__file__).parents[2]), "NO_PROXY": "127.0.0.1"}
@@ -134,7 +134,7 @@ def python(tmp_path, secrets, server):
 
 
 def assert_hidden(tmp_path, printed):
-    """The key is neither in what was printed nor, plain or as it is sent, in a file of the run or of the user's home."""
+    """Assert that the key, plain or encoded, is neither printed nor in a file of the run or of the home folder."""
     files = [p for folder in ("run", "home") for p in (tmp_path / folder).rglob("*") if p.is_file()]
     for text in (printed.encode(), *(p.read_bytes() for p in files)):
         assert KEY.encode() not in text and SENT.encode() not in text
@@ -143,16 +143,14 @@ def assert_hidden(tmp_path, printed):
 
 def history(server):
     """{step: {name: value}} of the metrics that arrived."""
-    files = [
-        json.loads(body).get("files", {}).get("wandb-history.jsonl", {"content": []}) for body in server.stream
-    ]  # some only tell the end
+    files = [json.loads(body).get("files", {}).get("wandb-history.jsonl", {"content": []}) for body in server.stream]
     rows = [json.loads(line) for file in files for line in file["content"]]
     return {row["_step"]: {k: v for k, v in row.items() if not k.startswith("_")} for row in rows}
 
 
 def test_off_does_nothing_and_imports_no_wandb(python, tmp_path):
     script = """
-tracker = tracking.start("off", name, {}, folder)
+tracker = tracking.start("off", name, config={}, folder=folder)
 tracker.log({"loss": 1.0}, 1)
 tracker.checkpoint(folder / "absent.pt", "best")
 tracker.finish()
@@ -161,16 +159,16 @@ print("wandb" in sys.modules)"""
     assert not (tmp_path / "run").exists()
 
 
-def test_unknown_mode(tmp_path):
+def test_unknown_mode_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"unknown wandb mode 'of' \(did you mean 'off'\?\); valid: off, offline, online"):
-        tracking.start("of", NAME, {}, tmp_path)
+        tracking.start("of", NAME, config={}, folder=tmp_path)
 
 
-def test_offline_run_goes_on_and_can_be_synced(python, tmp_path, server):
-    """Two parts of one run, without a word to the server; `wandb sync` uploads metrics and checkpoints as they were at the time."""
+def test_offline_run_is_continued_and_synced(python, tmp_path, server):
+    """Nothing is sent before `wandb sync`, which uploads metrics and the checkpoints of that time."""
     script = """
 for part in (0, 1):
-    tracker = tracking.start("offline", name, {"steps": 20}, folder)
+    tracker = tracking.start("offline", name, config={"steps": 20}, folder=folder)
     tracker.log({"loss": 0.5 - part / 8}, 10 + 10 * part)
     (folder / "best.pt").write_bytes(bytes([part]) * 5000)
     tracker.checkpoint(folder / "best.pt", "best")
@@ -191,10 +189,10 @@ for part in (0, 1):
 
 
 def test_online_run_uploads_and_downloads(python, tmp_path, server):
-    """The real client: run, metrics and checkpoint arrive under the team; the checkpoint comes back, a changed one does not."""
+    """Run, metrics and checkpoint arrive at the team; the checkpoint is downloaded again, a changed one is refused."""
     script = """
-tracking.tempfile.tempdir = links = tracking.tempfile.mkdtemp()  # in no folder of the user's
-tracker = tracking.start("online", name, {"steps": 40}, folder)
+tracking.tempfile.tempdir = links = tracking.tempfile.mkdtemp()  # outside of the home folder
+tracker = tracking.start("online", name, config={"steps": 40}, folder=folder)
 print("child:", os.environ.get("WANDB_API_KEY"))
 tracker.log({"loss": 0.5}, 10)
 (folder / "best.pt").write_bytes(bytes([2]) * 5000)
@@ -203,7 +201,7 @@ print("links:", len(list(pathlib.Path(links).glob("wandb-*"))))
 tracker.finish()
 print("left:", [p.name for p in pathlib.Path(links).glob("wandb-*")])
 tracking.shutil.rmtree(links)
-for _ in range(2):  # the second time it is there
+for _ in range(2):  # the second one is local
     print("file:", tracking.download("team/cirlib/demo-a-loss-seed0:best", folder / "got").relative_to(folder))
 got = next((folder / "got").glob("*/best.pt"))
 print("content:", got.read_bytes() == bytes([2]) * 5000)
@@ -234,11 +232,11 @@ for wanted in ("team/cirlib/demo-a-loss-seed0:best", "team/cirlib/other:best"):
     assert not any(place.encode() in body for body in sent for place in (str(tmp_path), str(tracking.ROOT), sys.prefix))
 
 
-def test_network_that_fails_does_not_stop_the_training(python, server):
-    """The server hangs up in the middle: finish() gives up in time, and `wandb sync` uploads what was logged."""
+def test_network_failure_does_not_stop_training(python, server):
+    """finish() returns after its timeout, and `wandb sync` uploads what was logged."""
     script = """
 tracking.FINISH_SECONDS = 1
-tracker = tracking.start("online", name, {}, folder)
+tracker = tracking.start("online", name, config={}, folder=folder)
 urllib.request.urlopen(os.environ["WANDB_BASE_URL"] + "/mood/down")
 tracker.log({"loss": 0.5}, 10)
 (folder / "best.pt").write_bytes(b"weights")
@@ -255,25 +253,25 @@ print("trained")
     assert history(server) == {10: {"loss": 0.5}, 20: {"loss": 0.25}}
 
 
-def test_server_that_refuses_or_hangs_up_is_one_sentence(python):
+def test_server_failure_at_the_start_is_one_line(python):
     script = """
 for mood, act in (("refuse", "download"), ("refuse", "start"), ("down", "start"), ("good", "start")):
     urllib.request.urlopen(os.environ["WANDB_BASE_URL"] + "/mood/" + mood)
     tracking.START_SECONDS = 1 if mood == "down" else 30
     try:
-        getattr(tracking, act)(*{"download": ("a/b/c:d", folder), "start": ("online", name, {}, folder)}[act])
+        tracking.download("a/b/c:d", folder) if act == "download" else tracking.start("online", name, config={}, folder=folder)
     except ValueError as error:
         print("error:", error)
 """
-    download, refused, silent = re.findall(r"error: (.*)", python(script)[0])  # none in the end
+    download, refused, silent = re.findall(r"error: (.*)", python(script)[0])  # "good": no error
     assert download.startswith("artifact a/b/c:d (entity/project/name:alias) could not be fetched") and "no such key" in download
     assert refused.startswith("wandb=online could not start, set wandb=offline or off: CommError") and "no such key" in refused
     assert silent.startswith("wandb=online could not start, set wandb=offline or off: ")
 
 
 @pytest.fixture
-def stand_in(monkeypatch):
-    """A module wandb that records the calls of init; what else is called, and init on demand, raises `error`."""
+def fake_wandb(monkeypatch):
+    """A fake module wandb that records calls of init; other functions, and init on demand, raise `error`."""
 
     def say(*_, **__):
         raise wandb.error
@@ -288,8 +286,8 @@ def stand_in(monkeypatch):
     return wandb
 
 
-def shown(act):
-    """The message of the ValueError that `act` raises, after a look at its traceback: one line, without the key."""
+def message(act):
+    """Message of the ValueError that `act` raises; it is one line, and the traceback does not contain the key."""
     with pytest.raises(ValueError) as caught:
         act()
     assert KEY not in "".join(traceback.format_exception(caught.value))
@@ -297,51 +295,50 @@ def shown(act):
     return str(caught.value)
 
 
-def test_key_goes_to_wandb_alone(stand_in, secrets, tmp_path, monkeypatch):
-    """Online takes key and team of secrets.yaml, once more with the same id; offline reads no secrets."""
+def test_key_is_passed_to_wandb_only(fake_wandb, secrets, tmp_path, monkeypatch):
+    """Online reads secrets.yaml and continues with the same id; offline does not read it."""
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     before = dict(os.environ)
     for _ in range(2):
-        tracking.start("online", NAME, {"steps": 40}, tmp_path / "run")
+        tracking.start("online", NAME, config={"steps": 40}, folder=tmp_path / "run")
     secrets.unlink()
-    tracking.start("offline", NAME, {"steps": 40}, tmp_path / "other")
+    tracking.start("offline", NAME, config={"steps": 40}, folder=tmp_path / "other")
     assert os.environ == before
-    assert [c["settings"].api_key for c in stand_in.calls] == [KEY, KEY, None]
-    assert [(c["mode"], c["entity"]) for c in stand_in.calls] == [("online", "team")] * 2 + [("offline", None)]
-    assert [c["id"] == stand_in.calls[0]["id"] for c in stand_in.calls] == [True, True, False]
-    assert {(c["name"], c["resume"], c["reinit"]) for c in stand_in.calls} == {(NAME, "allow", "create_new")}
-    assert {(c["settings"].init_timeout, c["settings"].finish_timeout) for c in stand_in.calls} == {(30, 600)}
-    assert KEY not in str([{k: v for k, v in c.items() if k != "settings"} for c in stand_in.calls])
+    assert [c["settings"].api_key for c in fake_wandb.calls] == [KEY, KEY, None]
+    assert [(c["mode"], c["entity"]) for c in fake_wandb.calls] == [("online", "team")] * 2 + [("offline", None)]
+    assert [c["id"] == fake_wandb.calls[0]["id"] for c in fake_wandb.calls] == [True, True, False]
+    assert {(c["name"], c["resume"], c["reinit"]) for c in fake_wandb.calls} == {(NAME, "allow", "create_new")}
+    assert {(c["settings"].init_timeout, c["settings"].finish_timeout) for c in fake_wandb.calls} == {(30, 600)}
+    assert KEY not in str([{k: v for k, v in c.items() if k != "settings"} for c in fake_wandb.calls])
 
 
-def test_what_fails_is_told_without_the_key(stand_in, secrets, tmp_path):
-    """Even where wandb shows it: an error at the start, a warning while training. Ctrl-C is no failure."""
-    tracker = tracking.start("online", NAME, {}, tmp_path / "run")
-    stand_in.error = ConnectionError(f"no such\nkey: {KEY}")
-    message = shown(lambda: tracking.start("online", NAME, {}, tmp_path / "run"))
-    assert message == "wandb=online could not start, set wandb=offline or off: ConnectionError: no such key: ***"
+def test_failures_do_not_show_the_key(fake_wandb, secrets, tmp_path):
+    """An error at the start, a warning while training, even if wandb's message has the key. Ctrl-C is passed on."""
+    tracker = tracking.start("online", NAME, config={}, folder=tmp_path / "run")
+    fake_wandb.error = ConnectionError(f"no such\nkey: {KEY}")
+    said = message(lambda: tracking.start("online", NAME, config={}, folder=tmp_path / "run"))
+    assert said == "wandb=online could not start, set wandb=offline or off: ConnectionError: no such key: ***"
     for what, act in {"log": lambda: tracker.log({}, 1), "finish": tracker.finish}.items():
         with pytest.warns(RuntimeWarning, match=rf"^wandb {what} failed, training goes on: ConnectionError: no such key: \*\*\*$"):
             act()
     with pytest.warns(RuntimeWarning, match="checkpoint failed.*FileNotFoundError"):
         tracker.checkpoint(tmp_path / "absent.pt", "best")
-    stand_in.error = KeyboardInterrupt()
+    fake_wandb.error = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         tracker.log({}, 1)
 
 
 @pytest.mark.parametrize("files", [{}, {"a.txt": None}, {"a.pt": None, "b.pt": None}, {"a.pt": "https://elsewhere/a.pt"}], ids=str)
-def test_artifact_must_hold_one_checkpoint(stand_in, secrets, tmp_path, files):
-    """One that W&B holds itself, not a reference to somewhere else."""
+def test_artifact_must_hold_one_checkpoint(fake_wandb, secrets, tmp_path, files):
+    """Stored by W&B, not a reference to another place."""
     artifact = SimpleNamespace(manifest=SimpleNamespace(entries={name: SimpleNamespace(ref=ref) for name, ref in files.items()}))
-    stand_in.Api = lambda api_key: SimpleNamespace(artifact={"a/b/c:d": artifact}.get)
+    fake_wandb.Api = lambda api_key: SimpleNamespace(artifact={"a/b/c:d": artifact}.get)
     count = sum(name.endswith(".pt") and ref is None for name, ref in files.items())
-    assert shown(lambda: tracking.download("a/b/c:d", tmp_path / "got")).startswith(f"artifact a/b/c:d holds {count} .pt files, not one")
+    assert message(lambda: tracking.download("a/b/c:d", tmp_path / "got")).startswith(f"artifact a/b/c:d holds {count} .pt files, not one")
     assert not (tmp_path / "got").exists()
 
 
-def test_versions_of_an_artifact_lie_side_by_side(stand_in, secrets, tmp_path):
-    """They have the same file name, and a run may stand on either."""
+def test_versions_of_an_artifact_have_their_own_folders(fake_wandb, secrets, tmp_path):
 
     class Version:
         def __init__(self, digest):
@@ -354,15 +351,15 @@ def test_versions_of_an_artifact_lie_side_by_side(stand_in, secrets, tmp_path):
             pass
 
     versions = {"a/b/c:v0": Version("first"), "a/b/c:v1": Version("second"), "a/b/c:best": Version("second")}
-    stand_in.Api = lambda api_key: SimpleNamespace(artifact=versions.get)
+    fake_wandb.Api = lambda api_key: SimpleNamespace(artifact=versions.get)
     places = [tracking.download(name, tmp_path / "got") for name in versions]
     assert [p.read_text() for p in places] == ["first", "second", "second"] and places[1] == places[2] != places[0]
 
 
-def test_without_the_package(secrets, tmp_path, monkeypatch):
+def test_missing_package_is_named(secrets, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    for act in (lambda: tracking.start("offline", NAME, {}, tmp_path), lambda: tracking.download("a/b/c:d", tmp_path)):
-        assert shown(act).endswith("needs the package wandb: pip install wandb")
+    for act in (lambda: tracking.start("offline", NAME, config={}, folder=tmp_path), lambda: tracking.download("a/b/c:d", tmp_path)):
+        assert message(act).endswith("needs the package wandb: pip install wandb")
 
 
 @pytest.mark.parametrize(
@@ -373,11 +370,11 @@ def test_without_the_package(secrets, tmp_path, monkeypatch):
         f"wandb: {{api_key: {KEY}, team: [{KEY}]}}", f"wandb: \0{KEY}", f"wandb: {{api_key: !!python/object/apply:str [{KEY}]}}",
     ],
 )  # fmt: skip
-def test_secrets_that_do_not_serve_are_not_shown(stand_in, secrets, tmp_path, text):
+def test_malformed_secrets_are_not_shown(fake_wandb, secrets, tmp_path, text):
     secrets.unlink()
     if text is not None:
         secrets.write_bytes(text.encode(errors="surrogateescape"))
     state = "absent" if text is None else "malformed"
-    for act in (lambda: tracking.start("online", NAME, {}, tmp_path), lambda: tracking.download("a/b/c:d", tmp_path)):
-        assert shown(act).startswith(f"secrets.yaml at the root of the repository is {state}: it must hold wandb: {{api_key:")
-    assert not stand_in.calls
+    for act in (lambda: tracking.start("online", NAME, config={}, folder=tmp_path), lambda: tracking.download("a/b/c:d", tmp_path)):
+        assert message(act).startswith(f"secrets.yaml at the root of the repository is {state}: it must hold wandb: {{api_key:")
+    assert not fake_wandb.calls

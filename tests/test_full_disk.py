@@ -1,4 +1,4 @@
-"""Disks that are full or may not be written to: one sentence, what was there stays, and with room the same command ends as it should."""
+"""Full, read-only and forbidden disks: one clear error, earlier files unchanged, and the same command completes once there is room."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ REFUSALS = Path(__file__).parent / "reliability" / "refusals.py"
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, str]:
-    """What the script tells: a process of its own, which forks and mounts."""
+    """Results of a script that runs in its own process, as it forks and mounts."""
     done = subprocess.run([sys.executable, REFUSALS], capture_output=True, text=True, timeout=600)
     assert done.stdout, done.stderr[-3000:]
     return json.loads(done.stdout)
@@ -20,9 +20,9 @@ def found() -> dict[str, str]:
 
 @pytest.mark.parametrize("way", ["full, 0", "full, 0.5", "limited", "read-only", "forbidden"])
 @pytest.mark.parametrize("stage", ["bank", "training", "evaluating", "indexing", "figures"])
-def test_a_disk_that_refuses(found, stage, way):
-    """`full, 0.5`: there is room for half of it; `limited`: files may become 200 bytes; `forbidden`: to another user."""
-    wrong = found[f"{stage}: {way}"]
-    if wrong == "-":
-        pytest.skip("no disk can be mounted here: that takes root, on Linux")
-    assert not wrong
+def test_disk_that_refuses_to_write(found, stage, way):
+    """`full, 0.5`: there is room for half of it; `limited`: files of at most 200 bytes; `forbidden`: files of another user."""
+    problem = found[f"{stage}: {way}"]
+    if problem == "-":
+        pytest.skip("disks cannot be mounted here (root on Linux is needed)")
+    assert not problem
