@@ -13,7 +13,6 @@ from conftest import build_bank, sound
 from hostile import Scene, attack, bounded, quiet, refused
 
 from cirlib.common import tracking
-from cirlib.evaluation.separation import MaskSeparator, SeparatorConfig
 from cirlib.models.encoder import AudioEncoder
 from cirlib.reporting.examples import write_examples
 from cirlib.search.library import Library
@@ -51,10 +50,6 @@ for write in (torch.save, pickle.dump):
     @attack("checkpoint", f"code in place of weights, {write.__module__}")
     def _code_for_weights(scene, write=write):
         load(scene, {**content(), "model_state_dict": scene.evil()}, "damaged or no checkpoint of an encoder", write)
-
-    @attack("checkpoint", f"code in a separator, {write.__module__}")
-    def _code_of_separator(scene, write=write):
-        load(scene, {"model_state_dict": {}, "custom_config": scene.evil()}, "no checkpoint of a separator", write, MaskSeparator.load)
 
     @attack("checkpoint", f"code in the state that a run goes on from, {write.__module__}")
     def _code_of_state(scene, write=write):
@@ -194,14 +189,6 @@ def _overflow(scene):
     torch.save(what, scene.inside / "x.pt")
     with refused("embeddings that are not finite"):
         AudioEncoder.load(scene.inside / "x.pt").embed([quiet(0.5).astype(np.float32)])
-
-
-@attack("checkpoint", "a separator that asks for terabytes")
-def _separator(scene):
-    config = {"families": ["Bass", "Piano"], "width": 10**9}
-    load(scene, {"model_state_dict": {}, "custom_config": {"cirlib": config}}, "width and number of families", load=MaskSeparator.load)
-    MaskSeparator(SeparatorConfig(("Bass", "Piano"), 4)).save(scene.inside / "x.pt")
-    assert MaskSeparator.load(scene.inside / "x.pt").config.width == 4
 
 
 @attack("checkpoint", "an encoder of a library that was replaced by code")

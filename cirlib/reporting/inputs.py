@@ -7,7 +7,7 @@ from ..common.files import one_line
 from ..common.packages import Missing
 from ..common.paths import at_home, short
 from ..data.note_statistics import load_statistics
-from ..evaluation.separation import need_demucs
+from ..evaluation.demucs import require_demucs
 from ..models.checkpoints import find_checkpoint
 from ..models.encoder import ENCODERS, origin
 from ..training.config import WITH_ENCODER, TrainConfig
@@ -37,7 +37,7 @@ def _needs(config: TrainConfig) -> Iterator[tuple[Callable, tuple]]:
     if config.statistics:
         yield _statistics, (config.statistics,)
     if config.task == "demucs":
-        yield need_demucs, ()
+        yield require_demucs, ()
     if config.task in WITH_ENCODER and config.encoder not in ENCODERS and not config.encoder.startswith("wandb:"):
         yield _encoder, (config.encoder,)
 

@@ -18,7 +18,7 @@ from cirlib.common.paths import ROOT
 from cirlib.data import note_statistics as midi
 from cirlib.data.mixtures import MixtureDataset
 from cirlib.data.sources import build_bank
-from cirlib.evaluation import robustness, separation
+from cirlib.evaluation import demucs, robustness
 from cirlib.models import onnx as export
 from cirlib.models.encoder import AudioEncoder
 from cirlib.search.library import Library
@@ -82,7 +82,7 @@ USES = [  # package, start of the message, a use of it (bokeh: test_map_page.py)
     ("soxr", "libraries need", _search),
     ("onnx", "ONNX files need", lambda folder, bank: export.export_onnx(AudioEncoder.create("cnn", 0.5), folder / "x.onnx")),
     ("onnxscript", "ONNX files need", lambda folder, bank: export.export_onnx(AudioEncoder.create("cnn", 0.5), folder / "x.onnx")),
-    ("demucs", "stems by Demucs need", lambda folder, bank: separation.need_demucs()),
+    ("demucs", "stems by Demucs need", lambda folder, bank: demucs.require_demucs()),
     ("pedalboard", "degraded queries need", _degrade),
     (
         "scipy",
