@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import markers
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -24,12 +23,13 @@ from cirlib.common.files import write_json
 from cirlib.common.paths import ROOT
 from cirlib.common.settings import check_parameters, choose
 from cirlib.data.sources import data_files, source_config, source_options
-from cirlib.reporting import tables as report
+from cirlib.reporting.labels import TITLES, label, labels, order
 from cirlib.reporting.rows import expand
-from cirlib.training.config import read_config, row_config
+from cirlib.training.config import row_config
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 PARAMS = sorted((ROOT / "params").glob("*/*.yaml"))
+SPACE = ("map", "mixtures", "hubs", "purity", "probes", "effects", "notes")  # figures of 04_embedding_space
 
 
 def cells(path: Path) -> list[dict]:
@@ -117,38 +117,39 @@ def test_defaults_of_02_train_are_those_of_the_configuration():
 # Single cells
 
 
-def run_cell(notebook: str, number: int, **names) -> dict:
-    """Names after a cell of a notebook ran with these names."""
+def run_cell(notebook: str, part: str, **names) -> dict:
+    """Run the cell of a notebook that contains this text, and return its names afterwards."""
     (path,) = (p for p in NOTEBOOKS if p.stem == notebook)
-    exec("".join(cells(path)[number]["source"]), names)
+    (source,) = (text for text in map("".join, (c["source"] for c in cells(path) if c["cell_type"] == "code")) if part in text)
+    exec(source, names)
     return names
 
 
-def test_06_paper_draws_ranks_of_tests_that_metrics_hold(tmp_path):
-    """A file of ranks alone tells nothing: it may be left from earlier settings."""
+def test_06_paper_draws_ranks_of_tested_rows_only(tmp_path):
+    """A file of ranks may be left from earlier settings."""
     drawn, plots = {}, SimpleNamespace(rank_boxes=lambda ranks, title: ranks, save=lambda ranks, _, name: drawn.update({name: ranks}))
     for task in ("mixture", "single"):
         pd.DataFrame({"rank": [1.0]}).to_parquet(tmp_path / f"{task}_ranks.parquet")
     runs = [{"experiment": "mfcc", "single": {}}]
-    names = {"tables": report.TITLES, "report": report, "labels": report.labels(runs), "runs": runs, "first_seeds": {"mfcc": tmp_path}}
-    run_cell("06_paper", 17, pd=pd, plots=plots, folder=None, **names)
+    names = {"tables": TITLES, "TITLES": TITLES, "labels": labels(runs), "runs": runs, "first_seeds": {"mfcc": tmp_path}}
+    run_cell("06_paper", "rank_boxes", pd=pd, plots=plots, folder=None, **names)
     assert drawn.keys() == {"ranks_single"} and drawn["ranks_single"].keys() == {"MFCC"}
 
 
-def test_06_paper_names_the_best_row_on_mixtures_without_examples(capsys):
-    """Where no example was drawn, `name` is still that of the best row on single sounds."""
+def test_06_paper_names_the_best_row_without_examples(capsys):
+    """Without examples, `name` is still the best row on single sounds."""
     row = {"experiment": "triplet", "mixture": {"top1": 0.5, "top5": 0.6, "chance": {"top1": 0.1, "top5": 0.2}}}
-    run_cell("06_paper", 26, best={"mixture": row}, labels=report.labels([row]), name="mfcc")
+    run_cell("06_paper", "times chance", best={"mixture": row}, labels=labels([row]), name="mfcc")
     assert capsys.readouterr().out == "best row on mixtures: triplet, 5.0 times chance at top-1, 3.0 times at top-5\n"
 
 
-def test_03_retrieve_refuses_a_run_that_would_be_another_now(tmp_path):
+def test_03_retrieve_refuses_an_outdated_run(tmp_path):
     (tmp_path / "train.json").touch()
     config = SimpleNamespace(bank=(), key=lambda data: "now")
     names = {"In": [], "check_parameters": lambda *_: None, "preset": "p", "experiment": "x", "seed": 0, "run_folder": lambda *_: tmp_path}
-    names |= {"read_config": lambda _: (config, "then"), "evaluate": SimpleNamespace(open_banks=lambda _: SimpleNamespace(infos=[]))}
-    with pytest.raises(ValueError, match=r"^p/x/seed0 is not what would be trained now: sounds, a file .*; run 02_train.ipynb again$"):
-        run_cell("03_retrieve", 3, **names)
+    names |= {"read_config": lambda _: (config, "then"), "protocol": SimpleNamespace(open_banks=lambda _: SimpleNamespace(infos=[]))}
+    with pytest.raises(ValueError, match=r"^p/x/seed0 is out of date \(its sounds, a file .*\): run 02_train.ipynb again$"):
+        run_cell("03_retrieve", "is out of date", **names)
 
 
 # The chain
@@ -208,7 +209,7 @@ def test_08_performance_measures_every_stage(tmp_path):
 def smoke(tmp_path_factory):
     """The whole chain of the smoke preset in a home folder of its own, started in a folder that is not the repository.
 
-    The user, their home folder and their key have marked names (markers.py). What is run is kept in `notebooks`, what is printed in `logs`.
+    The user, their home folder and their key have marked names (markers.py). Executed copies go to `notebooks`, their output to `logs`.
     """
     user = tmp_path_factory.mktemp("users") / markers.USER
     env, home, numbers = markers.environment(user), user / "project", count()
@@ -228,8 +229,10 @@ def smoke(tmp_path_factory):
     for row in ("untrained", "multi-infonce", "family-infonce", "single-infonce", "single-tags"):
         tracked = ["-p", "wandb", "offline"] if row == "multi-infonce" else []
         steps += [("02_train", *params(row), *tracked), ("03_retrieve", "-p", "preset", "smoke", "-p", "experiment", row)]
-    steps += [("05_baselines", *params(row)) for row in ("mfcc", "separation")]
-    steps += [("04_embedding_space", "-p", "preset", "smoke", "-p", "neighbours", "5"), ("06_paper", "-p", "preset", "smoke")]
+    steps += [("05_baselines", *params("mfcc"))]
+    mapped = ("-p", "preset", "smoke", "-p", "neighbours", "5", "-p", "experiment")
+    steps += [("04_embedding_space", *mapped, row) for row in ("multi-infonce", "family-infonce")]
+    steps += [("06_paper", "-p", "preset", "smoke")]
     few = "{queries: 60, fitted: 120, calibrated: 120}"
     steps += [
         ("09_open_mixtures", "-p", "preset", "smoke", "-p", "experiment", row, "-y", few) for row in ("multi-infonce", "family-infonce")
@@ -260,11 +263,11 @@ def test_smoke_chain_writes_tables_and_figures(smoke):
         "ranks_single",
         "confusion_single",
         "training",
-        *(f"space_{what}_multi-infonce" for what in ("map", "mixtures", "hubs", "purity", "probes", "effects", "notes")),
+        *(f"space_{what}_{row}" for what in SPACE for row in ("multi-infonce", "family-infonce")),
     ):
         assert {f"{figure}.svg", f"{figure}.png"} <= names
     rows = json.loads((folder / "table_mixture.json").read_text())
-    assert [r["experiment"] for r in rows] == ["untrained", "mfcc", "separation", "multi-infonce", "family-infonce"]
+    assert [r["experiment"] for r in rows] == ["untrained", "mfcc", "multi-infonce", "family-infonce"]
     singles = json.loads((folder / "table_single.json").read_text())
     assert [r["experiment"] for r in singles] == ["untrained", "mfcc", "single-tags", "single-infonce", "multi-infonce", "family-infonce"]
     assert "classifier of 27 tags" in (folder / "classification.md").read_text()
@@ -279,22 +282,21 @@ def test_smoke_chain_writes_tables_and_figures(smoke):
 def test_every_result_tells_what_made_it(smoke):
     """Commit, code, versions, device, data and seed; each run has the sounds of the bank."""
     folder, names = smoke[0] / "runs" / "smoke", ("provenance.json", "metrics.json", "space.json", "open.json")
-    told = {f: json.loads(f.read_text()) for name in names for f in folder.glob(f"*/seed0/{name}")}
-    told = {f: value.get("provenance", value) for f, value in told.items()}
+    stored = {f: json.loads(f.read_text()) for name in names for f in folder.glob(f"*/seed0/{name}")}
+    stored = {f: value.get("provenance", value) for f, value in stored.items()}
     drawn = json.loads((smoke[0] / "figures" / "smoke" / "provenance.json").read_text())
-    assert {f.name for f in told} == {*names}
+    assert {f.name for f in stored} == {*names}
     assert {"06_paper", "09_open_mixtures, multi-infonce", "12_robustness"} <= drawn.keys()
     data = [json.loads((smoke[0] / "data" / "smoke" / "bank.json").read_text())["sha256"]]
-    for made in [*told.values(), *drawn.values()]:
+    for made in [*stored.values(), *drawn.values()]:
         assert made.keys() == {"git", "dirty", "code", "python", "versions", "device", "data", "seed"}
         assert made["data"] == data and made["seed"] == 0 and made["versions"]["torch"]
 
 
-def test_04_embedding_space_says_that_an_embedding_in_parts_is_no_one_space(smoke):
-    names = {"In": [], "check_parameters": lambda *_: None, "read_config": read_config, "np": np, "preset": "smoke", "seed": 0}
-    names |= {"run_folder": lambda *_: smoke[0] / "runs" / "smoke" / "family-infonce" / "seed0"}
-    with pytest.raises(ValueError, match=r"^in parts does not give one vector to mixtures and single sounds alike: map another row$"):
-        run_cell("04_embedding_space", 3, **names, experiment="in parts", evaluate=SimpleNamespace(open_banks=list))
+def test_04_embedding_space_refuses_a_head_that_is_none(smoke):
+    _, run = smoke
+    done = run("04_embedding_space", "-p", "preset", "smoke", "-p", "experiment", "family-infonce", "-p", "head", "Basss")
+    assert done.returncode != 0 and "unknown head of family-infonce 'Basss' (did you mean 'Bass'?)" in done.stderr
 
 
 def test_09_open_mixtures_writes_its_table_and_figures(smoke):
@@ -303,34 +305,32 @@ def test_09_open_mixtures_writes_its_table_and_figures(smoke):
     assert {f"{name}_multi-infonce.{kind}" for name in ("open", "presence") for kind in ("svg", "png")} <= {
         p.name for p in folder.iterdir()
     }
-    assert (folder / "open.md").read_text().count("multi-positive InfoNCE (ours)") == 1
-    assert (folder / "open.md").read_text().count("a part for each family (ours)") == 1
+    for row in ("multi-infonce", "family-infonce"):
+        assert (folder / "open.md").read_text().count(label(row)) == 1
     result = json.loads((home / "runs" / "smoke" / "multi-infonce" / "seed0" / "open.json").read_text())
-    assert all(0 <= part[way]["top5"] <= 1 for part in result["by_voices"].values() for way in ("free", "told"))
+    assert all(0 <= part[way]["top5"] <= 1 for part in result["by_size"].values() for way in ("open", "given_family"))
     assert result["presence"]["linear"]["calibration_error"] <= 1
 
 
-def test_11_ablations_tries_every_idea_and_none_twice(smoke):
+def test_11_ablations_trains_every_idea_once(smoke):
     home, run = smoke
     settings = "{preset: smoke, virtual: smoke, steps: 3, queries: 12}"
     assert (done := run("11_ablations", "-y", settings)).returncode == 0, done.stderr[-3000:]
-    kept = home / "figures" / "smoke" / "ablations.json"
-    records = json.loads(kept.read_text())["records"]
+    stored = home / "figures" / "smoke" / "ablations.json"
+    records = json.loads(stored.read_text())["records"]
     ideas = {record["idea"] for record in records}
-    assert len(ideas) == len(records) > 20 and {"recipe", "memory of notes", "averaged weights"} <= ideas
-    assert (kept.with_suffix(".md")).read_text().count("\n| ") == len(ideas)
-    before = kept.stat().st_mtime_ns
-    options = "{preset: smoke, steps: 3, queries: 12, ideas: [masked patches, recipe]}"
-    assert run("11_ablations", "-y", options).returncode == 0 and kept.stat().st_mtime_ns == before
+    assert len(ideas) == len(records) > 20 and {"recipe", "memory bank", "top-10 re-ranking"} <= ideas
+    assert stored.with_suffix(".md").read_text().count("\n| ") == len(ideas)
+    before = stored.stat().st_mtime_ns
+    options = "{preset: smoke, steps: 3, queries: 12, ideas: [spectrogram masking, recipe]}"
+    assert run("11_ablations", "-y", options).returncode == 0 and stored.stat().st_mtime_ns == before
 
 
-def test_11_ablations_refuses_an_idea_that_is_none():
+def test_11_ablations_refuses_an_unknown_idea():
     code = "\n".join("".join(c["source"]) for c in cells(ROOT / "notebooks" / "11_ablations.ipynb"))
-    classes = re.findall(r"^class (\w+)", code, re.MULTILINE)
-    names = dict.fromkeys(("FamilyTask", "MixtureTask", *classes), 4)
-    recipe = SimpleNamespace(mixtures_per_instrument=1, single_pairs=1, batch_size=1)
-    with pytest.raises(ValueError, match=r"^unknown idea 'masked patch' \(did you mean 'masked patches'\?\)"):
-        run_cell("11_ablations", 15, **names, steps=4, choose=choose, recipe=recipe, ideas=["masked patch"])
+    names = dict.fromkeys(re.findall(r"^class (\w+)", code, re.MULTILINE), 4)
+    with pytest.raises(ValueError, match=r"^unknown idea 'memory' \(did you mean 'memory bank'\?\)"):
+        run_cell("11_ablations", "IDEAS |= {", **names, IDEAS={"recipe": 4}, choose=choose, ideas=["memory"])
 
 
 def test_12_robustness_tests_every_degradation_and_bank(smoke):
@@ -341,21 +341,21 @@ def test_12_robustness_tests_every_degradation_and_bank(smoke):
     assert {row["sounds"] for row in rows} == {"data/smoke"} and len(rows) == 4
 
 
-def test_12_robustness_keeps_what_was_found_of_other_runs(tmp_path):
+def test_12_robustness_keeps_results_of_other_runs(tmp_path):
     names = {"FIGURES": tmp_path, "preset": "p", "seed": 0, "queries": 5}
-    names |= {"pd": pd, "json": json, "report": report, "write_json": write_json}
+    names |= {"pd": pd, "json": json, "order": order, "write_json": write_json}
     (tmp_path / "p").mkdir()
 
-    def keep(experiment: str, top1: float, **changes) -> list[tuple]:
+    def add(experiment: str, top1: float, **changes) -> list[tuple]:
         found = {"row": experiment, "experiment": experiment, "query": "clean", "seed": 0, "queries": 5, "top1": top1}
-        table = run_cell("12_robustness", 6, **names | changes)["kept"]("degraded", [found | changes], "query")
+        table = run_cell("12_robustness", "def merged", **names | changes)["merged"]("degraded", [found | changes], "query")
         assert table.to_dict("records") == json.loads((tmp_path / "p" / "degraded.json").read_text())
         return [(r.row, r.top1) for r in table.itertuples()]
 
-    assert keep("multi-infonce", 0.5) == [("multi-infonce", 0.5)]
-    assert keep("triplet", 0.2) == [("triplet", 0.2), ("multi-infonce", 0.5)]  # in the order of tables
-    assert keep("multi-infonce", 0.6) == [("triplet", 0.2), ("multi-infonce", 0.6)]
-    assert keep("infonce", 0.3, queries=7) == [("infonce", 0.3)]  # another test
+    assert add("multi-infonce", 0.5) == [("multi-infonce", 0.5)]
+    assert add("triplet", 0.2) == [("triplet", 0.2), ("multi-infonce", 0.5)]  # in the order of tables
+    assert add("multi-infonce", 0.6) == [("triplet", 0.2), ("multi-infonce", 0.6)]
+    assert add("infonce", 0.3, queries=7) == [("infonce", 0.3)]  # another test
 
 
 def test_07_search_finds_instruments_of_a_bank_and_of_a_folder(smoke):
@@ -378,7 +378,7 @@ def test_07_search_finds_instruments_of_a_bank_and_of_a_folder(smoke):
 def test_07_search_asks_for_a_query(tmp_path):
     """Only banks have instruments to mix one of."""
     with pytest.raises(ValueError, match=r"^no query: name an audio file to search own with \(-p query mix.wav\)$"):
-        run_cell("07_search", 6, query="", sounds=tmp_path / "own", short=lambda path: path.name)
+        run_cell("07_search", "no query: name", query="", sounds=tmp_path / "own", short=lambda path: path.name)
 
 
 def test_outputs_tell_neither_key_nor_user_nor_home_folder(smoke):
