@@ -4,7 +4,6 @@ import itertools
 import json
 import re
 import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -289,22 +288,17 @@ for name in NAMES[:4] + NAMES[5:]:
             paths.run_folder(name, "x", 0)
 
 
-@attack("params", "a name that make would run")
-def _make(scene):
-    """No Makefile is written of it; make itself, told to read what was written, runs nothing."""
+@attack("params", "a name that a shell would run")
+def _shell(scene):
+    """The row is refused before any notebook starts."""
     params = scene.inside / "params" / "p"
     params.mkdir(parents=True)
     (params / "data.yaml").write_text("source: virtual")
-    name = f"x$(shell touch {scene.canary.name})"
+    name = f"x$(touch {scene.canary.name})"
     (params / f"{name}.yaml").write_text(json.dumps({"preset": "p", "experiment": name}))
     scene.patch.setattr(sweep, "PARAMS", scene.inside / "params")
-    scene.patch.setattr(sweep, "RUNS", scene.inside / "runs")
-    scene.patch.setattr("sys.argv", ["sweep", "p", str(scene.inside / "rows.mk")])
-    with refused("experiment must be a plain name", (SystemExit,)):
-        sweep.main()
-    (scene.inside / "Makefile").write_text("row_rules =\n-include rows.mk\nall:\n\t@true\n")
-    subprocess.run(["make", "-s", "-f", scene.inside / "Makefile"], cwd=scene.inside, check=True)
-    assert not (scene.inside / scene.canary.name).exists()
+    with refused("experiment must be a plain name"):
+        [row.config() for row in sweep.rows("p")]
 
 
 DATA = {

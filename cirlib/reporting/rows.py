@@ -2,7 +2,7 @@
 
 A list where 02_train or 05_baselines expects one value is a sweep (`hard_negative_ratio: [0, 1]`, `seed: [0, 1, 2]`), and so is a list
 of lists where they expect a list. `single.yaml` with `hard_negative_ratio: [0, 1]` becomes the rows `single-hard_negative_ratio-0` and
-`single-hard_negative_ratio-1`; seeds do not change the name. `base.yaml`, if there is one, holds settings that all rows of a preset share.
+`single-hard_negative_ratio-1`; seeds do not change the name. `base.yaml` is no row: it holds settings that rows include.
 """
 
 import dataclasses
@@ -12,7 +12,6 @@ import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 import yaml
 
@@ -97,20 +96,6 @@ def _as_name(value) -> str:
     return re.sub(r"[^\w.+]+", "_", text) or "none"
 
 
-def read_row(file: Path) -> dict:
-    """Read the values of a params file, those of `base.yaml` beside it where the file does not set them and its notebook has them."""
-    values = read_params(file)
-    if values.get("experiment") != file.stem:
-        raise ValueError(f"{short(file)} must have `experiment: {file.stem}`, its own name, got {values.get('experiment')!r}")
-    base = file.with_name("base.yaml")
-    return {**_fitting(read_params(base) if base.exists() else {}, values), **values}
-
-
-def _fitting(settings: dict, row: dict) -> dict:
-    absent = NOT_OF_METHODS if "method" in row else NOT_OF_TRAINING
-    return {name: value for name, value in settings.items() if name not in absent}
-
-
 def rows(preset: str, overrides: dict | None = None) -> list[Row]:
     """Return all rows of params/<preset>, by file, with settings that `overrides` replaces where the row's notebook has them.
 
@@ -119,8 +104,11 @@ def rows(preset: str, overrides: dict | None = None) -> list[Row]:
     out = []
     for file in sorted(preset_folder(preset, PARAMS).glob("*.yaml")):
         if not NOT_ROWS.fullmatch(file.stem):
-            values = read_row(file)
-            out += expand({**values, **_fitting(overrides or {}, values)})
+            values = read_params(file)
+            if values.get("experiment") != file.stem:
+                raise ValueError(f"{short(file)} must have `experiment: {file.stem}`, its own name, got {values.get('experiment')!r}")
+            absent = NOT_OF_METHODS if "method" in values else NOT_OF_TRAINING
+            out += expand({**values, **{name: value for name, value in (overrides or {}).items() if name not in absent}})
     names = [row.name for row in out]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"params/{preset} makes two rows named {', '.join(twice)}: rename one")

@@ -93,7 +93,7 @@ def table(runs: list[dict], task: str) -> pd.DataFrame:
         row["rank_median"] = float(np.mean([test["rank_median"] for test in tests]))
         row |= {f"{k}_chance": 100 * first[task]["chance"][k] for k in ("top1", "top5")}
         row["top1_paper"], row["top5_paper"] = PUBLISHED[task].get(base_row(name), (None, None))
-        row |= {"clip_s": first.get("config", {}).get("seconds"), "gallery": _gallery(first[task]["chance"]["top1"])}
+        row |= {"clip_s": first.get("config", {}).get("seconds", np.nan), "gallery": _gallery(first[task]["chance"]["top1"])}
         rows.append(row | {"queries": first.get("queries") if task == "mixture" else first[task]["queries"]})
     return pd.DataFrame(rows)
 

@@ -21,7 +21,6 @@ from killing import done, forked
 from stages import STAGES
 
 from cirlib.data.bank import NoteBank
-from cirlib.reporting import race
 from cirlib.search import __main__ as library_cli
 from cirlib.training import loop as training
 
@@ -99,9 +98,6 @@ def commands(stage, folder: Path):
             yield training.main
     if stage.name == "indexing":
         yield lambda: library_cli.main(["build", str(folder / "lib"), str(stage.base / "sounds"), "--encoder", str(stage.base / "best.pt")])
-    if stage.name == "writing figures":
-        with patch.object(sys, "argv", ["race", "kills"]):
-            yield race.main
 
 
 def main() -> None:

@@ -11,14 +11,14 @@ import torch
 import yaml
 from conftest import build_bank, tone, tone_sounds
 from stage_bank import Bank
-from test_report import result as fake_result
+from fake_runs import result as fake_result
 from tones import write
 
 from cirlib.common import paths, provenance
 from cirlib.common.files import write_json
 from cirlib.evaluation import protocol as evaluate
 from cirlib.models.encoder import AudioEncoder
-from cirlib.reporting import plots, race
+from cirlib.reporting import plots, records
 from cirlib.reporting import rows as sweep
 from cirlib.reporting import tables as report
 from cirlib.search import library
@@ -146,7 +146,7 @@ class Indexing(Stage):
 
 
 class Figures(Stage):
-    """Tables, a figure, a race that keeps its runs, a page of JSON; in place of older ones every second time."""
+    """Tables, a figure, records of runs, a page of JSON; in place of older ones every second time."""
 
     name = "writing figures"
 
@@ -171,14 +171,14 @@ class Figures(Stage):
     def _write(self, folder: Path, top1: float) -> None:
         sweep.PARAMS = paths.PARAMS = self.base / "params"
         report.RUNS = paths.RUNS = sweep.RUNS = self.base / "runs"
-        race.FIGURES = report.FIGURES = folder / "figures"
+        records.FIGURES = report.FIGURES = folder / "figures"
         place = folder / "figures" / "kills"
         runs = [fake_result(name, seed, top1 + 0.01 * seed) for name in ("triplet", "infonce") for seed in range(2)]
         tables = report.write_tables("kills", runs=runs)
         plots.style()
         stored = {task: pd.read_json(place / f"table_{task}.json") for task in tables}
         plots.save(plots.accuracy(stored, "Kills"), place, "accuracy")
-        for record in race.keep("kills"):
+        for record in records.update("kills"):
             write_json(place / f"{record['experiment']}.json", json.loads(json.dumps(record)))
 
 

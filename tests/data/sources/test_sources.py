@@ -1,26 +1,19 @@
 """What all origins share: options by name, paths, splits, banks made elsewhere, several banks in one experiment."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 from conftest import build_bank, hz, tone_sounds
 from tones import at_rate, frequency, write
 
 from cirlib.common.packages import Missing, require
-from cirlib.common.paths import ROOT
 from cirlib.data import sources
 from cirlib.data.bank import NoteBank
 from cirlib.data.note_statistics import NoteStatistics
-from cirlib.data.sources import __main__ as command
 from cirlib.data.sources import build_bank as make_bank
 from cirlib.data.sources import ensure_banks, missing, source_config, source_options
 from cirlib.data.sources.splits import assign_splits
-from cirlib.reporting import rows as sweep
-from cirlib.reporting.inputs import missing_of_rows
 from cirlib.training.config import TrainConfig
 from cirlib.training.loop import fit
 
@@ -107,9 +100,7 @@ def put(home, name: str, **values) -> None:
 @pytest.fixture
 def preset(home, monkeypatch):
     """A home folder whose preset `p` has a bank of the folder of basses."""
-    for module in (sources, sweep):
-        monkeypatch.setattr(module, "PARAMS", home / "params")
-    monkeypatch.setattr(sweep, "RUNS", home / "runs")
+    monkeypatch.setattr(sources, "PARAMS", home / "params")
     put(home, "data", source="folder", path="sounds", bank="data/p", options={"estimate": False})
     return home
 
@@ -158,57 +149,12 @@ def test_a_synthesizer_that_is_missing_is_named(preset, monkeypatch):
 
 
 def test_statistics_that_are_missing_are_named_once(preset):
-    """A file or the authors' folder, relative to the project's home; of data and of rows."""
+    """A file, relative to the project's home."""
     put(preset, "data-surge", source="folder", path="sounds", bank="data/q", statistics="data/notes.json")
-    for name in ("a", "b"):
-        put(preset, name, experiment=name, statistics="data/slakh/notes.json")
-    put(preset, "c", experiment="c", statistics="sounds")
     (line,) = missing("p")
     assert " at data/notes.json: " in line
-    one, two = missing_of_rows("p", "abc")
-    assert " at data/slakh/notes.json: " in one and one.endswith("(for a, b)")
-    assert two.startswith("no slakh2100_no_audio/notes_distributions.json in")
     NoteStatistics({"pitch": {}}).save(preset / "data" / "notes.json")
-    NoteStatistics({"pitch": {}}).save(preset / "data" / "slakh" / "notes.json")
-    NoteStatistics({"pitch": {}}).save(preset / "sounds" / "slakh2100_no_audio" / "notes_distributions.json")
-    assert missing("p") == missing_of_rows("p", "abc") == []
-
-
-def test_what_rows_train_with_is_looked_for_before_they_train(preset, monkeypatch):
-    """Of the chosen rows and those that they stand on, each input once, with what the command overrides."""
-    put(preset, "ours", experiment="ours")
-    put(preset, "single-infonce", experiment="single-infonce", task="single", loss="infonce", encoder="owner/name")
-    put(preset, "demucs", experiment="demucs", method="demucs", encoder="never/heard")
-    put(preset, "mine", experiment="mine", encoder="data/mine.pt")
-    put(preset, "published", experiment="published", encoder="data/ICASSP26_x.pt", steps=0)
-    put(preset, "folder", experiment="folder", encoder=str(preset / "sounds"))
-    put(preset, "gone", experiment="gone", encoder="/no/such/folder")
-    assert missing_of_rows("p", []) == missing_of_rows("p", ["ours"]) == []
-    hub, package = missing_of_rows("p", ["demucs", "single-infonce"])
-    assert hub.startswith("no owner/name in the cache of the Hugging Face hub, and the hub gives none (OfflineModeIsEnabled: ")
-    assert hub.endswith("connect once, or set encoder to a local folder (for single-infonce)")
-    assert package == "stems by Demucs need the package demucs: pip install demucs (for demucs)"
-    told = missing_of_rows("p", ["mine", "published", "folder", "gone"])
-    assert told[0] == "no checkpoint data/mine.pt: train one with notebooks/02_train.ipynb (for mine)"
-    assert told[1].startswith("no checkpoint data/ICASSP26_x.pt: it is the file that the paper's authors published; put it there")
-    assert told[2].startswith("no config.json in sounds: ") and told[3].startswith("no folder /no/such/folder, and a model")
-    (preset / "runs" / "p").mkdir(parents=True)
-    (preset / "runs" / "p" / "overrides.yaml").write_text("encoder: ast-tiny")
-    assert missing_of_rows("p", ["single-infonce", "mine", "published", "folder", "gone"]) == []
-    with pytest.raises(ValueError, match=r"unknown row 'our' \(did you mean 'ours'\?\)"):
-        missing_of_rows("p", ["our"])
-
-
-@pytest.mark.parametrize("there", ["cached", "reachable"])
-def test_weights_of_the_hub_that_can_be_had(preset, monkeypatch, there):
-    asked = []
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: "/cache/file" if there == "cached" else None)
-    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda url, timeout: asked.append((url, timeout)))
-    for name in ("row", "other"):
-        put(preset, name, experiment=name, encoder="owner/name")
-    assert missing_of_rows("p", ["row", "other"]) == []
-    once = [("https://huggingface.co/owner/name/resolve/main/config.json", 5)]
-    assert asked == ([] if there == "cached" else once), "one quick question"
+    assert missing("p") == []
 
 
 def test_what_a_bank_that_is_there_was_made_from_is_not_missing(preset):
@@ -220,42 +166,6 @@ def test_what_a_bank_that_is_there_was_made_from_is_not_missing(preset):
         (preset / "data" / name).mkdir(parents=True)
         (preset / "data" / name / "bank.json").write_text("{}")
     assert missing("p") == []
-
-
-def test_command_tells_all_that_is_missing(preset, monkeypatch):
-    """One line each; nothing at all if all is there; one line for a wrong preset or option."""
-
-    def run(*args: str) -> str | None:
-        monkeypatch.setattr("sys.argv", ["sources", *args])
-        try:
-            command.main()
-        except SystemExit as left:
-            return left.code
-        return None
-
-    assert run("p") is None
-    put(preset, "data-nsynth", source="nsynth", path="release", bank="data/nsynth")
-    put(preset, "row", experiment="row", statistics="notes.json")
-    assert len(run("p").splitlines()) == 2, "rows only if they are asked for"
-    lines = run("p", "row").splitlines()
-    assert lines[0] == "preset p needs what is not here:"
-    assert [line.split()[:2] for line in lines[1:]] == [["-", "params/p/data-nsynth.yaml:"], ["-", "no"]]
-    assert run("q").startswith("error: unknown preset 'q'") and "\n" not in run("q")
-    assert run("p", "q").startswith("error: unknown row 'q'") and run() == "python -m cirlib.reporting.inputs PRESET [ROW ...]"
-    put(preset, "data-nsynth", source="nsynth", options={"protocl": "paper"})
-    assert run("p").startswith("error: unknown NSynthConfig parameter 'protocl'") and "\n" not in run("p")
-
-
-@pytest.mark.parametrize(("name", "status"), [("demo", 0), ("nsynth", 1)])
-def test_exit_status_of_the_command(tmp_path, name, status):
-    """The demo renders its own sounds, NSynth is not in an empty home."""
-    environment = {**os.environ, "CIRLIB_HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-m", "cirlib.reporting.inputs", name], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout) == (status, "")
-    assert done.stderr.count("\n") == 2 * status and ("- params/nsynth/data.yaml: " in done.stderr) == bool(status)
-    assert list(tmp_path.iterdir()) == [], "looking changes nothing"
 
 
 # Splits

@@ -1,0 +1,148 @@
+"""Keys of runs: digests of all settings, files and sounds that change the weights; and the encoder for single sounds that a row needs."""
+
+import dataclasses
+
+import pytest
+
+from cirlib.common import paths
+from cirlib.data.note_statistics import NoteStatistics
+from cirlib.training.config import TrainConfig, row_config, write_config
+
+
+@pytest.mark.parametrize(
+    ("values", "task", "loss", "metric"),
+    [
+        ({"method": "mfcc"}, "mfcc", "none", "l2"),
+        ({"method": "timbre-toolbox"}, "timbre-toolbox", "none", "l2"),
+        ({"method": "multi-encoder"}, "multi-encoder", "cosine", "cosine"),
+        ({"method": "demucs"}, "demucs", "none", "l2"),
+        ({"loss": "triplet-full"}, "mixture", "triplet-full", "l2"),
+        ({"task": "single", "loss": "infonce"}, "single", "infonce", "cosine"),
+        ({"task": "classify", "loss": "tags"}, "classify", "tags", "cosine"),
+    ],
+    ids=lambda v: "-".join(v.values()) if isinstance(v, dict) else "",
+)
+def test_settings_of_a_row(tmp_path, monkeypatch, values, task, loss, metric):
+    """`method` names the task of a baseline. Demucs ranks by the distance of its encoder for single sounds, here a triplet's."""
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    trained(TrainConfig(preset="p", experiment="other", task="single", loss="triplet"))
+    given = {"preset": "p", "experiment": "x", "steps": 3, "tests": ["single"], "single": "other", **values}
+    before = dict(given)
+    config = row_config(given)
+    assert (config.task, config.loss, config.metric) == (task, loss, metric)
+    assert (config.experiment, config.steps, config.tests) == ("x", 3, ("single",)) and given == before
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"method": "mfc"}, r"unknown method 'mfc' \(did you mean 'mfcc'\?\)"),
+        ({"method": "single"}, "unknown method 'single'"),
+        ({"task": "classify", "loss": "tag"}, r"unknown classify loss 'tag' \(did you mean 'tags'\?\)"),
+        ({"loss": "tags"}, "unknown mixture loss 'tags'"),
+        ({"tests": ["mixtures"]}, r"unknown test 'mixtures' \(did you mean 'mixture'\?\)"),
+    ],
+)
+def test_wrong_settings_of_a_row(values, words):
+    with pytest.raises(ValueError, match=words):
+        row_config({"preset": "p", "experiment": "x", **values})
+
+
+def trained(config: TrainConfig, checkpoint: bytes = b"weights") -> None:
+    """A run that was trained to its end."""
+    write_config(config.folder, config, config.key([]))
+    (config.folder / "best.pt").write_bytes(checkpoint)
+    (config.folder / "train.json").write_text("{}")
+
+
+def test_encoder_for_single_sounds_of_a_row(tmp_path, monkeypatch):
+    """Of the same preset and seed, trained to its end, on clips of the same length."""
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    single = TrainConfig(preset="p", experiment="single-infonce", seed=2, task="single", loss="infonce")
+    row = row_config({"preset": "p", "experiment": "x", "method": "demucs", "seed": 2})
+    with pytest.raises(FileNotFoundError, match=r"no run in .*p/single-infonce/seed2"):
+        row.single_run()
+    trained(dataclasses.replace(single, seed=0))
+    write_config(single.folder, single, "key")
+    with pytest.raises(FileNotFoundError, match=r"p/single-infonce/seed2 is not trained to its end: run notebooks/02_train"):
+        row.single_run()
+    trained(single)
+    assert row.single_run() == (single, tmp_path / "p" / "single-infonce" / "seed2" / "best.pt")
+    with pytest.raises(ValueError, match=r"single-infonce .* of 4 s, x of 2 s"):
+        dataclasses.replace(row, seconds=2.0).single_run()
+
+
+def test_wrong_encoder_for_single_sounds(tmp_path, monkeypatch):
+    """Another split of the same sounds would let it train on what is tested."""
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    row = row_config({"preset": "p", "experiment": "x", "method": "demucs", "single": "other"})
+    trained(TrainConfig(preset="p", experiment="other"))
+    with pytest.raises(ValueError, match=r"^x needs an encoder for single sounds, other has task mixture: name another row$"):
+        row.single_run()
+    trained(TrainConfig(preset="p", experiment="other", task="single", loss="infonce"))
+    assert row.key([])
+    with pytest.raises(ValueError, match=r"p/other/seed0 was trained on other sounds than x, .*: train it again on these"):
+        row.key([{"audio.i16": "another bank"}])
+
+
+KEYED = {
+    "seed": 1, "task": "single", "families": ("Bass",), "protocol": "paper", "statistics": "notes.json", "loss": "triplet",
+    "temperature": 0.2, "encoder": "ast-tiny", "seconds": 2.0, "steps": 3, "batch_size": 12, "hard_negative_ratio": 0.1,
+    "augmented": False, "epoch_size": 100, "start_lr": 1e-3, "end_lr": 1e-6, "warmup": 0.2, "valid_every": 7, "valid_size": 9,
+    "max_instruments": 2, "mixtures_per_instrument": 2, "single_pairs": 1, "effects": 0.5, "precision": "bf16", "optimiser": "muon",
+}  # fmt: skip
+NOT_KEYED = {
+    "preset": "q", "experiment": "y", "bank": ("elsewhere",), "single": "other", "log_every": 3, "tests": ("single",), "queries": 9,
+    "wandb": "offline", "gradient_cache_size": 4, "workers": 2, "compile": True,
+}  # fmt: skip
+
+
+def test_key_changes_with_all_that_changes_the_weights(tmp_path, monkeypatch):
+    """Not with names, places, logging or what is tested."""
+    monkeypatch.setattr(paths, "HOME", tmp_path)
+    NoteStatistics({"pitch": {}}).save(tmp_path / "notes.json")
+    assert {*KEYED, *NOT_KEYED} == {f.name for f in dataclasses.fields(TrainConfig)}
+    config, data = TrainConfig(preset="p", experiment="x", loss="infonce"), [{"audio.i16": "1"}]
+    key = config.key(data)
+    keys = {name: dataclasses.replace(config, **{name: value}).key(data) for name, value in (KEYED | NOT_KEYED).items()}
+    assert {name for name, other in keys.items() if other == key} == set(NOT_KEYED)
+    assert len({*keys.values(), config.key([{"audio.i16": "2"}]), config.key(data * 2)}) == len(KEYED) + 3
+    assert config.key(data) == key and len(key) == 12
+
+
+def test_key_goes_by_the_content_of_files(tmp_path, monkeypatch):
+    """Checkpoint that it starts from, statistics, encoder for single sounds: their bytes count, their names do not."""
+    monkeypatch.setattr(paths, "HOME", tmp_path)
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.pt").write_bytes(b"one")
+        (tmp_path / f"{name}.json").write_bytes(b"one")
+        trained(TrainConfig(preset="p", experiment=name, task="single", loss="infonce"))
+
+    def keys() -> list[list[str]]:
+        made = [[TrainConfig(encoder=f"{n}.pt").key([]), TrainConfig(statistics=f"{n}.json").key([])] for n in ("a", "b")]
+        baselines = [[row_config({"preset": "p", "method": m, "single": n}).key([]) for m in ("demucs", "multi-encoder")] for n in "ab"]
+        return [x + y for x, y in zip(made, baselines, strict=True)]
+
+    before = keys()
+    assert before[0] == before[1] and len(set(before[0])) == 4
+    for file in ("b.pt", "b.json", "p/b/seed0/best.pt"):
+        (tmp_path / file).write_bytes(b"two")
+    after = keys()
+    assert after[0] == before[0] and not set(after[1]) & set(before[1])
+
+
+def test_key_goes_by_the_weights_of_a_folder_or_artifact(tmp_path, monkeypatch):
+    """A folder in hub format may be filled anew, an alias of W&B may move on."""
+    monkeypatch.setattr("cirlib.common.tracking.download", lambda name, folder: tmp_path / "best.pt")
+    folder = tmp_path / "model"
+    (folder / ".cache").mkdir(parents=True)
+    names, seen = (str(folder), "wandb:team/cirlib/x:best"), []
+    for content in (b"one", b"two", b"one"):
+        for file in (folder / "model.safetensors", tmp_path / "best.pt"):
+            file.write_bytes(content)
+        (folder / ".cache" / "note").write_text(str(len(seen)))
+        seen.append([TrainConfig(encoder=name).key([]) for name in names])
+    assert seen[0] == seen[2] and not set(seen[0]) & set(seen[1])
+    (folder / "model.safetensors").rename(folder / "config.json")
+    assert TrainConfig(encoder=names[0]).key([]) != seen[0][0], "names of files count"
