@@ -122,7 +122,7 @@ def check_parameters(names: dict[str, Any], *above_zero: str) -> None:
     """Check the parameters that papermill injected into a notebook and convert them as from_dict does.
 
     `names` is the notebook's globals(). Raises ValueError for a parameter that no earlier cell declares (papermill only warns), of
-    another type than its default (unless the default is computed), or not above 0 if it is one of `above_zero`.
+    another type than its default (unless it is annotated as `A | B`, or computed), or not above 0 if it is one of `above_zero`.
     """
     defaults: dict[str, Any] = {}
     for source in names["In"]:
@@ -141,9 +141,11 @@ def _assigned(source: str) -> dict[str, Any]:
         nodes = ast.parse(source).body
     except SyntaxError:
         return {}
-    plain = [(t, node.value) for node in nodes if isinstance(node, ast.Assign) for t in node.targets]
-    typed = [(node.target, node.value) for node in nodes if isinstance(node, ast.AnnAssign)]
-    return {t.id: _literal(value) for t, value in plain + typed if isinstance(t, ast.Name)}
+    pairs = [(t, node.value) for node in nodes if isinstance(node, ast.Assign) for t in node.targets]
+    for node in nodes:
+        if isinstance(node, ast.AnnAssign):  # `A | B` allows more types than that of the default
+            pairs.append((node.target, None if isinstance(node.annotation, ast.BinOp) else node.value))
+    return {target.id: _literal(value) for target, value in pairs if isinstance(target, ast.Name)}
 
 
 def _literal(node: ast.expr | None) -> Any:

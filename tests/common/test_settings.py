@@ -152,7 +152,7 @@ def test_malformed_params_file_is_refused(tmp_path, text, message):
         read_params(tmp_path / "a.yaml")
 
 
-DECLARED = """steps = 3  # of the optimiser
+DECLARED = """steps: int = 3  # of the optimiser
 rate = 0.5
 loss = 'triplet'
 mix = True
