@@ -1,4 +1,8 @@
-"""Ranking: where in the gallery the truth comes, top-k accuracy, and intervals that say how sure that is."""
+"""Rank a gallery by distance to queries; top-k accuracy of the ranks, with 95% intervals.
+
+Ranks start at 0 = first. Items at the same distance as the true item count half: among n equal items its rank is (n - 1) / 2, the mean
+over all orders.
+"""
 
 from collections.abc import Iterator
 from copy import copy
@@ -10,18 +14,18 @@ from ..common.settings import choose
 
 METRICS = ("cosine", "l2", "mahalanobis")
 TOP_K = (1, 3, 5, 10)
-ROUNDING = 2.0**-23  # of single precision, with room
-BLOCK = 2**19  # pairs of a query and an item at a time: they stay in the processor's cache
+ROUNDING = 2.0**-23  # twice that of single precision
+BLOCK = 2**19  # query-item pairs at a time, which stay in the processor's cache
 FEWEST = 32  # queries at a time
 
 
 def distances(queries: np.ndarray, gallery: np.ndarray, metric: str = "cosine") -> np.ndarray:
-    """Distances (Q, G) between embeddings (Q, D) and (G, D): cosine (1 - similarity), l2, or mahalanobis (see whiten).
+    """Return distances (Q, G) between embeddings (Q, D) and (G, D): cosine (1 - similarity), l2, or mahalanobis (see whiten).
 
-    ValueError for embeddings that are not finite.
+    Raises ValueError for embeddings that are not finite.
     """
     choose("metric", metric, METRICS)
-    queries, gallery = (_checked(x).astype(np.float64) for x in (queries, gallery))  # l2 below cancels in float32
+    queries, gallery = (_checked(x).astype(np.float64) for x in (queries, gallery))  # differences cancel in float32
     if metric == "mahalanobis":
         queries, gallery = whiten(queries, gallery)
     if metric == "cosine":
@@ -32,28 +36,28 @@ def distances(queries: np.ndarray, gallery: np.ndarray, metric: str = "cosine") 
 
 
 def whiten(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Queries (Q, D) and gallery (G, D) in the coordinates in which the gallery's covariance is the identity.
+    """Return queries (Q, D) and gallery (G, D) in coordinates in which the covariance of the gallery is the identity.
 
-    Their l2 distance is the Mahalanobis distance. The covariance is shrunk (Ledoit and Wolf 2004): items are few for so many dimensions.
+    Their l2 distance is the Mahalanobis distance. The covariance is shrunk (Ledoit and Wolf 2004), as items are few for their dimensions.
     """
     from sklearn.covariance import ledoit_wolf
 
     if not len(gallery):
         return queries, gallery
-    if (gallery == gallery[:1]).all():  # nothing varies
+    if (gallery == gallery[:1]).all():  # all items are equal
         return queries - gallery[:1], gallery - gallery[:1]
     centre = gallery.mean(axis=0)
     values, axes = np.linalg.eigh(ledoit_wolf(gallery - centre, assume_centered=True)[0])
     turn = axes / np.sqrt(np.maximum(values, 1e-12 * max(values.max(), 1e-300)))
-    distinct, place = np.unique(gallery, axis=0, return_inverse=True)  # equal items stay equal: a matrix product may round them apart
+    distinct, place = np.unique(gallery, axis=0, return_inverse=True)  # a matrix product may round equal items apart
     return (queries - centre) @ turn, ((distinct - centre) @ turn)[place]
 
 
 class Search:
-    """Distances of queries to a gallery, screened in single precision and decided in double: fast, and exact to the last tie.
+    """Distances of queries to a gallery: screened in single precision, compared in double where that is too close. Fast and exact.
 
-    Screened values order as the distance does: minus the cosine, or half the squared l2 distance without the query's own square. Each
-    is at most the `slack` of its query away from the exact one. ValueError for embeddings that are not finite.
+    Screened values sort like the distance: minus the cosine, or half the squared l2 distance without the square of the query. Each
+    differs from the exact value by at most the `slack` of its query. Raises ValueError for embeddings that are not finite.
     """
 
     def __init__(self, queries: np.ndarray, gallery: np.ndarray, metric: str):
@@ -72,7 +76,7 @@ class Search:
             self.half, self.longest = (squares / 2).astype(np.float32), np.sqrt(squares.max(initial=0))
 
     def _rounded(self, vectors: np.ndarray) -> np.ndarray:
-        """(N, D) in single precision: of length 1 for the cosine, else of moderate length."""
+        """Return vectors (N, D) in single precision, of length 1 for the cosine, else of moderate length."""
         out = np.empty(vectors.shape, np.float32)
         for start in range(0, len(vectors), 2**14):
             part = (vectors[start : start + 2**14] / self.scale).astype(np.float32, copy=False)
@@ -82,30 +86,30 @@ class Search:
             out[start : start + 2**14] = part
         return out
 
-    def ask(self, queries: np.ndarray) -> "Search":
-        """The search with other queries (Q, D), not by mahalanobis: the gallery stays as it is prepared."""
+    def with_queries(self, queries: np.ndarray) -> "Search":
+        """Return the search with other queries (Q, D) and the same prepared gallery; not for mahalanobis."""
         other = copy(self)
         other.queries = _checked(queries)
         return other
 
     def among(self, items: np.ndarray) -> "Search":
-        """The search whose screening knows only some items of the gallery."""
+        """Return the search with its screening limited to these gallery items."""
         part = copy(self)
         part.single, part.half = self.single[items], self.half[items]
         return part
 
     def screen(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Screened values (R, I) of some queries, and the slack of each (R, 1)."""
+        """Return the screened values (R, I) of queries `rows`, and the slack (R, 1) of each."""
         queries = self._rounded(self.queries[rows])
         values = queries @ self.single.T
         np.subtract(self.half, values, out=values)
         length = 1.0 if self.cosine else np.sqrt(np.einsum("qd,qd->q", queries, queries, dtype=np.float64))[:, None]
-        # rounding of the vectors, of D products and sums, and of the subtraction
+        # rounding of vectors, of D products and sums, and of the subtraction
         slack = (queries.shape[1] + 8) * ROUNDING * length * self.longest + ROUNDING * self.longest**2
         return values, np.broadcast_to(slack, (len(queries), 1)).astype(np.float32)
 
     def exact(self, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Values (N,) of pairs of a query and an item that order as the distance; equal items have equal ones, for all are summed alike."""
+        """Return values (N,) of query-item pairs that sort like the distance; equal items have equal values."""
         out = np.empty(len(rows))
         for start in range(0, len(rows), 4096):
             part = slice(start, start + 4096)
@@ -115,7 +119,7 @@ class Search:
 
 
 def _checked(vectors: np.ndarray) -> np.ndarray:
-    """Embeddings in single or double precision; ValueError for those that are not finite."""
+    """Return embeddings in single or double precision; raise ValueError if they are not finite."""
     vectors = np.asarray(vectors)
     if not np.isfinite(vectors).all():
         raise ValueError("embeddings hold NaN or infinite values, which would rank first")
@@ -123,29 +127,35 @@ def _checked(vectors: np.ndarray) -> np.ndarray:
 
 
 def _lengths(vectors: np.ndarray) -> np.ndarray:
-    """(N,) of vectors (N, D), at least 1e-12."""
+    """Return the lengths (N,) of vectors (N, D), at least 1e-12."""
     return np.maximum(np.sqrt((vectors * vectors).sum(axis=1)), 1e-12)
 
 
-def nearest(queries: np.ndarray, gallery: np.ndarray, k: int, metric: str = "cosine", block: int = BLOCK) -> np.ndarray:
-    """Gallery indices (Q, k) of the k nearest items of each query, nearest first; the earlier one first at the same distance."""
+def nearest(queries: np.ndarray, gallery: np.ndarray, k: int, *, metric: str = "cosine", block: int = BLOCK) -> np.ndarray:
+    """Return gallery indices (Q, k) of the k nearest items of each query, nearest first; at the same distance the lower index first."""
     search, k = Search(queries, gallery, metric), min(k, len(gallery))
     out = np.empty((len(queries), k), int)
     for rows in _blocks(np.arange(len(queries)), len(gallery) if k else 0, block):
         values, slack = search.screen(rows)
         limit = np.partition(values, k - 1, axis=1)[:, k - 1 : k] + 2 * slack
-        row, item = np.nonzero(values <= limit)  # all that can be among the k
+        row, item = np.nonzero(values <= limit)  # all that may be among the k
         order = np.lexsort((item, search.exact(rows[row], item), row))
         first = np.searchsorted(row, np.arange(len(rows)))
         out[rows] = item[order][first[:, None] + np.arange(k)]
     return out
 
 
-def ranks(queries, gallery, truth, groups=None, metric: str = "cosine", block: int = BLOCK) -> np.ndarray:
-    """Rank of the truth of each query, (Q,) float: 0 = first, items at the same distance count half.
+def ranks(queries, gallery, truth, *, groups=None, metric: str = "cosine", block: int = BLOCK) -> np.ndarray:
+    """Return the rank (Q,) float of the true item of each query: 0 = first, ties count half.
 
-    queries (Q, D), gallery (G, D), truth (Q,) gallery indices. With `groups` (G,), labels of the gallery, a query is
-    ranked only against items with the label of its truth (the family-restricted ranking of the mixture task).
+    Args:
+        queries, gallery: embeddings (Q, D) and (G, D).
+        truth: gallery index (Q,) of the true item of each query.
+        groups: labels (G,) of the gallery. Each query is then ranked among the items with the label of its true item only (the
+            ranking within a family of the mixture task); the Mahalanobis distance still uses the covariance of all items.
+        metric: one of METRICS.
+
+    Raises ValueError for indices outside the gallery, a wrong number of labels, and embeddings that are not finite.
     """
     queries, gallery, truth = np.asarray(queries), np.asarray(gallery), np.asarray(truth, None if len(truth) else int)
     if len(queries) != len(truth) or (len(truth) and not 0 <= truth.min() <= truth.max() < len(gallery)):
@@ -153,19 +163,19 @@ def ranks(queries, gallery, truth, groups=None, metric: str = "cosine", block: i
     labels = np.zeros(len(gallery), int) if groups is None else pd.factorize(np.asarray(groups))[0]
     if len(labels) != len(gallery):
         raise ValueError(f"groups must hold one label per gallery item ({len(gallery)}), got {len(labels)}")
-    search = Search(queries, gallery, metric)  # mahalanobis by the whole gallery, not by family
+    search = Search(queries, gallery, metric)
     out = np.empty(len(queries))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        kin = search.among(members)
+        group = search.among(members)
         for rows in _blocks(np.flatnonzero(labels[truth] == label), len(members), block):
-            values, slack = kin.screen(rows)
+            values, slack = group.screen(rows)
             own = np.searchsorted(members, truth[rows])
             true = values[np.arange(len(rows)), own][:, None]
             low, high = true - 2 * slack, true + 2 * slack
             values[np.arange(len(rows)), own] = np.inf
             nearer = np.count_nonzero(values < low, axis=1)
-            close = np.flatnonzero(np.count_nonzero(values <= high, axis=1) > nearer)  # queries with items too close to tell
+            close = np.flatnonzero(np.count_nonzero(values <= high, axis=1) > nearer)  # queries with items too close to call
             row, item = np.nonzero((values[close] >= low[close]) & (values[close] <= high[close]))
             row = close[row]
             exact, true = search.exact(rows[row], members[item]), search.exact(rows[row], truth[rows[row]])
@@ -174,84 +184,98 @@ def ranks(queries, gallery, truth, groups=None, metric: str = "cosine", block: i
 
 
 def _blocks(rows: np.ndarray, items: int, block: int) -> Iterator[np.ndarray]:
-    """Parts of `rows` whose pairs with `items` are at most `block`, but at least FEWEST rows: a gallery is read once for each part."""
+    """Yield parts of `rows` of at most `block` pairs with `items`, but of at least FEWEST rows."""
     size = max(FEWEST, block // max(1, items))
     return (rows[i : i + size] for i in range(0, len(rows) if items else 0, size))
 
 
 def top_k(rank: np.ndarray, k: int) -> float:
-    """Share of queries whose truth has a rank below k; a rank of k - 0.5 (a tie for the last place) counts; ValueError without queries."""
+    """Return the share of ranks below k; k - 0.5, a tie for the last place, counts. Raises ValueError without ranks."""
     _check_any(rank)
     return float((np.asarray(rank) < k).mean())
 
 
 def _check_any(ranked) -> None:
     if not len(ranked):
-        raise ValueError("nothing was ranked: accuracy needs one query and one item at least")
+        raise ValueError("nothing was ranked: accuracy needs at least one query and one item")
 
 
 def chance(sizes: dict[str, int], k: int) -> float:
-    """Expected top-k of a random ranking, mean over families of these gallery sizes."""
+    """Return the expected top-k of a random ranking, mean over families with these gallery sizes."""
     _check_any(sizes)
     return float(np.mean([min(1.0, k / n) for n in sizes.values()]))
 
 
-def summary(table: pd.DataFrame, by: str | None = "family", of: np.ndarray | None = None, draws: int = 1000, seed: int = 0) -> dict:
-    """Accuracy of ranked queries (columns rank, instrument and `by`): means over `by`, with 95% intervals; `of`: mask of rows to tell of.
+def summary(table: pd.DataFrame, *, by: str | None = "family", mask: np.ndarray | None = None, draws: int = 1000, seed: int = 0) -> dict:
+    """Return accuracies of ranked queries with 95% bootstrap intervals, all as means over the values of column `by`.
 
-    The bootstrap draws instruments, those of each `by` on their own, and with each all queries (column query, if any) that it plays in:
-    queries of one instrument are not independent, and an instrument makes others of its mixtures easy or hard to find, too.
-    Returns {"top1": .., "top1_ci": [low, high], ... "rank_mean": .., "rank_median": .., "mrr": .., "queries": n}.
-    ValueError without queries.
+    The bootstrap draws instruments, within each value of `by`, with all their queries: queries of an instrument are not independent. A
+    query with several rows (column query) counts with all its instruments, as one can make the others easy or hard to retrieve.
+
+    Args:
+        table: a row for each ranked instrument: rank, instrument, `by` and, for queries with several instruments, query.
+        mask: rows to summarise, bool; the others still matter as rows of the same queries.
+
+    Returns {"top1", "top1_ci": [low, high], ... "mrr", "mrr_ci", "rank_mean", "rank_median", "queries"}. Raises ValueError without rows.
     """
-    rank, of = table["rank"].to_numpy(float), np.ones(len(table), bool) if of is None else np.asarray(of)
-    _check_any(rank[of])
-    out = {"queries": int(of.sum()), "rank_mean": float(rank[of].mean()), "rank_median": float(np.median(rank[of]))}
+    rank, mask = table["rank"].to_numpy(float), np.ones(len(table), bool) if mask is None else np.asarray(mask)
+    _check_any(rank[mask])
+    out = {"queries": int(mask.sum()), "rank_mean": float(rank[mask].mean()), "rank_median": float(np.median(rank[mask]))}
     scores = {f"top{k}": rank < k for k in TOP_K} | {"mrr": 1 / (1 + rank)}
-    values, share = np.stack(list(scores.values()), axis=1, dtype=float), np.zeros(len(table))  # (rows, K), (rows,)
-    parts = [np.arange(len(table))] if by is None else list(table.groupby(by).indices.values())
-    told = [rows[of[rows]] for rows in parts if of[rows].any()]
-    point = sum(values[rows].mean(axis=0) for rows in told) / len(told)
-    for rows in told:
-        share[rows] = 1 / len(told) / len(rows)
+    values, weight = np.stack(list(scores.values()), axis=1, dtype=float), np.zeros(len(table))  # (rows, K), (rows,)
+    strata = [np.arange(len(table))] if by is None else list(table.groupby(by).indices.values())
+    used = [rows[mask[rows]] for rows in strata if mask[rows].any()]
+    mean = sum(values[rows].mean(axis=0) for rows in used) / len(used)
+    for rows in used:
+        weight[rows] = 1 / len(used) / len(rows)
         values[rows] -= values[rows].mean(axis=0)
-    query = pd.factorize(table["query"])[0] if "query" in table else np.arange(len(table))
-    low, high = _interval(point, values * share[:, None], share, query, table["instrument"].to_numpy(), parts, draws, seed)
+    queries = pd.factorize(table["query"])[0] if "query" in table else np.arange(len(table))
+    low, high = _interval(
+        mean,
+        values * weight[:, None],
+        weight,
+        queries=queries,
+        instruments=table["instrument"].to_numpy(),
+        strata=strata,
+        draws=draws,
+        seed=seed,
+    )
     for i, name in enumerate(scores):
-        out[name], out[name + "_ci"] = float(point[i]), [float(low[i]), float(high[i])]
+        out[name], out[name + "_ci"] = float(mean[i]), [float(low[i]), float(high[i])]
     return out
 
 
-def _interval(point, moved, share, query, instrument, parts, draws, seed) -> tuple[np.ndarray, np.ndarray]:
-    """95% interval of shares (K,), of which row i makes up share[i] and moves them by moved[i] (rows, K) from the mean of its part.
+def _interval(mean, effects, weights, *, queries, instruments, strata, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the low and high ends (K,) of the 95% intervals of mean scores (K,).
 
-    Pairs of queries count once if they share an instrument (multiway clustering; Cameron, Gelbach and Miller 2011), those of few
-    instruments by Student's t; all or none found is what a share of 0.025 ** (1 / instruments) would still do in 2.5 % of the cases.
+    Row i has weights[i] of the means and moves them by effects[i] (rows, K). Pairs of queries that share several instruments count once
+    (multiway clustering; Cameron, Gelbach and Miller 2011). Few instruments widen the interval by Student's t. If all rows or none are
+    retrieved, the interval ends at the share that gives this result in 2.5 % of the cases.
     """
     from scipy.stats import t
 
-    rng, each = np.random.default_rng(seed), _sums(query, moved)
-    share, moved = np.bincount(query, share)[query], each[query]  # of the whole query
-    away, spread, fewest = 0.0, 0.0, np.inf
-    for rows in (rows[share[rows] > 0] for rows in parts):
-        codes, names = pd.factorize(instrument[rows])
-        n, sums, counts = len(names), _sums(codes, moved[rows]), np.bincount(codes, share[rows])
+    rng, by_query = np.random.default_rng(seed), _sums(queries, effects)
+    weights, effects = np.bincount(queries, weights)[queries], by_query[queries]  # of the whole query
+    deviation, variance, fewest = 0.0, 0.0, np.inf
+    for rows in (rows[weights[rows] > 0] for rows in strata):
+        codes, names = pd.factorize(instruments[rows])
+        n, sums, counts = len(names), _sums(codes, effects[rows]), np.bincount(codes, weights[rows])
         if n > 1:
             sums = sums - counts[:, None] * sums.sum(axis=0) / counts.sum()
-            weights = rng.multinomial(n, np.full(n, 1 / n), size=draws)  # (draws, n)
-            drawn = (weights @ sums) * counts.sum() / (weights @ counts)[:, None]
-            away = away + drawn * t.ppf(0.975, n - 1) / 1.96 * np.sqrt(n / (n - 1))
-            spread = spread + (sums**2).sum(axis=0)
+            drawn = rng.multinomial(n, np.full(n, 1 / n), size=draws)  # (draws, n)
+            means = (drawn @ sums) * counts.sum() / (drawn @ counts)[:, None]
+            deviation = deviation + means * t.ppf(0.975, n - 1) / 1.96 * np.sqrt(n / (n - 1))
+            variance = variance + (sums**2).sum(axis=0)
         fewest = min(fewest, n or np.inf)
     if fewest == 1:
-        return np.zeros_like(point), np.ones_like(point)  # one instrument tells nothing of others
-    alone = (each**2).sum(axis=0)
-    once = np.maximum(spread - (moved**2).sum(axis=0) + alone, alone)
-    low, high = (point + np.quantile(away, [0.025, 0.975], axis=0) * np.sqrt(once / np.maximum(spread, 1e-30))).clip(0, 1)
+        return np.zeros_like(mean), np.ones_like(mean)  # one instrument says nothing about others
+    alone = (by_query**2).sum(axis=0)
+    once = np.maximum(variance - (effects**2).sum(axis=0) + alone, alone)
+    low, high = (mean + np.quantile(deviation, [0.025, 0.975], axis=0) * np.sqrt(once / np.maximum(variance, 1e-30))).clip(0, 1)
     edge = 0.025 ** (1 / fewest)
-    return np.where(point == 1, edge, low), np.where(point == 0, 1 - edge, high)
+    return np.where(mean == 1, edge, low), np.where(mean == 0, 1 - edge, high)
 
 
 def _sums(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Sums (groups, K) of the values (rows, K) of each code."""
+    """Return the sums (groups, K) of values (rows, K) over the rows of each code."""
     return np.stack([np.bincount(codes, v) for v in values.T], axis=1)

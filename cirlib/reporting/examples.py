@@ -7,8 +7,8 @@ import pandas as pd
 
 from ..common.files import one_line
 from ..common.paths import short
-from ..evaluation import protocol as evaluate
-from ..evaluation import ranking as retrieval
+from ..evaluation.protocol import EVAL_SEED, open_banks
+from ..evaluation.ranking import nearest
 from ..models.heads import own_part
 from ..training.config import read_config
 from .pages import Example, Sound, examples_page
@@ -23,7 +23,7 @@ def write_examples(folder: Path, path: Path, title: str, intro: str, count: int 
     Only mixtures are shown whose embeddings 03_retrieve kept.
     """
     config, _ = read_config(folder)
-    bank = evaluate.open_banks(config.bank)
+    bank = open_banks(config.bank)
     items = bank.gallery()
     try:
         with np.load(folder / "embeddings.npz", allow_pickle=False) as file:
@@ -35,7 +35,7 @@ def write_examples(folder: Path, path: Path, title: str, intro: str, count: int 
         raise ValueError(f"what 03_retrieve kept in {short(folder)} is damaged ({one_line(error)}): run it again") from None
     mean = ranks[ranks["query"] < len(vectors)].groupby("query")["rank"].mean().sort_values(kind="stable")
     chosen = mean.index[np.linspace(*(share * (len(mean) - 1) for share in between), min(count, len(mean))).astype(int)]
-    dataset = config.mixtures(bank, "test", config.queries, evaluate.EVAL_SEED)
+    dataset = config.mixtures(bank, "test", config.queries, EVAL_SEED)
 
     def sound(uid: str, note: str, right: bool = False) -> Sound:
         return Sound(bank.audio(items.reference[uid]), uid, note, right)
@@ -47,7 +47,7 @@ def write_examples(folder: Path, path: Path, title: str, intro: str, count: int 
             inside = np.flatnonzero(items.family == name)
             asked = vectors[query] if vectors.ndim == 2 else vectors[query, place]
             asked, notes = own_part(asked[None], [name], parts), own_part(gallery[inside], [name] * len(inside), parts)
-            near = items.index[inside[retrieval.nearest(asked, notes, MATCHES, config.metric)[0]]]
+            near = items.index[inside[nearest(asked, notes, MATCHES, metric=config.metric)[0]]]
             matches = [sound(found, f"match {i}", found == uid) for i, found in enumerate(near, 1)]
             rows.append((name, sound(uid, "the reference note of the instrument that plays"), matches))
         examples.append(Example(f"Mixture {query}", Sound(mixture.mixture, "the mixture"), rows))

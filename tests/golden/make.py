@@ -18,7 +18,7 @@ from cirlib.data.bank import NoteBank
 from cirlib.data.batches import FamilySteps, MixtureSteps
 from cirlib.data.mixtures import PROTOCOLS, MixtureDataset
 from cirlib.data.pairs import NoteSteps, PairSteps
-from cirlib.evaluation import ranking as retrieval
+from cirlib.evaluation import ranking
 from cirlib.training import losses
 
 FILE = Path(__file__).with_name("golden.json")
@@ -61,8 +61,8 @@ def golden(bank: NoteBank) -> dict[str, list[float]]:
     out |= {f"mixture loss {name}": [losses.mixture_loss(name, stems, mixtures).item()] for name in losses.MIXTURE_LOSSES}
     out |= {f"pair loss {name}": [losses.pair_loss(name, stems[:, 0], stems[:, 1]).item()] for name in losses.PAIR_LOSSES}
     queries, gallery, truth = rng.normal(size=(20, 4)), rng.normal(size=(30, 4)), rng.integers(30, size=20)
-    for metric in retrieval.METRICS:
-        out[f"ranks, {metric}"] = retrieval.ranks(queries, gallery, truth, np.arange(30) % 2, metric).tolist()
+    for metric in ranking.METRICS:
+        out[f"ranks, {metric}"] = ranking.ranks(queries, gallery, truth, groups=np.arange(30) % 2, metric=metric).tolist()
     return out
 
 
