@@ -14,6 +14,7 @@ from hostile import Scene, attack, bounded, quiet, refused
 from tones import write
 
 from cirlib.common import paths
+from cirlib.common.files import sha256
 from cirlib.common.settings import read_params
 from cirlib.data import card, sources
 from cirlib.data.bank import NoteBank
@@ -40,6 +41,13 @@ def told(folder, **values) -> None:
     """Other values in bank.json."""
     info = json.loads((folder / "bank.json").read_text())
     (folder / "bank.json").write_text(json.dumps(info | values))
+
+
+def write_notes(folder, table: pa.Table) -> None:
+    """Replace the notes of a bank; the checksum in bank.json matches."""
+    pq.write_table(table, folder / "notes.parquet")
+    info = json.loads((folder / "bank.json").read_text())
+    told(folder, sha256=info["sha256"] | {"notes.parquet": sha256(folder / "notes.parquet")})
 
 
 ROWS = {
@@ -71,7 +79,7 @@ for what, (column, value) in ROWS.items():
         folder = bank(scene)
         rows = pq.read_table(folder / "notes.parquet").to_pylist()
         rows[1][column] = value
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), folder / "notes.parquet")
+        write_notes(folder, pa.Table.from_pylist(rows, schema=SCHEMA))
         with bounded(), refused("is damaged"):
             NoteBank.open(folder)
 
@@ -104,7 +112,7 @@ def _no_license(scene):
     folder = bank(scene)
     info = json.loads((folder / "bank.json").read_text())
     (folder / "bank.json").write_text(json.dumps({k: info[k] for k in ("format", "sample_rate", "counts", "sha256")}))
-    assert "license   not told" in card.text_card(NoteBank.open(folder))
+    assert "license   unknown" in card.text_card(NoteBank.open(folder))
 
 
 for what, text in {
@@ -117,7 +125,7 @@ for what, text in {
     def _json(scene, text=text):
         folder = bank(scene)
         (folder / "bank.json").write_text(text)
-        with refused("bank.json is damaged"):
+        with refused("is damaged"):
             NoteBank.open(folder)
 
 
@@ -150,7 +158,7 @@ def _extension(scene):
     meta = {"ARROW:extension:name": "arrow.py_extension_type", "ARROW:extension:metadata": pickle.dumps(scene.evil())}
     table = pq.read_table(folder / "notes.parquet")
     fields = [f.with_metadata(meta) if f.name == "instrument" else f for f in table.schema]
-    pq.write_table(table.cast(pa.schema(fields)), folder / "notes.parquet")
+    write_notes(folder, table.cast(pa.schema(fields)))
     assert len(NoteBank.open(folder)) == 2
 
 
@@ -159,7 +167,7 @@ for what, meta in {"no JSON": b"{", "odd columns": b'{"index_columns": ["gone"],
     @attack("parquet", f"metadata for pandas that is {what}")
     def _metadata(scene, meta=meta):
         folder = bank(scene)
-        pq.write_table(pq.read_table(folder / "notes.parquet").replace_schema_metadata({"pandas": meta}), folder / "notes.parquet")
+        write_notes(folder, pq.read_table(folder / "notes.parquet").replace_schema_metadata({"pandas": meta}))
         assert len(NoteBank.open(folder).instruments) == 2
 
 
@@ -169,7 +177,7 @@ def _names(scene):
     rows = pq.read_table(folder / "notes.parquet").to_pylist()[:1]
     table = pa.Table.from_pylist(rows, schema=SCHEMA).take(pa.array(np.zeros(count, int)))
     name = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, "i4")), pa.array(["x" * 300_000]))
-    pq.write_table(table.set_column(0, "instrument", name), folder / "notes.parquet")
+    write_notes(folder, table.set_column(0, "instrument", name))
     np.zeros(count, "<i2").tofile(folder / "audio.i16")
     told(folder, counts={"notes": count, "samples": count, "instruments": 1})
     assert (folder / "notes.parquet").stat().st_size < 1 << 21
@@ -181,9 +189,20 @@ def _names(scene):
 def _tags(scene):
     folder = bank(scene)
     rows = pq.read_table(folder / "notes.parquet").to_pylist()[:1]
-    pq.write_table(pa.Table.from_pylist([{**rows[0], "tags": ["a"] * 10**6}], schema=SCHEMA), folder / "notes.parquet")
+    write_notes(folder, pa.Table.from_pylist([{**rows[0], "tags": ["a"] * 10**6}], schema=SCHEMA))
     told(folder, counts={"notes": 1, "samples": 4800, "instruments": 1})
     with bounded(), refused("too large when unpacked"):
+        NoteBank.open(folder)
+
+
+@attack("parquet", "damage that its checksum shows, before it is parsed")
+def _damaged(scene):
+    folder = bank(scene)
+    with open(folder / "notes.parquet", "r+b") as file:
+        file.seek(-20, 2)
+        file.write(b"\xff")
+    scene.patch.setattr(pq, "ParquetFile", None)
+    with refused("checksum of notes.parquet differs"):
         NoteBank.open(folder)
 
 

@@ -8,17 +8,14 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 RELIABILITY = Path(__file__).resolve().parent / "reliability"
 sys.path.insert(0, str(RELIABILITY))
 
 import fuzz  # noqa: E402
-from readers import READERS, Reader, _bank  # noqa: E402
+from readers import READERS, Reader  # noqa: E402
 from spoil import spoil  # noqa: E402
-
-from cirlib.data.parquet_sizes import sizes  # noqa: E402
 
 SLOW = ("library.json", "checkpoint of an AST", "SoundFont, played")  # to begin with
 
@@ -108,11 +105,3 @@ def test_inputs_are_those_of_their_seed_and_hardly_ever_the_good_file():
     assert many == [spoil(good, np.random.default_rng(k), text=True) for k in range(300)]
     assert len(set(many)) > 250 and many.count(good) < 15
     assert all(isinstance(spoil(b"", np.random.default_rng(k)), bytes) for k in range(100))
-
-
-def test_sizes_of_a_table_are_those_that_pyarrow_tells(tmp_path):
-    file = _bank("notes.parquet")(tmp_path)
-    pq.write_table(pq.read_table(file), file, row_group_size=4)
-    told = pq.ParquetFile(file).metadata
-    columns = [told.row_group(g).column(c) for g in range(told.num_row_groups) for c in range(told.num_columns)]
-    assert sizes(file) == (told.num_rows, max(c.num_values for c in columns), sum(c.total_uncompressed_size for c in columns))

@@ -1,7 +1,4 @@
-"""The jobs of a build: sounds on their way into a bank, made in a worker process that may crash or hang.
-
-A job leaves a shard: a json file with its rows and remarks, or why it failed, and beside it the samples of its sounds.
-"""
+"""Jobs of a bank build: each makes the sounds of one instrument and writes a shard, rows beside the samples of its sounds."""
 
 import faulthandler
 import json
@@ -21,12 +18,12 @@ from ..common.settings import choose
 from .notes import SPLITS
 from .taxonomy import GROUPS
 
-FULL_SCALE = 32768  # gain of sounds that came as 16 bits: kept as they are
+FULL_SCALE = 32768  # gain of sounds that came as 16 bits and are stored unchanged
 
 
 @dataclass
 class Sound:
-    """One sound on its way into a bank: its row (SCHEMA without offset, length, gain) and its audio (n,), float or int16."""
+    """One sound for a bank: its row (SCHEMA without offset, length, gain) and its audio (n,), float or int16."""
 
     row: dict
     audio: np.ndarray
@@ -34,83 +31,82 @@ class Sound:
 
 @dataclass
 class Remark:
-    """What the data card tells of one file or note: left out (`kept=False`), or kept though odd."""
+    """A line of the data card about one file or note: why it was skipped, or, if `stored`, what is odd about it."""
 
     name: str
     text: str
-    kept: bool = False
+    stored: bool = False
 
 
 def note_row(instrument: str, family: str | None, source: str, split: str, **columns) -> dict:
-    """Row of a sound; pitch, velocity, hold_s and augments are null and tags and fx empty unless given."""
+    """Return the row of a sound; pitch, velocity, hold_s and augments are null, tags and fx empty unless given."""
     row = {"instrument": instrument, "family": family, "source": source, "split": split, "pitch": None, "velocity": None}
     return {**row, "hold_s": None, "tags": [], "fx": [], "augments": None, **columns}
 
 
 def worker_died(error: Exception) -> bool:
-    """Whether a backend of joblib (loky, Dask) tells that a worker process ended."""
+    """Return whether an error of joblib's backends (loky, Dask) means that a worker process ended."""
     return type(error).__name__ in ("TerminatedWorkerError", "BrokenProcessPool", "KilledWorker")
 
 
-def last_words(marker: Path, limit_s: float | None) -> str:
-    """Why a job ended its process, from what faulthandler wrote."""
+def crash_reason(marker: Path, limit_s: float | None) -> str:
+    """Return why a job ended its process, from what faulthandler wrote to its marker."""
     text = marker.read_text(errors="replace") if marker.exists() else ""
     if text.startswith("Timeout"):
         return f"took longer than {limit_s:g} s"
     cause = text.partition("\n")[0].removeprefix("Fatal Python error: ")
-    return f"ended its process ({cause or 'killed, or it left by itself'})"
+    return f"ended its process ({cause or 'killed, or it exited'})"
 
 
 def run_job(make: Callable, job: dict, shard: Path, limit_s: float | None) -> None:
-    """One job: make the sounds, write their samples, then the shard. What fails in `make` costs only this job, but for a full disk."""
-    part = shard.with_suffix(f".{uuid.uuid4().hex}.part")  # of its own: a worker that outlived a killed build may still be at this job
+    """Run one job: write the samples of its sounds, then the shard. An error in `make` fails only this job, except for a full disk."""
+    part = shard.with_suffix(f".{uuid.uuid4().hex}.part")  # unique: a worker that outlived a killed build may still run this job
     try:
         with writing(shard):
-            _run(make, job, shard, part, limit_s)
+            state = _write_samples(make, job, shard.with_suffix(".started"), part, limit_s)
+            if shard.exists():
+                return
+            if "failed" not in state:
+                os.replace(part, shard.with_suffix(".i16"))
+            write_atomic(shard, lambda file: file.write_text(json.dumps(state, allow_nan=False)))
+            shard.with_suffix(".started").unlink(missing_ok=True)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _run(make: Callable, job: dict, shard: Path, part: Path, limit_s: float | None) -> None:
+def _write_samples(make: Callable, job: dict, marker: Path, part: Path, limit_s: float | None) -> dict:
+    """Write the samples of a job to `part`; return its rows and remarks, or why it failed."""
     if multiprocessing.parent_process() is None:
-        limit_s = None  # in the user's own process: never end it
-    marker = shard.with_suffix(".started")
+        limit_s = None  # the user's own process: never end it
     state = {"rows": [], "skipped": {}, "noted": {}}
     with open(marker, "w") as log, open(part, "wb") as file:
-        if limit_s:  # a watchdog thread that works though native code holds the interpreter
+        if limit_s:  # a watchdog thread, which works even while native code holds the interpreter
             faulthandler.enable(log)
             faulthandler.dump_traceback_later(limit_s, exit=True, file=log)
         try:
-            for item in _caught(make, job, state):
+            for item in _items(make, job, state):
                 if isinstance(item, Remark):
-                    state["noted" if item.kept else "skipped"][item.name] = item.text
+                    state["noted" if item.stored else "skipped"][item.name] = item.text
                 else:
                     row, audio = item
                     state["rows"].append(row)
-                    file.write(audio.tobytes())  # unlike tofile, it tells why it fails
+                    file.write(audio.tobytes())  # unlike tofile, its error has a reason
         finally:
             if limit_s:
                 faulthandler.cancel_dump_traceback_later()
                 faulthandler.disable()
-    if shard.exists():
-        return
-    if "failed" in state:
-        state["rows"] = []
-    else:
-        os.replace(part, shard.with_suffix(".i16"))
-    write_atomic(shard, lambda part: part.write_text(json.dumps(state, allow_nan=False)))
-    marker.unlink(missing_ok=True)
+    return state | {"rows": []} if "failed" in state else state
 
 
-def _caught(make: Callable, job: dict, state: dict) -> Iterator[Remark | tuple[dict, np.ndarray]]:
-    """Items of a job, sounds encoded; an exception ends them and is told in state["failed"]."""
+def _items(make: Callable, job: dict, state: dict) -> Iterator[Remark | tuple[dict, np.ndarray]]:
+    """Yield the items of a job, sounds encoded; an exception ends them and is stored in state["failed"]."""
     try:
         for item in make(**job):
             yield item if isinstance(item, Remark) else encode(item)
     except OSError as error:
         if error.errno in DISK_FULL:
-            raise  # it is not the fault of this sound: the next would fail too, and all would be left out
-        # its own text tells the whole path
+            raise  # not the fault of this sound: all others would fail too
+        # without the folders, which the error's own text has
         state["failed"] = f"{Path(error.filename).name}: {error.strerror}" if error.filename and error.strerror else str(error)
     except ValueError as error:
         state["failed"] = str(error)
@@ -119,16 +115,16 @@ def _caught(make: Callable, job: dict, state: dict) -> Iterator[Remark | tuple[d
 
 
 def encode(sound: Sound) -> tuple[dict, np.ndarray]:
-    """Row and int16 samples of a sound. Floats use the full 16 bits and keep their level in `gain`; int16 stays as it is."""
+    """Return the row and int16 samples of a sound. Floats use the full 16 bits and store their level in `gain`; int16 is unchanged.
+
+    Raises ValueError for a row or audio that a bank cannot store.
+    """
     audio, row = np.asarray(sound.audio), sound.row
     _check_row(row)
-    choose("split", row["split"], SPLITS)
-    if row["family"] is not None:
-        choose("family", row["family"], GROUPS)
     if audio.ndim != 1 or not len(audio) or not np.isfinite(audio).all():
-        raise ValueError(f"a sound of {row.get('instrument')} is empty, not mono or not finite")
+        raise ValueError(f"a sound of {row['instrument']} is empty, not mono or not finite")
     if np.abs(audio).max() > LOUDEST:
-        raise ValueError(f"a sound of {row.get('instrument')} is louder than {LOUDEST:g} times full scale")
+        raise ValueError(f"a sound of {row['instrument']} is louder than {LOUDEST:g} times full scale")
     if audio.dtype == np.int16:
         return {**row, "length": len(audio), "gain": float(FULL_SCALE)}, audio.astype("<i2", copy=False)
     audio = audio.astype(np.float64)
@@ -137,7 +133,7 @@ def encode(sound: Sound) -> tuple[dict, np.ndarray]:
 
 
 def _check_row(row: dict) -> None:
-    """ValueError for names and numbers that the files of a bank cannot hold."""
+    """Raise ValueError for names and numbers that the files of a bank cannot store."""
     for name in ("instrument", "family", "source", "augments"):
         try:
             str(row[name]).encode()
@@ -145,6 +141,9 @@ def _check_row(row: dict) -> None:
             raise ValueError(f"{name} {row[name]!r} is not UTF-8: rename it") from None
     if not row["instrument"]:
         raise ValueError("a sound has no instrument")
+    choose("split", row["split"], SPLITS)
+    if row["family"] is not None:
+        choose("family", row["family"], GROUPS)
     for name in ("pitch", "velocity", "hold_s"):
         if row[name] is not None and not math.isfinite(row[name]):
-            raise ValueError(f"{name} of a sound of {row['instrument']} is {row[name]}: a number, or None where it is unknown")
+            raise ValueError(f"{name} of a sound of {row['instrument']} is {row[name]}: give a number, or None where it is unknown")

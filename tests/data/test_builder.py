@@ -64,7 +64,7 @@ def contents(path):
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
     """The bank of the jobs, none of which goes wrong."""
-    return build_once(tmp_path_factory.mktemp("clean") / "bank", SPEC, jobs(), make, META, n_jobs=1)
+    return build_once(tmp_path_factory.mktemp("clean") / "bank", SPEC, jobs(), make, meta=META, n_jobs=1)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def clean(tmp_path_factory):
     ],
 )
 def test_a_job_that_goes_wrong_costs_only_itself(tmp_path, way, reason):
-    bank = build_once(tmp_path / "bank", SPEC, jobs(k03=way), make, META, n_jobs=2, limit_s=1)
+    bank = build_once(tmp_path / "bank", SPEC, jobs(k03=way), make, meta=META, n_jobs=2, limit_s=1)
     assert list(bank.instruments.index) == [f"tones/bank/{k}" for k in KEYS if k != "03"]
     assert bank.instruments.notes.eq(2).all()
     skipped = dict(bank.infos[0]["skipped"])
@@ -91,12 +91,12 @@ def test_every_job_goes_wrong(tmp_path):
     """One sentence, and nothing is left behind."""
     ways = {f"k{key}": "raise" for key in KEYS}
     with pytest.raises(ValueError, match=r"no usable sound for bank: 8 left out \(00: RuntimeError: a broken preset"):
-        build_once(tmp_path / "bank", SPEC, jobs(**ways), make, META, n_jobs=1)
+        build_once(tmp_path / "bank", SPEC, jobs(**ways), make, meta=META, n_jobs=1)
     assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == []
 
 
 def test_worker_processes_give_the_same_bank(tmp_path, clean):
-    bank = build_once(tmp_path / "bank", SPEC, jobs(), make, META, n_jobs=2)
+    bank = build_once(tmp_path / "bank", SPEC, jobs(), make, meta=META, n_jobs=2)
     assert contents(bank.paths[0]) == contents(clean.paths[0])
 
 
@@ -112,7 +112,7 @@ if __name__ == "__main__":
     from test_builder import META, SPEC, build_once, jobs, make
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
         with joblib.parallel_config(backend="dask"):
-            bank = build_once(__import__("pathlib").Path({str(tmp_path / "bank")!r}), SPEC, jobs(k03="raise"), make, META)
+            bank = build_once(__import__("pathlib").Path({str(tmp_path / "bank")!r}), SPEC, jobs(k03="raise"), make, meta=META)
     print(bank.infos[0]["skipped"]["03"])
 """
     (tmp_path / "with_dask.py").write_text(script)
@@ -135,7 +135,7 @@ import sys, pathlib
 sys.path.insert(0, {str(os.path.dirname(__file__))!r})
 from test_builder import META, SPEC, build_once, jobs, make
 if __name__ == "__main__":
-    build_once(pathlib.Path({str(path)!r}), SPEC, jobs(gate={str(gate)!r}, k02="wait"), make, META, n_jobs=2)
+    build_once(pathlib.Path({str(path)!r}), SPEC, jobs(gate={str(gate)!r}, k02="wait"), make, meta=META, n_jobs=2)
 """
     (tmp_path / "driver.py").write_text(script)
     process = subprocess.Popen([sys.executable, tmp_path / "driver.py"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -162,7 +162,7 @@ def test_a_killed_build_goes_on(tmp_path, clean):
 import sys, pathlib
 sys.path.insert(0, {str(os.path.dirname(__file__))!r})
 from test_builder import META, SPEC, build_once, jobs, make
-build_once(pathlib.Path({str(path)!r}), SPEC, jobs(k05="hang"), make, META, n_jobs=1)
+build_once(pathlib.Path({str(path)!r}), SPEC, jobs(k05="hang"), make, meta=META, n_jobs=1)
 """
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     started = tmp_path / "bank.building" / "05.started"
@@ -172,7 +172,7 @@ build_once(pathlib.Path({str(path)!r}), SPEC, jobs(k05="hang"), make, META, n_jo
     process.kill()
     process.wait()
     assert started.exists() and not path.exists()
-    bank = build_once(path, SPEC, jobs(log=str(log)), make, META, n_jobs=1)
+    bank = build_once(path, SPEC, jobs(log=str(log)), make, meta=META, n_jobs=1)
     assert log.read_text() == "050607"
     assert contents(path) == contents(clean.paths[0])
     assert bank.infos == clean.infos
@@ -181,10 +181,10 @@ build_once(pathlib.Path({str(path)!r}), SPEC, jobs(k05="hang"), make, META, n_jo
 
 def test_the_same_build_again_changes_nothing(tmp_path):
     path, log = tmp_path / "bank", tmp_path / "log"
-    build_once(path, SPEC, jobs(log=str(log)), make, META, n_jobs=1)
+    build_once(path, SPEC, jobs(log=str(log)), make, meta=META, n_jobs=1)
     before = {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in path.iterdir()}
     log.unlink()
-    build_once(path, SPEC, jobs(log=str(log)), make, META, n_jobs=1)
+    build_once(path, SPEC, jobs(log=str(log)), make, meta=META, n_jobs=1)
     assert not log.exists()
     assert {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in path.iterdir()} == before
     assert existing(path, {"seed": 1}) is None
@@ -193,7 +193,7 @@ def test_the_same_build_again_changes_nothing(tmp_path):
 def test_a_bank_of_other_settings_is_told_before_it_is_replaced(tmp_path, capsys):
     path = tmp_path / "bank"
     for seed, told in ((1, 0), (1, 0), (2, 1)):
-        build_once(path, {"seed": seed}, {"a": jobs()["00"]}, make, META, n_jobs=1)
+        build_once(path, {"seed": seed}, {"a": jobs()["00"]}, make, meta=META, n_jobs=1)
         said = f"{path} was made with other settings or sounds: it is replaced when the new bank is complete\n"
         assert capsys.readouterr().err.count(said) == told
 
@@ -201,7 +201,7 @@ def test_a_bank_of_other_settings_is_told_before_it_is_replaced(tmp_path, capsys
 def test_a_bank_takes_the_place_of_another_one_at_once(tmp_path, monkeypatch):
     """A kill while they change places loses neither: the next build ends it."""
     path = tmp_path / "bank"
-    build_once(path, {"seed": 1}, {"a": jobs()["00"]}, make, META, n_jobs=1)
+    build_once(path, {"seed": 1}, {"a": jobs()["00"]}, make, meta=META, n_jobs=1)
     replace = os.replace
 
     def killed(source, target):
@@ -212,9 +212,9 @@ def test_a_bank_takes_the_place_of_another_one_at_once(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
-            build_once(path, SPEC, jobs(), make, META, n_jobs=1)
+            build_once(path, SPEC, jobs(), make, meta=META, n_jobs=1)
     assert len(NoteBank.open(tmp_path / "bank.building" / "old")) == 2
-    bank = build_once(path, SPEC, jobs(), make, META, n_jobs=1)
+    bank = build_once(path, SPEC, jobs(), make, meta=META, n_jobs=1)
     assert len(bank) == 16
     assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == ["bank"]
 
@@ -232,9 +232,9 @@ def test_a_kill_while_the_working_folder_goes_leaves_one_that_is_known(tmp_path,
             patch.setattr(shutil, "rmtree", lambda place, **_: (unlink(Path(place) / "spec.json"), killed()))
             patch.setattr(os, last, killed)
             with pytest.raises(KeyboardInterrupt):
-                build_once(path, SPEC, jobs(), make, META, n_jobs=1)
+                build_once(path, SPEC, jobs(), make, meta=META, n_jobs=1)
         assert (tmp_path / "bank.building").exists()
-        assert len(build_once(path, spec, jobs(), make, META, n_jobs=1)) == 16
+        assert len(build_once(path, spec, jobs(), make, meta=META, n_jobs=1)) == 16
         assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == ["bank"]
         rmtree(path)
 
@@ -243,38 +243,38 @@ def test_a_kill_while_a_build_tells_what_it_is_starts_anew(tmp_path):
     work = tmp_path / "bank.building"
     work.mkdir()
     (work / ".spec.json.here.1.part").write_text("{")
-    assert len(build_once(tmp_path / "bank", SPEC, jobs(), make, META, n_jobs=1)) == 16 and not work.exists()
+    assert len(build_once(tmp_path / "bank", SPEC, jobs(), make, meta=META, n_jobs=1)) == 16 and not work.exists()
 
 
 def test_the_older_bank_comes_back_if_another_build_follows_a_kill_while_they_changed_places(tmp_path):
     path, work = tmp_path / "bank", tmp_path / "bank.building"
-    bank = build_once(path, SPEC, jobs(), make, META, n_jobs=1)
+    bank = build_once(path, SPEC, jobs(), make, meta=META, n_jobs=1)
     work.mkdir()
     (work / "spec.json").write_text('{"seed": 1}')
     os.replace(path, work / "old")
-    assert build_once(path, SPEC, jobs(), None, META, n_jobs=1).infos == bank.infos, "it is not made again"
+    assert build_once(path, SPEC, jobs(), None, meta=META, n_jobs=1).infos == bank.infos, "it is not made again"
 
 
 def test_a_full_disk_is_no_fault_of_a_sound(tmp_path, clean):
     """The build stops in one sentence, instead of leaving out one sound after the other, and goes on when there is room."""
     path = tmp_path / "bank"
     with pytest.raises(OSError, match=r"03.json cannot be written \(No space left on device\): make room or choose another place"):
-        build_once(path, SPEC, jobs(k03="full"), make, META, n_jobs=1)
+        build_once(path, SPEC, jobs(k03="full"), make, meta=META, n_jobs=1)
     assert not path.exists() and not list((tmp_path / "bank.building").glob("*.part"))
-    assert contents(build_once(path, SPEC, jobs(), make, META, n_jobs=1).paths[0]) == contents(clean.paths[0])
+    assert contents(build_once(path, SPEC, jobs(), make, meta=META, n_jobs=1).paths[0]) == contents(clean.paths[0])
 
 
 def test_a_folder_of_the_user_is_never_taken_for_an_unfinished_build(tmp_path):
     (tmp_path / "bank.building").mkdir()
     (tmp_path / "bank.building" / "kick.wav").write_bytes(b"precious")
     with pytest.raises(ValueError, match="is no unfinished build: delete it if it is the rest of one, or choose another path"):
-        build_once(tmp_path / "bank", SPEC, jobs(), make, META, n_jobs=1)
+        build_once(tmp_path / "bank", SPEC, jobs(), make, meta=META, n_jobs=1)
     assert (tmp_path / "bank.building" / "kick.wav").exists()
 
 
 def test_opening_a_bank_leaves_the_unfinished_build_of_another_one(tmp_path):
     path = tmp_path / "bank"
-    build_once(path, SPEC, jobs(), make, META, n_jobs=1)
+    build_once(path, SPEC, jobs(), make, meta=META, n_jobs=1)
     other = BankBuilder(path, {"seed": 1}, streaming=True)
     other.run({"00": jobs()["00"]}, make, n_jobs=1)
     assert existing(path, SPEC) is not None
@@ -288,7 +288,7 @@ import sys, pathlib, joblib
 sys.path.insert(0, {str(os.path.dirname(__file__))!r})
 from test_builder import META, SPEC, build_once, jobs, make
 with joblib.parallel_config(backend="threading"):
-    bank = build_once(pathlib.Path({str(tmp_path / "bank")!r}), SPEC, {{"03": jobs(k03="slow")["03"]}}, make, META, n_jobs=2, limit_s=0.2)
+    bank = build_once(pathlib.Path({str(tmp_path / "bank")!r}), SPEC, {{"03": jobs(k03="slow")["03"]}}, make, meta=META, n_jobs=2, limit_s=0.2)
 print(len(bank), "notes")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
@@ -311,7 +311,7 @@ def test_a_second_builder_waits(tmp_path, capsys, monkeypatch):
         return taken(lock, timeout=timeout, **kwargs)
 
     monkeypatch.setattr(FileLock, "acquire", acquire)
-    build_once(path, SPEC, jobs(), make, META, n_jobs=1)
+    build_once(path, SPEC, jobs(), make, meta=META, n_jobs=1)
     assert "another process is building bank: waiting for it" in capsys.readouterr().err
 
 
@@ -341,7 +341,7 @@ def test_an_interruption_while_joining(tmp_path, clean, keep):
     else:
         with open(audio, "ab") as file:
             file.write(bytes(10_000))
-    bank = build_once(path, SPEC, jobs(), make, META, n_jobs=1)
+    bank = build_once(path, SPEC, jobs(), make, meta=META, n_jobs=1)
     assert contents(path) == contents(clean.paths[0])
     assert bank.infos == clean.infos
 
@@ -351,7 +351,7 @@ def test_joined_samples_that_are_lost(tmp_path):
     builder.run({"00": jobs()["00"]}, make, n_jobs=1)
     (builder.whole / "audio.i16").write_bytes(b"")
     with pytest.raises(ValueError, match="joined samples are missing"):
-        build_once(tmp_path / "bank", SPEC, jobs(), make, META, n_jobs=1)
+        build_once(tmp_path / "bank", SPEC, jobs(), make, meta=META, n_jobs=1)
 
 
 def test_a_shard_that_cannot_be_written_stops_the_build(tmp_path, monkeypatch):
@@ -379,8 +379,8 @@ def test_unknown_family_is_refused_and_no_family_is_not():
 
 
 def test_remarks_are_told_in_the_bank(tmp_path):
-    remarks = [Remark("x", "excluded"), Remark("y", "noise only", kept=True)]
-    bank = build_once(tmp_path / "bank", SPEC, jobs(), make, META, n_jobs=1, remarks=remarks)
+    remarks = [Remark("x", "excluded"), Remark("y", "noise only", stored=True)]
+    bank = build_once(tmp_path / "bank", SPEC, jobs(), make, meta=META, n_jobs=1, remarks=remarks)
     info = json.loads((tmp_path / "bank" / "bank.json").read_text())
     assert info == bank.infos[0]
     assert info["skipped"]["x"] == "excluded"

@@ -20,7 +20,7 @@ def make(sounds):
     yield Remark("kick 12.wav", "12 notes outside MIDI 23 to 63")
     yield Remark("kick 9.wav", "7 notes outside MIDI 23 to 63")
     yield Remark("hat.wav", "silent")
-    yield Remark("snare.wav", "noise only", kept=True)
+    yield Remark("snare.wav", "noise only", stored=True)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def bank(tmp_path):
         sound("tones/a/two", tone(40, 0.5, 0.05), split="test", velocity=64.0),
         sound("tones/a/hat", tone(90, 0.1, 0.5), family=None, pitch=None, velocity=None),
     ]
-    return build_once(tmp_path / "bank", {"seed": 0}, {"all": {"sounds": sounds}}, make, META, n_jobs=1)
+    return build_once(tmp_path / "bank", {"seed": 0}, {"all": {"sounds": sounds}}, make, meta=META, n_jobs=1)
 
 
 def test_counts_of_instruments(bank):

@@ -31,7 +31,7 @@ def chain(home, workers: int, patch, **settings) -> dict:
     patch.setattr(report, "RUNS", home / "runs")
     patch.setattr("cirlib.common.paths.HOME", home)
     jobs = {str(k): {"part": k} for k in range(JOBS)}
-    bank = build_once(home / "bank", {"seed": 0}, jobs, share, {"source": "tones", "license": "CC0-1.0"}, n_jobs=max(1, workers))
+    bank = build_once(home / "bank", {"seed": 0}, jobs, share, meta={"source": "tones", "license": "CC0-1.0"}, n_jobs=max(1, workers))
     config = TrainConfig(
         preset="same", experiment="row", bank=("bank",), seconds=0.5, steps=4, batch_size=16, epoch_size=20, valid_every=2, valid_size=6,
         log_every=1, queries=20, workers=workers, **settings,

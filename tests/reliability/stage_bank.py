@@ -24,7 +24,7 @@ def make(key: str, level: float):
 def build(path: Path, level: float, n_jobs: int) -> NoteBank:
     """The bank of all jobs."""
     jobs = {f"{i:02d}": {"key": f"{i:02d}", "level": level * (1 + i) / JOBS} for i in range(JOBS)}
-    return build_once(path, {"level": level}, jobs, make, META, n_jobs=n_jobs)
+    return build_once(path, {"level": level}, jobs, make, meta=META, n_jobs=n_jobs)
 
 
 class Bank:
