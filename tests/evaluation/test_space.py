@@ -72,7 +72,8 @@ def test_purity_counts_neighbours_with_the_same_label():
     near = np.array([[1, 2], [0, 2], [3, 0], [2, 1]])
     report = space.purity_report(near, list("aaab"))
     assert (report["same"], report["chance"]) == pytest.approx(((1 + 1 + 0.5 + 0) / 4, 3 / 4 * 2 / 3))
-    assert report["labels"] == {"a": {"same": 2.5 / 3, "chance": pytest.approx(2 / 3), "items": 3}, "b": {"same": 0, "chance": 0, "items": 1}}
+    same = {"same": 2.5 / 3, "chance": pytest.approx(2 / 3), "items": 3}
+    assert report["labels"] == {"a": same, "b": {"same": 0, "chance": 0, "items": 1}}
 
 
 def test_purity_of_random_labels_is_chance(rng):
