@@ -353,15 +353,14 @@ for what, (values, words) in DATA.items():
 
 def library(scene: Scene) -> Library:
     """A library of one instrument."""
-    return Library.build(bank(scene), AudioEncoder.create("cnn", 0.5, width=2, dim=8).eval(), scene.inside / "lib")
+    return Library.build(bank(scene), scene.inside / "lib", AudioEncoder.create("cnn", 0.5, width=2, dim=8).eval())
 
 
 INFO = {
     "a metric that is unknown": {"metric": "x"},
     "a metric that is a list": {"metric": ["cosine"]},
     "an encoder that is a number": {"encoder": 5},
-    "parts that are a text": {"parts": "Bass"},
-    "parts that are numbers": {"parts": [1]},
+    "heads that are numbers": {"heads": [1]},
     "a size that is a text": {"dim": "8"},
     "no digest": {"digest": None},
     "a format that is a list": {"format": [1]},
@@ -407,7 +406,7 @@ for what, values in PRESENCES.items():
 @attack("library", "a presence of vectors of another length")
 def _presence_length(scene):
     lib = library(scene)
-    Presence(["Bass"], np.zeros((1, 5)), np.zeros(1)).save(lib.path / "presence.json", lib.info["digest"])
+    Presence(["Bass"], np.zeros((1, 5)), np.zeros(1)).save(lib.path / "presence.json", lib.info.digest)
     with refused("presence.json"):
         lib.families(quiet(0.5))
 
@@ -420,7 +419,7 @@ def _conditions(scene):
     for k, name in enumerate(names):
         write(root / name, tone(50 + 2 * k, 0.3))
     write(scene.inside / "other" / "b.wav", tone(80, 0.3))
-    lib = Library.build(root, AudioEncoder.create("cnn", 0.5, width=2, dim=8).eval(), scene.inside / "lib")
+    lib = Library.build(root, scene.inside / "lib", AudioEncoder.create("cnn", 0.5, width=2, dim=8).eval())
     lib.add(scene.inside / "other")
     (root / names[0]).unlink()
     assert lib.add(root).removed == 1 and lib.describe()["sounds"] == 6

@@ -195,7 +195,7 @@ def _overflow(scene):
 def _library(scene):
     folder = scene.inside / "lib"
     build_bank(scene.inside / "bank", [sound("a/b/c", quiet())])
-    Library.build(scene.inside / "bank", AudioEncoder.create("cnn", 0.5, width=2, dim=8).eval(), folder)
+    Library.build(scene.inside / "bank", folder, AudioEncoder.create("cnn", 0.5, width=2, dim=8).eval())
     torch.save({"x": scene.evil()}, folder / "encoder.pt")
     with refused("damaged or no checkpoint of an encoder"):
         Library.open(folder).search(quiet())

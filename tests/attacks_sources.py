@@ -17,7 +17,7 @@ from test_nsynth import tones, write_release
 from tones import write
 
 from cirlib.audio.io import read_audio, read_long
-from cirlib.data.note_statistics import NoteStatistics, read_notes
+from cirlib.data.note_statistics import NoteStatistics, read_midi
 from cirlib.data.sources import cir, folder, nsynth, sfz, soundfont
 from cirlib.data.sources.download import extract
 from cirlib.search.catalog import open_catalog
@@ -270,7 +270,7 @@ def _folder_links(scene):
     assert list(bank.notes.instrument) == ["folder/sounds/good.wav"]
     assert bank.infos[0]["skipped"]["link.wav"] == "a link out of the folder, not followed"
     catalog = open_catalog(root)
-    assert list(catalog.entries.path) == ["good.wav"] and "link.wav" in catalog.left_out
+    assert list(catalog.entries.path) == ["good.wav"] and "link.wav" in catalog.skipped
 
 
 def font(*chunks: bytes) -> bytes:
@@ -366,7 +366,7 @@ for what, data in SCORES.items():
         (scene.inside / "x.mid").write_bytes(data)
         with bounded():
             try:
-                notes = read_notes(scene.inside / "x.mid")
+                notes = read_midi(scene.inside / "x.mid")
             except ValueError as error:
                 assert str(error).startswith("not readable as MIDI (") and "\n" not in str(error)
             else:

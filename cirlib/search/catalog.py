@@ -1,8 +1,8 @@
-"""What a library lists: the gallery of a NoteBank (one reference note per instrument), or every file of a folder of sounds."""
+"""The sounds of one note bank (the reference note of each instrument) or of one folder (every file), ready to embed."""
 
 import hashlib
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,110 +12,113 @@ from ..audio.io import FLOOR_DB, RATE, SUFFIXES, Unusable, read_audio, resample
 from ..common.paths import short
 from ..data.bank import NoteBank
 from ..data.mixtures import PEAK, load_sound
-from ..data.sources.folder import UNREADABLE, FolderConfig, find_sounds, group_files, instrument_family
+from ..data.sources.folder import FolderConfig, find_sounds, group_files, instrument_family
 
-LEAD_S = 10.0  # silence before a sound that is skipped, at most
-ONSET_DB = -50.0  # below the peak: where a sound begins
+LEAD_S = 10.0  # longest silence at the beginning of a file that is skipped
+ONSET_DB = -50.0  # relative to the peak: a sound begins at its first sample above
 
 
-class Catalog(ABC):
-    """Sounds of one origin.
+@dataclass
+class Catalog:
+    """The sounds of one bank or folder, `origin`.
 
-    `entries`: a row per sound, indexed by `id` (no other origin has it), with uid (its instrument), family, source, path (inside the
-    origin) and `stamp`, which changes when the sound does. `left_out`: what is no entry, with the reason. `unreadable`: folders that hide
-    what is below them.
+    entries: one row per sound, with instrument, family, source, path inside the origin, and a stamp that changes with the sound or its
+    labels; the index `id` is unique among all origins. read(id, seconds): the first seconds of a sound, (n,) at 16 kHz, peak-normalised,
+    and its start in its file in seconds; raises Unusable. skipped: reasons by path.
     """
 
-    def __init__(self, origin: Path, rows: list[tuple], left_out: dict[str, str] | None = None, unreadable: Sequence[str] = ()):
-        self.origin, self.left_out, self.unreadable = origin, left_out or {}, tuple(unreadable)
-        self.entries = pd.DataFrame(rows, columns=["uid", "family", "source", "path", "stamp"], dtype=object)
-        self.entries.index = pd.Index([f"{origin}\n{row[3] or row[0]}" for row in rows], name="id")
-
-    @abstractmethod
-    def sound(self, id: str, seconds: float) -> tuple[np.ndarray, float]:
-        """The first seconds of a sound as an encoder hears it, (n,) at 16 kHz, and where in its file it begins (s). Raises Unusable."""
+    origin: Path
+    entries: pd.DataFrame
+    read: Callable[[str, float], tuple[np.ndarray, float]]
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
 def open_catalog(origin: str | Path) -> Catalog:
-    """Catalog of a note bank or of a folder of sounds; FileNotFoundError if it is neither."""
+    """Return the catalog of a note bank or of a folder of sounds. Raises FileNotFoundError if it is neither."""
     origin = Path(origin).expanduser().resolve()
-    return BankCatalog(origin) if is_bank(origin) else FolderCatalog(origin)
+    return _bank_catalog(origin) if is_bank(origin) else _folder_catalog(origin)
 
 
 def is_bank(folder: Path) -> bool:
-    """Whether a folder has the files of a note bank; other programs may have a bank.json too."""
+    """Return whether a folder has the files of a note bank; a bank.json alone may be of another program."""
     return all((folder / name).is_file() for name in ("bank.json", "notes.parquet", "audio.i16"))
 
 
-class BankCatalog(Catalog):
-    """The gallery of a bank: reference notes of all instruments but effects-off twins."""
+def _bank_catalog(origin: Path) -> Catalog:
+    """Return the reference notes of the instruments of a bank, without effects-off twins."""
+    bank = NoteBank.open(origin)
+    items = bank.gallery()
+    entries = items[["family", "source"]].astype(object).where(items[["family", "source"]].notna(), None)
+    digests = [hashlib.blake2b(bank.audio(row).tobytes(), digest_size=16).hexdigest() for row in items.reference]
+    entries = _with_ids(origin, entries.assign(instrument=items.index, path="", stamp=digests))
+    rows = dict(zip(entries.index, items.reference, strict=True))
 
-    def __init__(self, origin: Path):
-        self.bank = bank = NoteBank.open(origin)
-        items = bank.gallery()
-        stamps = (hashlib.blake2b(bank.audio(row).tobytes(), digest_size=16).hexdigest() for row in items.reference)
-        about = items[["family", "source"]].astype(object).where(items[["family", "source"]].notna(), None)
-        rows = [(uid, *told, "", stamp) for uid, told, stamp in zip(items.index, about.to_numpy(), stamps, strict=True)]
-        super().__init__(origin, rows)
-        self._rows = dict(zip(self.entries.index, items.reference, strict=True))
-
-    def sound(self, id: str, seconds: float) -> tuple[np.ndarray, float]:
-        row, rate = self._rows[id], self.bank.sample_rate
-        start = float(self.bank.notes.offset[row]) / rate
-        audio = resample(load_sound(self.bank, row, samples=min(round(seconds * rate), int(self.bank.lengths[row]))), rate)
+    def read(id: str, seconds: float) -> tuple[np.ndarray, float]:
+        row, rate = rows[id], bank.sample_rate
+        audio = resample(load_sound(bank, row, samples=min(round(seconds * rate), int(bank.lengths[row]))), rate)
         if not len(audio):
             raise Unusable("shorter than a sample at 16 kHz")
-        return audio, start
+        return audio, float(bank.notes.offset[row]) / rate
+
+    return Catalog(origin, entries, read)
 
 
-class FolderCatalog(Catalog):
-    """Every sound file below a folder; instruments and families as the folder source tells them."""
+def _folder_catalog(origin: Path) -> Catalog:
+    """Return every sound file in a folder and below; instruments and families follow from names, as in the folder source."""
+    if not origin.is_dir():
+        raise FileNotFoundError(f"no folder of sounds and no note bank at {short(origin)}")
+    files, remarks = find_sounds(origin)
+    if not files:
+        raise FileNotFoundError(f"no sound file ({' '.join(SUFFIXES)}) in {short(origin)} or below, and no note bank")
+    rows, skipped = [], {remark.name: remark.text for remark in remarks}
+    for instrument, notes in group_files(origin, files, FolderConfig()).items():
+        family = instrument_family(origin, instrument, notes[0][0])
+        for path, _, _ in notes:
+            try:
+                state = (origin / path).stat()
+                rows.append((family, "folder", instrument, path, f"{state.st_size} {state.st_mtime_ns}"))
+            except OSError as error:
+                skipped[path] = f"not readable ({error.strerror})"
+    entries = _with_ids(origin, pd.DataFrame(rows, columns=["family", "source", "instrument", "path", "stamp"], dtype=object))
 
-    def __init__(self, origin: Path):
-        if not origin.is_dir():
-            raise FileNotFoundError(f"no folder of sounds and no note bank at {short(origin)}")
-        files, remarks = find_sounds(origin)
-        left_out = {remark.name: remark.text for remark in remarks}
-        if not files:
-            raise FileNotFoundError(f"no sound file ({' '.join(SUFFIXES)}) in {short(origin)} or below, and no note bank")
-        rows, unreadable = [], [remark.name for remark in remarks if remark.text.startswith(UNREADABLE)]
-        for uid, plan in group_files(origin, files, FolderConfig()).items():
-            family = instrument_family(origin, uid, plan[0][0])
-            for name, _, _ in plan:
-                try:
-                    state = (origin / name).stat()
-                except OSError as error:
-                    left_out[name] = f"not readable ({error.strerror})"
-                    continue
-                rows.append((uid, family, "folder", name, f"{state.st_size} {state.st_mtime_ns}"))
-        super().__init__(origin, rows, left_out, unreadable)
-
-    def sound(self, id: str, seconds: float) -> tuple[np.ndarray, float]:
-        path = self.origin / self.entries.path[id]
+    def read(id: str, seconds: float) -> tuple[np.ndarray, float]:
         try:
-            audio = read_audio(path, LEAD_S + seconds)
+            audio = remove_offset(as_float(read_audio(origin / entries.path[id], LEAD_S + seconds)))
         except OSError as error:
             raise Unusable(f"not readable ({error.strerror})") from None
-        audio = heard(centred(audio.astype(np.float32) / (32768 if audio.dtype == np.int16 else 1)))
-        first = onset(audio)
-        return heard(audio[first : first + round(seconds * RATE)]), first / RATE
+        start = onset(audio)
+        return normalise(audio[start : start + round(seconds * RATE)]), start / RATE
+
+    return Catalog(origin, entries, read, skipped)
 
 
-def centred(audio: np.ndarray) -> np.ndarray:
-    """A sound (n,) without offset; Unusable if nothing else is in it."""
+def _with_ids(origin: Path, entries: pd.DataFrame) -> pd.DataFrame:
+    """Return entries with their ids as index, and their labels as a part of their stamps."""
+    ids = [f"{origin}\n{path or instrument}" for path, instrument in zip(entries.path, entries.instrument, strict=True)]
+    labels = [" ".join(map(str, row)) for row in entries[["stamp", "instrument", "family", "source"]].to_numpy()]
+    return entries.assign(stamp=labels).set_index(pd.Index(ids, name="id"))
+
+
+def as_float(audio: np.ndarray) -> np.ndarray:
+    """Return int16 or float audio (n,) as float32 in [-1, 1]."""
+    return audio.astype(np.float32) / (32768 if audio.dtype == np.int16 else 1)
+
+
+def remove_offset(audio: np.ndarray) -> np.ndarray:
+    """Return audio (n,) without its mean. Raises Unusable if the rest is silent."""
     audio = audio - audio.mean(dtype=np.float64).astype(np.float32)
     if np.abs(audio).max() < 10 ** (FLOOR_DB / 20):
-        raise Unusable("silent but for an offset")
+        raise Unusable("silent except for a constant offset")
     return audio
 
 
 def onset(audio: np.ndarray) -> int:
-    """Where a sound (n,) begins: its first sample above ONSET_DB under the peak."""
+    """Return the first sample of audio (n,) above ONSET_DB relative to the peak."""
     return int(np.argmax(np.abs(audio) > np.abs(audio).max() * 10 ** (ONSET_DB / 20)))
 
 
-def heard(audio: np.ndarray) -> np.ndarray:
-    """A sound (n,) as training heard sounds: without offset, at its peak; silence stays silence."""
+def normalise(audio: np.ndarray) -> np.ndarray:
+    """Return audio (n,) without its mean and at the peak level of training; silence stays silence."""
     audio = audio - audio.mean(dtype=np.float64).astype(np.float32)
     peak = np.abs(audio).max(initial=0)
     return audio * np.float32(PEAK / peak) if peak > 1e-9 else audio

@@ -1,13 +1,10 @@
-"""A searchable index of anybody's sounds: note banks and folders, embedded once, kept in a LanceDB table, searched exactly.
+"""A searchable index of sounds: folders and note banks, embedded once, stored in a LanceDB table, searched exactly.
 
-A library is a folder: `library.json`, its encoder (`encoder.pt`: nothing else is needed to search) and the table `sounds`. Sounds are
-written in blocks: what was embedded before an interruption stays. One process writes at a time; others read what is complete.
-`python -m cirlib.search.library` does the same from a shell (library_cli.py).
+A library is a folder with library.json, its encoder (encoder.pt; nothing else is needed to search) and the table `sounds`. Sounds are
+written in blocks, so that an interrupted build resumes. One process writes at a time; others read what is complete.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,116 +13,111 @@ import pandas as pd
 from ..audio.io import RATE, Unusable, read_audio, repeat_sound
 from ..common import paths
 from ..common.device import best_device
-from ..common.files import write_json, writing
+from ..common.files import write_json
 from ..common.packages import require
-from ..common.settings import choose
+from ..common.settings import choose, from_dict, to_dict
 from ..common.untrusted import read_json
 from ..data.bank import NoteBank
 from ..evaluation.open_mixtures import Presence
-from ..evaluation.protocol import progress
 from ..models.encoder import ENCODERS, AudioEncoder, digest, origin
 from ..models.heads import MIX, one_part
 from ..training.config import read_config
 from . import query
-from .catalog import Catalog, is_bank, open_catalog
+from .catalog import Catalog, as_float, is_bank, open_catalog
 from .gallery import Gallery
-from .table import LABELS, Table
+from .table import Table, lock
+from .update import Changes, update
 
-FORMAT = 1
+FORMAT = 2
 METRICS = ("cosine", "l2")
-BLOCK = 512  # sounds of one commit
-PART = 32  # sounds in memory at once
+NO_FAMILY = "no family"
 
 
 @dataclass
-class Changes:
-    """What an update did: numbers of sounds, and what is no usable sound, with the reason."""
+class Info:
+    """The content of library.json."""
 
-    new: int = 0
-    changed: int = 0
-    removed: int = 0
-    unchanged: int = 0
-    left_out: dict[str, str] = field(default_factory=dict)
+    encoder: str  # name
+    digest: str  # of the encoder
+    metric: str
+    dim: int  # of the embeddings
+    clip_s: float
+    heads: tuple[str, ...]  # families that the encoder has a head for
+    format: int = FORMAT
 
 
 class Library:
     """An index of sounds: `Library.build(...)` or `Library.open(path)`, then `search`."""
 
-    def __init__(self, path: Path, info: dict):
+    def __init__(self, path: Path, info: Info):
         self.path, self.info = path, info
-        self.metric: str = info["metric"]
-        self.changes: Changes | None = None  # what the last update did
+        self.metric = info.metric
+        self.changes: Changes | None = None  # of the last update
         self._encoder, self._gallery = None, None
         self._table = Table(path)
 
     @classmethod
-    def build(cls, sounds: str | Path, encoder: str | AudioEncoder, path: str | Path, metric: str = "", show: bool = False) -> "Library":
-        """The library at `path` of a note bank or folder of sounds, made or brought up to date.
+    def build(
+        cls, sounds: str | Path, path: str | Path, encoder: str | AudioEncoder | None = None, *, metric: str = "", show: bool = False
+    ) -> "Library":
+        """Create the library of a note bank or folder of sounds at `path`, or bring it up to date.
 
-        encoder: a trained one, as AudioEncoder.create names it. metric: cosine or l2; "": what the encoder was trained with. Raises
-        ValueError if the library there was made with another encoder or metric; FileNotFoundError if there are no sounds.
+        encoder: a trained one, or its name as in AudioEncoder.create; by default the one of an existing library, else the one that comes
+        with cirlib. metric: cosine or l2; by default what the encoder was trained with. Raises ValueError if the library was built with
+        another encoder or metric, FileNotFoundError if there are no sounds.
         """
         require("libraries", "lancedb", "filelock", "soxr")
         path, catalog = Path(path).expanduser(), open_catalog(sounds)
-        name, trained = "an encoder", "cosine"
-        if isinstance(encoder, str):
-            name, (encoder, trained) = paths.display_name(encoder), load_trained(encoder)
+        if encoder is None and (path / "library.json").is_file():
+            encoder, name, trained = (library := cls.open(path)).encoder, library.info.encoder, library.metric
+        else:
+            encoder, name, trained = load_trained(encoder)
         metric = choose("metric", metric or trained, METRICS)
-        with _writing(path):
-            if not (path / "library.json").is_file():  # written last: what is there without it is not complete
-                encoder.save(path / "encoder.pt")
-                Table.create(path, encoder.dim)
-                told = {"encoder": name, "digest": digest(encoder), "metric": metric, "parts": list(encoder.config.parts)}
-                write_json(path / "library.json", {"format": FORMAT, "dim": encoder.dim, "clip_s": encoder.config.seconds, **told})
+        with lock(path):
+            if not (path / "library.json").is_file():
+                _create(path, encoder, name=name, metric=metric)
             library = cls.open(path)
-            if (library.info["digest"], library.metric) != (digest(encoder), metric):
-                again = name == library.info["encoder"] and metric == library.metric and name.endswith(".pt")
-                why = "was trained again since: its" if again else f"({metric}) is another, whose"
-                raise ValueError(
-                    f"{paths.short(path)} was made with {library.info['encoder']} ({library.metric}), and {name} {why} vectors cannot be "
-                    "compared with its own; build another library, or delete it and build it again"
-                )
+            library._check_encoder(encoder, name=name, metric=metric)
             library._update(catalog, show)
         return library
 
     @classmethod
     def open(cls, path: str | Path) -> "Library":
-        """The library at `path`. Raises FileNotFoundError, or ValueError for one that is damaged or of another version."""
+        """Open a library. Raises FileNotFoundError if there is none, ValueError if it is damaged or of another version."""
         require("libraries", "lancedb", "filelock", "soxr")
         path = Path(path).expanduser()
         if not (path / "library.json").is_file():
-            there = ", ".join(sorted(p.parent.name for p in paths.LIB.glob("*/library.json"))) or "none"
-            raise FileNotFoundError(f"no library at {paths.short(path)}: build one first; in {paths.short(paths.LIB)} there are: {there}")
+            others = ", ".join(sorted(p.parent.name for p in paths.LIB.glob("*/library.json"))) or "none"
+            raise FileNotFoundError(f"no library at {paths.short(path)}: build one first; libraries in {paths.short(paths.LIB)}: {others}")
         try:
-            info = read_json(path / "library.json")
-            if info["format"] != FORMAT:
-                raise ValueError(f"it has format {info['format']!r:.100}, this version reads {FORMAT}")
-            _check_info(info)
+            content = read_json(path / "library.json")
+            if content["format"] != FORMAT:
+                raise ValueError(f"it has format {content['format']!r:.100}, this version reads {FORMAT}")
+            info = from_dict(Info, content)
+            choose("metric", info.metric, METRICS)
             return cls(path, info)
         except (ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"library {paths.short(path)} cannot be read ({reason}): delete it and build it again") from None
 
-    def add(self, sounds: str | Path, show: bool = False) -> Changes:
-        """Bring the sounds of a note bank or folder up to date: only new and changed ones are embedded, those that are gone disappear.
+    def add(self, sounds: str | Path, *, show: bool = False) -> Changes:
+        """Bring the sounds of a note bank or folder up to date: embed new and changed ones, remove those that no longer exist.
 
-        Sounds of other folders and banks stay. Raises FileNotFoundError, and changes nothing, where there is no sound, and ValueError for
-        a folder inside another of the library, or around it: its sounds would be listed twice.
+        Sounds of other origins stay. Raises FileNotFoundError, and changes nothing, if there is no sound, and ValueError for a folder
+        inside another origin of the library, or around one: its sounds would be listed twice.
         """
         catalog = open_catalog(sounds)
-        with _writing(self.path):
+        with lock(self.path):
             return self._update(catalog, show)
 
     def remove(self, sounds: str | Path) -> Changes:
-        """Forget all sounds of a folder or bank, also of one that is no longer there; ValueError if the library has none of it."""
+        """Remove all sounds of a folder or bank, which need not exist any more. Raises ValueError if the library has none of it."""
         origin = Path(sounds).expanduser().resolve()
-        with _writing(self.path):
+        with lock(self.path):
             ids = self._table.rows("id", origin=origin).id
             if ids.empty:
-                raise ValueError(
-                    f"{paths.short(self.path)} has no sounds of {paths.short(origin)}; "
-                    f"it has those of {', '.join(self.describe()['origins'])}"
-                )
+                origins = ", ".join(self.describe()["origins"])
+                raise ValueError(f"{paths.short(self.path)} has no sounds of {paths.short(origin)}, only of: {origins}")
             self._table.delete(ids)
             self._table.tidy()
         self.changes = Changes(removed=len(ids))
@@ -133,213 +125,151 @@ class Library:
 
     @property
     def encoder(self) -> AudioEncoder:
-        """The encoder of all vectors; ValueError if its file is another one, or gone."""
+        """The encoder of all vectors. Raises ValueError if its file is missing or another one."""
         if self._encoder is None:
             file = self.path / "encoder.pt"
             encoder = AudioEncoder.load(file, best_device()) if file.exists() else None
-            if encoder is None or digest(encoder) != self.info["digest"]:
-                raise ValueError(
-                    f"{paths.short(self.path)}/encoder.pt is gone, or not the encoder of this library: delete that and build it again"
-                )
+            if encoder is None or digest(encoder) != self.info.digest:
+                place = paths.short(self.path)
+                raise ValueError(f"{place}/encoder.pt is missing or not the encoder of this library: delete {place} and build it again")
             self._encoder = encoder
         return self._encoder
 
     def search(
         self,
-        sound: str | Path | np.ndarray,
+        audio: str | Path | np.ndarray,
         family: str | None = None,
+        *,
         k: int = 5,
+        mix: bool = True,
         windows: bool = False,
         sample_rate: int = RATE,
-        mix: bool = False,
     ) -> pd.DataFrame:
-        """The k instruments nearest to a sound or mix, nearest first: uid, family, source, path, start and seconds of the nearest sound of
-        each in its file, distance.
+        """Return the k instruments nearest to a mix or a sound, nearest first.
 
-        sound: an audio file or a waveform (n,). A long one is cut into windows of the encoder's clip length: their embeddings are
-        averaged by duration, or with `windows` searched one by one (column `window`: where each begins, in seconds). `mix`: it is a mix
-        or a melody, no single sound: what is shorter than the clip is repeated, and an encoder in parts (readout.py) compares those for
-        mixes where no family of its own is asked for. Raises as query.windows, and ValueError for an unknown family or one that the
-        library lacks.
+        audio: a file or a waveform (n,). A long one is cut into windows of the encoder's clip length, and their embeddings are averaged
+        by duration; with `windows`, each is searched alone (column `window`: its start in seconds). mix: what is shorter than the clip is
+        repeated, and an encoder with per-family heads compares head `mix` unless the family has its own; False: head `single`.
+
+        Columns: instrument, family, source, path, start and seconds of the nearest sound of each instrument in its file, distance. Raises
+        as query.windows, and ValueError for a family that is unknown or not in the library.
         """
-        starts, vectors, pooled = self.embed(sound, sample_rate, mix)
+        starts, vectors, pooled = self.embed(audio, sample_rate=sample_rate, mix=mix)
         if windows:
-            found = [self.nearest(v, family, k, mix).assign(window=float(start)) for start, v in zip(starts, vectors, strict=True)]
-            return pd.concat(found, ignore_index=True)
-        return self.nearest(pooled, family, k, mix)
+            matches = [self.nearest(v, family, k=k, mix=mix).assign(window=float(s)) for s, v in zip(starts, vectors, strict=True)]
+            return pd.concat(matches, ignore_index=True)
+        return self.nearest(pooled, family, k=k, mix=mix)
 
-    def families(self, sound: str | Path | np.ndarray, sample_rate: int = RATE) -> pd.DataFrame:
-        """What plays in a mix: the nearest instrument of each family of the library, as `search` gives it, and `presence`, the
-        probability that the family plays at all.
+    def families(self, audio: str | Path | np.ndarray, *, sample_rate: int = RATE) -> pd.DataFrame:
+        """Return the nearest instrument of each family of the library, as `search` does, and `presence`: the probability of the family.
 
-        Most probable first; by distance, and presence NaN, for an encoder without presence.json (09_open_mixtures writes it beside the
-        checkpoint). Probabilities are right on the whole for mixtures of 1 to 6 instruments that play throughout.
+        Most probable first. Without presence.json, which 09_open_mixtures writes beside a checkpoint, presence is NaN and the nearest
+        comes first. Probabilities are calibrated over mixtures of 1 to 6 instruments that play throughout.
         """
-        vector = self.embed(sound, sample_rate, mix=True)[2]
-        held = self._current().families
-        names = sorted(set(held[pd.notna(held)]))
+        vector = self.embed(audio, sample_rate=sample_rate)[2]
+        families = self._current().families
+        names = sorted(set(families[pd.notna(families)]))
         if not names:
-            raise ValueError("no sound of this library has a family: their names and folders tell none")
-        found = pd.concat([self.nearest(vector, family, 1, mix=True) for family in names], ignore_index=True)
-        model = self._presence()
-        mix = one_part(vector[None], MIX, self.info.get("parts", ()))
-        told = dict(zip(model.families, model(mix)[0], strict=True)) if model else {}
-        found.insert(1, "presence", found.family.map(told).astype(float))
-        return found.sort_values(["presence", "distance"], ascending=[False, True], ignore_index=True)
+            raise ValueError("no sound of this library has a family: no name of a file or folder contains one")
+        matches = pd.concat([self.nearest(vector, family, k=1) for family in names], ignore_index=True)
+        probability = {}
+        if model := self._presence():
+            heads = one_part(vector[None], MIX, self.info.heads)
+            probability = dict(zip(model.families, model(heads)[0], strict=True))
+        matches.insert(1, "presence", matches.family.map(probability).astype(float))
+        return matches.sort_values(["presence", "distance"], ascending=[False, True], ignore_index=True)
 
     def embed(
-        self, sound: str | Path | np.ndarray, sample_rate: int = RATE, mix: bool = False
+        self, audio: str | Path | np.ndarray, *, sample_rate: int = RATE, mix: bool = True
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Starts (W,) in seconds and embeddings (W, D) of the windows of a query, and their mean (D,), weighted by duration.
-
-        `mix`: as `search` has it.
-        """
-        starts, sounds = query.windows(sound, self.encoder.config.seconds, sample_rate)
+        """Return starts (W,) in seconds and embeddings (W, D) of the windows of a query, and their mean (D,) weighted by duration."""
+        starts, sounds = query.windows(audio, self.encoder.config.seconds, sample_rate=sample_rate)
         samples = round(self.encoder.config.seconds * RATE)
-        vectors = self.encoder.embed([repeat_sound(part, samples) for part in sounds] if mix else sounds)
-        return starts, vectors, np.average(vectors, axis=0, weights=[len(part) for part in sounds])
+        vectors = self.encoder.embed([repeat_sound(sound, samples) for sound in sounds] if mix else sounds)
+        return starts, vectors, np.average(vectors, axis=0, weights=[len(sound) for sound in sounds])
 
-    def nearest(self, vector: np.ndarray, family: str | None = None, k: int = 5, mix: bool = False) -> pd.DataFrame:
-        """The k instruments nearest to an embedding (D,), as `search` gives them. Exact."""
+    def nearest(self, vector: np.ndarray, family: str | None = None, *, k: int = 5, mix: bool = True) -> pd.DataFrame:
+        """Return the k instruments nearest to an embedding (D,), as `search` does. Exact."""
         if k < 1:
             raise ValueError(f"k must be 1 or more, got {k}")
-        return self._current().nearest(vector, family, k, mix)
+        return self._current().nearest(vector, family, k=k, mix=mix)
 
-    def _current(self) -> Gallery:
-        version = self._table.version
-        if self._gallery is None or self._gallery.version != version:
-            self._gallery = Gallery(self._table.whole(), self.metric, version, self.info.get("parts", ()))
-        return self._gallery
-
-    def _presence(self) -> Presence | None:
-        """Presence of this encoder, kept here or beside its checkpoint."""
-        places = [self.path, *([paths.at_home(self.info["encoder"]).parent] if self.info["encoder"].endswith(".pt") else [])]
-        return next(filter(None, (Presence.load(place / "presence.json", self.info["digest"]) for place in places)), None)
-
-    def preview(self, item: pd.Series) -> tuple[np.ndarray, int]:
-        """A found sound to listen to, (n,) float32 at some rate: a row of what `search` gives. FileNotFoundError if it is gone since."""
-        seconds, place = float(item.seconds), Path(item.path)
+    def preview(self, match: pd.Series) -> tuple[np.ndarray, int]:
+        """Return the audio (n,) float32 and sample rate of a row of `search`. Raises FileNotFoundError if its file no longer exists."""
+        seconds, place = float(match.seconds), Path(match.path)
         try:
             if is_bank(place):
                 bank = NoteBank.open(place)
-                return bank.audio(bank.instruments.reference[item.uid], round(seconds * bank.sample_rate)), bank.sample_rate
-            audio = read_audio(place, item.start + seconds)[round(item.start * RATE) :]
+                return bank.audio(bank.instruments.reference[match.instrument], round(seconds * bank.sample_rate)), bank.sample_rate
+            return as_float(read_audio(place, match.start + seconds)[round(match.start * RATE) :]), RATE
         except (OSError, KeyError, Unusable):
-            raise FileNotFoundError(
-                f"{item.uid} is no longer at {paths.short(place)}: add its folder or bank again, or remove it"
-            ) from None
-        return audio.astype(np.float32) / (32768 if audio.dtype == np.int16 else 1), RATE
+            message = f"{match.instrument} is no longer at {paths.short(place)}: add its folder or bank again, or remove it"
+            raise FileNotFoundError(message) from None
 
     def describe(self) -> dict:
-        """What the library holds, as plain data."""
-        rows = self._table.rows("origin", "uid", "family")
+        """Return what the library holds, as plain data."""
+        rows = self._table.rows("origin", "instrument", "family")
         return {
-            "path": paths.short(self.path), **{k: self.info[k] for k in ("encoder", "metric", "dim", "clip_s")}, "sounds": len(rows),
-            "instruments": len(rows[["origin", "uid"]].drop_duplicates()),
-            "families": rows.family.fillna("none told").value_counts().to_dict(),
+            "path": paths.short(self.path), "encoder": self.info.encoder, "metric": self.metric, "dim": self.info.dim,
+            "clip_s": self.info.clip_s,
+            "sounds": len(rows), "instruments": len(rows[["origin", "instrument"]].drop_duplicates()),
+            "families": rows.family.fillna(NO_FAMILY).value_counts().to_dict(),
             "origins": rows.origin.map(paths.short).value_counts().to_dict(),
             "bytes": sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file()),
         }  # fmt: skip
 
+    def _current(self) -> Gallery:
+        version = self._table.version
+        if self._gallery is None or self._gallery.version != version:
+            self._gallery = Gallery(self._table.read(), metric=self.metric, version=version, heads=self.info.heads)
+        return self._gallery
+
+    def _presence(self) -> Presence | None:
+        """Return the presence model of this encoder, from this library or from beside its checkpoint."""
+        places = [self.path, *([paths.at_home(self.info.encoder).parent] if self.info.encoder.endswith(".pt") else [])]
+        return next(filter(None, (Presence.load(place / "presence.json", self.info.digest) for place in places)), None)
+
     def _update(self, catalog: Catalog, show: bool) -> Changes:
-        """Embed what is new or changed, block by block, then forget what is gone."""
-        self._check_apart(catalog.origin)
-        entries, labels = catalog.entries, list(LABELS)
-        known = self._table.rows("id", "path", "stamp", *labels, origin=catalog.origin).set_index("id")
-        same = entries.stamp == known.stamp.reindex(entries.index)
-        hidden = known.path.str.startswith(tuple(f"{name}/" for name in catalog.unreadable)) if catalog.unreadable else known.path.isna()
-        fresh, lost = entries.index[~same], set(known.index[~hidden.to_numpy(bool)].difference(entries.index))
-        changes = Changes(unchanged=int(same.sum()), left_out=dict(catalog.left_out))
-        for start in progress(range(0, len(fresh), BLOCK), f"blocks of {BLOCK} sounds", show and len(fresh) > BLOCK):
-            rows, unusable = self._embedded(catalog, fresh[start : start + BLOCK])
-            self._table.write(rows)
-            again = sum(row["id"] in known.index for row in rows)
-            changes.changed, changes.new = changes.changed + again, changes.new + len(rows) - again
-            changes.left_out |= {entries.path[id]: reason for id, reason in unusable.items()}
-            lost |= unusable.keys() & set(known.index)
-        renamed = (entries[labels].fillna("") != known[labels].reindex(entries.index).fillna("")).any(axis=1) & same
-        self._table.relabel(entries.loc[renamed, labels])  # the file is the same, what its name tells is not
-        self._table.delete(sorted(lost))
-        changes.removed = len(lost)
-        if len(fresh) or len(lost):
-            self._table.tidy()
+        self.changes = update(self._table, catalog, self.encoder, show=show)
         if model := self._presence():
-            model.save(self.path / "presence.json", self.info["digest"])
-        self.changes = changes
-        return changes
+            model.save(self.path / "presence.json", self.info.digest)
+        return self.changes
 
-    def _check_apart(self, origin: Path) -> None:
-        """ValueError for a folder inside another one of the library, or around it."""
-        for other in map(Path, self._table.rows("origin").origin.unique()):
-            if other != origin and (origin.is_relative_to(other) or other.is_relative_to(origin)):
-                raise ValueError(
-                    f"{paths.short(origin)} and {paths.short(other)}, whose sounds are in {paths.short(self.path)}, lie one "
-                    f"inside the other, and sounds would be listed twice: remove {paths.short(other)} from the library first, or add "
-                    "it again"
-                )
-
-    def _embedded(self, catalog: Catalog, ids: pd.Index) -> tuple[list[dict], dict[str, str]]:
-        """Rows of sounds with their vectors, and the ids of those that are none, with the reason."""
-        seconds, rows, unusable = self.encoder.config.seconds, [], {}
-        for first in range(0, len(ids), PART):
-            part, sounds = [], []
-            for id in ids[first : first + PART]:
-                try:
-                    audio, start = catalog.sound(id, seconds)
-                except Unusable as error:
-                    unusable[id] = str(error)
-                    continue
-                sounds.append(audio)
-                part.append(
-                    {"id": id, "origin": str(catalog.origin), **catalog.entries.loc[id], "start": start, "seconds": len(audio) / RATE}
-                )
-            vectors = self.encoder.embed(sounds)
-            rows += [{**row, "vector": vector} for row, vector in zip(part, vectors, strict=True)]
-        return rows, unusable
+    def _check_encoder(self, encoder: AudioEncoder, *, name: str, metric: str) -> None:
+        """Raise ValueError if the library was built with another encoder or metric."""
+        if (self.info.digest, self.metric) != (digest(encoder), metric):
+            raise ValueError(
+                f"{paths.short(self.path)} was built with {self.info.encoder} ({self.metric}), which is not the same as {name} ({metric}) "
+                "now: their vectors cannot be compared; build another library, or delete this one and build it again"
+            )
 
 
-def load_trained(name: str) -> tuple[AudioEncoder, str]:
-    """A trained encoder by name, as AudioEncoder.create takes it, in eval mode on the best device, and the distance it was trained with.
+def load_trained(encoder: str | AudioEncoder | None) -> tuple[AudioEncoder, str, str]:
+    """Return a trained encoder on the best device, its name, and the metric that it was trained with.
 
-    The distance is that of the run beside a checkpoint, else l2 for a file that is named after a triplet loss, else cosine. Raises
-    ValueError for a preset's name: those have random weights.
+    encoder: an encoder, its name as in AudioEncoder.create, or None for the one that comes with cirlib. The metric is that of the run of
+    a checkpoint, else l2 for a file that is named after a triplet loss, else cosine. Raises ValueError for the name of an architecture,
+    which has random weights.
     """
-    if name in ENCODERS:
-        raise ValueError(f"{name} has random weights: name a trained encoder (a checkpoint such as runs/demo/multi-infonce/seed0/best.pt)")
-    if not (name.endswith(".pt") or name.startswith("wandb:")):
-        return AudioEncoder.create(name).eval().to(best_device()), "cosine"
-    file = origin(name)
-    encoder = AudioEncoder.load(file, best_device())
+    if encoder is None:
+        return AudioEncoder.load().to(best_device()), "the encoder of cirlib", "cosine"
+    if isinstance(encoder, AudioEncoder):
+        return encoder, "an encoder", "cosine"
+    if encoder in ENCODERS:
+        raise ValueError(f"{encoder} has random weights: name a trained encoder, such as runs/demo/multi-infonce/seed0/best.pt")
+    name = paths.display_name(encoder)
+    if not (encoder.endswith(".pt") or encoder.startswith("wandb:")):
+        return AudioEncoder.create(encoder).eval().to(best_device()), name, "cosine"
+    file = origin(encoder)
+    loaded = AudioEncoder.load(file, best_device())
     if (file.parent / "config.yaml").is_file():
-        return encoder, read_config(file.parent)[0].metric
-    return encoder, "l2" if "triplet" in file.name.lower() else "cosine"
+        return loaded, name, read_config(file.parent)[0].metric
+    return loaded, name, "l2" if "triplet" in file.name.lower() else "cosine"
 
 
-def _check_info(info: dict) -> None:
-    """ValueError for a library.json whose values are of other kinds than those that `build` writes."""
-    for name, kind in {"encoder": str, "digest": str, "metric": str, "dim": int, "clip_s": (int, float)}.items():
-        if not isinstance(info[name], kind):
-            raise ValueError(f"{name} cannot be {info[name]!r:.100}")
-    choose("metric", info["metric"], METRICS)
-    parts = info.get("parts", [])
-    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-        raise ValueError(f"parts cannot be {parts!r:.100}")
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """The only process that writes to a library; another one waits until this has ended, however it ends."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path / ".lock")
-    try:
-        with writing(path):
-            path.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-    except Timeout:
-        print(f"{paths.short(path)} is being written by another process: waiting for it", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def _create(path: Path, encoder: AudioEncoder, *, name: str, metric: str) -> None:
+    """Create an empty library; library.json comes last and marks it as complete."""
+    encoder.save(path / "encoder.pt")
+    Table.create(path, encoder.dim)
+    info = Info(name, digest(encoder), metric, encoder.dim, encoder.config.seconds, encoder.config.parts)
+    write_json(path / "library.json", to_dict(info))

@@ -1,4 +1,4 @@
-"""A query as the encoder hears it: any file or waveform, cut into windows of its clip length."""
+"""A query, from any file or waveform: cut into windows of the encoder's clip length, without silence."""
 
 from pathlib import Path
 
@@ -6,28 +6,25 @@ import numpy as np
 
 from ..audio.io import QUIET_DB, RATE, SHORTEST_S, Unusable, check_usable, read_long, resample
 from ..common.paths import short
-from .catalog import centred, heard, onset
+from .catalog import normalise, onset, remove_offset
 
 
-def windows(sound: str | Path | np.ndarray, seconds: float, sample_rate: int = RATE) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Starts (W,) in seconds and sounds (n,) at 16 kHz of the windows of a query, the last one shorter; silence before it
-    and silent windows are left out.
+def windows(audio: str | Path | np.ndarray, seconds: float, *, sample_rate: int = RATE) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the windows of a query: their starts (W,) in seconds, and waveforms (n,) at 16 kHz, peak-normalised.
 
-    sound: an audio file (any rate, channels and length) or a waveform (n,). Raises FileNotFoundError, or ValueError that says why a
-    sound cannot be searched.
+    audio: an audio file of any format, rate and length, or a waveform (n,). Silence at the beginning and silent windows are skipped; the
+    last window may be shorter. Raises FileNotFoundError, or ValueError with the reason why it cannot be searched.
     """
-    name = short(sound) if isinstance(sound, (str, Path)) else "the query"
+    is_file = isinstance(audio, (str, Path))
     try:
-        audio = _read(Path(sound)) if isinstance(sound, (str, Path)) else _waveform(np.asarray(sound), sample_rate)
-        level = centred(audio)
+        sound = remove_offset(_read(Path(audio)) if is_file else _waveform(np.asarray(audio), sample_rate))
     except Unusable as error:
-        raise ValueError(f"{name} cannot be searched: {error}") from None
-    samples, least = round(seconds * RATE), round(SHORTEST_S * RATE)
-    first = onset(level)  # as a library's sounds begin
-    floor = np.abs(level).max() * 10 ** (QUIET_DB / 20)
-    starts = range(first, max(first + 1, len(level) - least), samples)
-    kept = [i for i in starts if np.abs(level[i : i + samples]).max() > floor]
-    return np.array(kept) / RATE, [heard(level[i : i + samples]) for i in kept]
+        raise ValueError(f"{short(Path(audio)) if is_file else 'the query'} cannot be searched: {error}") from None
+    length, shortest, first = round(seconds * RATE), round(SHORTEST_S * RATE), onset(sound)
+    floor = np.abs(sound).max() * 10 ** (QUIET_DB / 20)
+    starts = range(first, max(first + 1, len(sound) - shortest), length)
+    starts = [i for i in starts if np.abs(sound[i : i + length]).max() > floor]
+    return np.array(starts) / RATE, [normalise(sound[i : i + length]) for i in starts]
 
 
 def _read(path: Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The LanceDB table of a library: one row per sound. Every write makes a version, whole or not at all."""
+"""The LanceDB table of a library: one row per sound. Each write makes a new version, whole or not at all."""
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,39 +13,39 @@ import pyarrow as pa
 from ..common import paths
 from ..common.files import Unwritable, one_line, writing
 
-LONGEST_LIST = 500  # ids in one condition
-KEEP = timedelta(hours=1)  # versions made in the last hour stay, for processes that are just reading one
-LABELS = ("uid", "family", "source")  # what the name of a sound tells
+MAX_IDS = 500  # in one condition
+KEEP = timedelta(hours=1)  # age of the versions that `tidy` deletes: other processes may still read newer ones
 
 
 class Table:
-    """Rows: id, uid, family, source, origin, path, stamp, start, seconds, vector (catalog.py tells what they are)."""
+    """Rows: id, instrument, family, source, origin, path, stamp, start, seconds, vector (catalog.py describes them)."""
 
     def __init__(self, folder: Path):
         import lancedb
 
         self.folder = folder
-        with self._told():
+        with self._clear_errors():
             self._table = lancedb.connect(folder).open_table("sounds")
 
     @classmethod
     def create(cls, folder: Path, dim: int) -> "Table":
-        """An empty one; what is left of another is deleted."""
+        """Create an empty table for vectors (dim,); an incomplete one in its place is deleted."""
         import lancedb
 
-        texts = [pa.field(name, pa.string()) for name in ("id", *LABELS, "origin", "path", "stamp")]
+        texts = [pa.field(name, pa.string()) for name in ("id", "instrument", "family", "source", "origin", "path", "stamp")]
         numbers = [pa.field(name, pa.float64()) for name in ("start", "seconds")]
-        shutil.rmtree(folder / "sounds.lance", ignore_errors=True)
         schema = pa.schema([*texts, *numbers, pa.field("vector", pa.list_(pa.float32(), dim))])
+        shutil.rmtree(folder / "sounds.lance", ignore_errors=True)
         with writing(folder):
             lancedb.connect(folder).create_table("sounds", schema=schema)
         return cls(folder)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """What LanceDB cannot read or write (a damaged file) as one sentence."""
+    def _clear_errors(self) -> Iterator[None]:
+        """Raise LanceDB's errors, such as for a damaged file, as one sentence, and those of a full or read-only disk as Unwritable."""
         try:
-            yield
+            with writing(self.folder):
+                yield
         except Unwritable:
             raise
         except (RuntimeError, OSError) as error:
@@ -53,66 +53,65 @@ class Table:
 
     @property
     def version(self) -> int:
-        """Number of the newest version, which is read from here on."""
-        with self._told():
+        """Change to the newest version and return its number."""
+        with self._clear_errors():
             self._table.checkout_latest()
             return self._table.version
 
-    def whole(self) -> pa.Table:
-        """All rows of the newest version."""
+    def read(self) -> pa.Table:
+        """Return all rows of the current version, or of the newest one if a writer has deleted it."""
         try:
             return self._table.to_arrow()
-        except RuntimeError:  # tidied away by a writer since: it left a newer one
-            with self._told():
+        except RuntimeError:
+            with self._clear_errors():
                 self._table.checkout_latest()
                 return self._table.to_arrow()
 
     def rows(self, *columns: str, origin: Path | None = None) -> pd.DataFrame:
-        """These columns of all rows, or of those of one origin."""
-        with self._told():
+        """Return columns of all rows of the newest version, or of the rows of one origin."""
+        with self._clear_errors():
             self._table.checkout_latest()
-            found = self._table.search().select(list(columns)).limit(max(1, self._table.count_rows()))
-            return (found if origin is None else found.where(f"origin = {_quoted(str(origin))}")).to_pandas()
+            query = self._table.search().select(list(columns)).limit(max(1, self._table.count_rows()))
+            return (query if origin is None else query.where(f"origin = {_quoted(str(origin))}")).to_pandas()
 
     def write(self, rows: Sequence[dict]) -> None:
-        """Add rows, in place of those with the same id."""
+        """Add rows; each replaces a row of the same id."""
         if not rows:
             return
         schema = self._table.schema
         columns = {name: [row[name] for row in rows] for name in schema.names if name != "vector"}
         vectors = pa.array(np.concatenate([row["vector"] for row in rows], dtype=np.float32))
         columns["vector"] = pa.FixedSizeListArray.from_arrays(vectors, schema.field("vector").type.list_size)
-        with self._told(), writing(self.folder):
+        with self._clear_errors():
             insert = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
             insert.execute(pa.table(columns, schema=schema))
 
-    def relabel(self, labels: pd.DataFrame) -> None:
-        """Give rows (index: id) other LABELS; their vectors stay."""
-        for ids in _parts(labels.index):
-            with self._told():
-                rows = self._table.search().where(_among(ids)).limit(len(ids)).to_list()
-            self.write([{**row, **labels.loc[row["id"]].to_dict()} for row in rows])
-
     def delete(self, ids: Iterable[str]) -> None:
         """Delete rows."""
-        for part in _parts(ids):
-            with self._told(), writing(self.folder):
-                self._table.delete(_among(part))
+        ids = list(ids)
+        for i in range(0, len(ids), MAX_IDS):
+            with self._clear_errors():
+                self._table.delete(f"id IN ({', '.join(map(_quoted, ids[i : i + MAX_IDS]))})")
 
     def tidy(self) -> None:
-        """Join the files of many writes, delete those of old versions."""
-        with self._told(), writing(self.folder):
+        """Join the files of many writes and delete old versions."""
+        with self._clear_errors():
             self._table.optimize(cleanup_older_than=KEEP)
+
+
+def lock(folder: Path):
+    """Return a context that only one process can be in: the one that writes to the library; wait for another one to leave it."""
+    from filelock import FileLock, Timeout
+
+    held = FileLock(folder / ".lock")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return held.acquire(timeout=0)
+        except Timeout:
+            print(f"{paths.short(folder)} is being written by another process: waiting for it", flush=True)
+            return held.acquire()
 
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-
-def _among(ids: Iterable[str]) -> str:
-    return f"id IN ({', '.join(map(_quoted, ids))})"
-
-
-def _parts(ids: Iterable[str]) -> Iterator[list[str]]:
-    ids = list(ids)
-    return (ids[i : i + LONGEST_LIST] for i in range(0, len(ids), LONGEST_LIST))

@@ -56,7 +56,7 @@ def _render(source, **options):
 
 def _search(folder, bank):
     write(folder / "sounds" / "a.wav", tone(60))
-    Library.build(folder / "sounds", AudioEncoder.create("cnn", 0.5), folder / "lib")
+    Library.build(folder / "sounds", folder / "lib", AudioEncoder.create("cnn", 0.5))
 
 
 def _degrade(folder, bank):

@@ -15,7 +15,7 @@ from cirlib.audio.io import read_audio, read_long
 from cirlib.common.settings import from_dict, read_params
 from cirlib.data.bank import NoteBank
 from cirlib.data.card import text_card
-from cirlib.data.note_statistics import NoteStatistics, count_notes, default_duration, read_notes
+from cirlib.data.note_statistics import NoteStatistics, count_notes, default_duration, read_midi
 from cirlib.data.sources import sfz, soundfont
 from cirlib.evaluation.open_mixtures import Presence
 from cirlib.models.encoder import AudioEncoder
@@ -151,7 +151,7 @@ def _config(folder: Path) -> Path:
 
 def _library(folder: Path) -> Path:
     bank = _bank("bank.json")(folder).parent
-    return Library.build(bank, AudioEncoder.create("cnn", 0.25, width=1, dim=4).eval(), folder / "lib").path / "library.json"
+    return Library.build(bank, folder / "lib", AudioEncoder.create("cnn", 0.25, width=1, dim=4).eval()).path / "library.json"
 
 
 def _read_library(file: Path) -> None:
@@ -181,7 +181,7 @@ def _score(folder: Path) -> Path:
 
 
 def _read_score(file: Path) -> None:
-    for rows in (notes := read_notes(file)).values():
+    for rows in (notes := read_midi(file)).values():
         finite(rows)
     count_notes({file: notes})
 

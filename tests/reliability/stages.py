@@ -21,7 +21,7 @@ from cirlib.models.encoder import AudioEncoder
 from cirlib.reporting import plots, records
 from cirlib.reporting import rows as sweep
 from cirlib.reporting import tables as report
-from cirlib.search import library
+from cirlib.search import library, update
 from cirlib.training.config import TrainConfig, write_config
 from cirlib.training.loop import fit
 
@@ -131,8 +131,8 @@ class Indexing(Stage):
             shutil.copytree(self.base / "before", folder, dirs_exist_ok=True)
 
     def run(self, folder: Path, way: str) -> None:
-        library.BLOCK = 4
-        library.Library.build(self.base / "sounds", str(self.base / "best.pt"), folder / "lib")
+        update.BLOCK = 4
+        library.Library.build(self.base / "sounds", folder / "lib", str(self.base / "best.pt"))
 
     def check(self, folder: Path, again: bool) -> None:
         if (folder / "lib" / "library.json").exists():
@@ -140,9 +140,9 @@ class Indexing(Stage):
         assert (folder / "lib" / "library.json").exists() or not again, "the library is lost"
 
     def result(self, folder: Path) -> dict:
-        rows = library.Library.open(folder / "lib")._table.whole().to_pandas()
+        rows = library.Library.open(folder / "lib")._table.read().to_pandas()
         assert rows.id.is_unique
-        return {f"{row.path} {row.stamp} {row.uid} {row.family}": row.vector.tobytes().hex() for row in rows.itertuples()}
+        return {f"{row.path} {row.stamp} {row.instrument} {row.family}": row.vector.tobytes().hex() for row in rows.itertuples()}
 
 
 class Figures(Stage):

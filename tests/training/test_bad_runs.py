@@ -137,7 +137,7 @@ def test_a_folder_of_awful_files_is_read_or_refused(place, rows):
 @given(rows=files)
 def test_a_library_of_awful_files_is_searched_or_refused(place, encoder, rows):
     written(root := place(), rows)
-    library = done_or_refused(lambda: Library.build(root, encoder, place()))
+    library = done_or_refused(lambda: Library.build(root, place(), encoder))
     for _, audio, rate in rows if library else ():
         found = done_or_refused(lambda: library.search(audio, sample_rate=max(rate, 8000)))  # noqa: B023
         assert found is None or finite(found.distance)
@@ -156,7 +156,7 @@ def test_a_file_whose_name_is_not_utf8_costs_only_itself(tmp_path):
 def test_duplicated_files_are_instruments_of_their_own_at_one_distance(tmp_path, encoder):
     for name in ("a.wav", "b.wav", "c/a.wav"):
         write(tmp_path / "sounds" / name, tone(50))
-    found = Library.build(tmp_path / "sounds", encoder, tmp_path / "library").search(tone(50))
+    found = Library.build(tmp_path / "sounds", tmp_path / "library", encoder).search(tone(50))
     assert len(found) == 3 and found.distance.nunique() == 1
     bank = folder.build(tmp_path / "bank", folder.FolderConfig(path=str(tmp_path / "sounds"), estimate=False), n_jobs=1)
     assert len(bank.instruments) == 3
@@ -166,8 +166,8 @@ def test_a_sound_of_a_bank_that_is_no_sample_at_16_khz_is_left_out(tmp_path, enc
     builder = BankBuilder(tmp_path / "bank", {}, 192000)
     builder.run({"all": {"sounds": [sound("long", tone(60)), sound("short", np.ones(1))]}}, make, n_jobs=1)
     builder.finish(["all"], {"source": "x"}, {})
-    library = Library.build(tmp_path / "bank", encoder, tmp_path / "library")
-    assert (library.changes.new, list(library.changes.left_out.values())) == (1, ["shorter than a sample at 16 kHz"])
+    library = Library.build(tmp_path / "bank", tmp_path / "library", encoder)
+    assert (library.changes.new, list(library.changes.skipped.values())) == (1, ["shorter than a sample at 16 kHz"])
 
 
 def test_valid_and_test_instruments_of_one_note_leave_nothing_to_retrieve(tmp_path, encoder, monkeypatch):
