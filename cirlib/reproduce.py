@@ -32,7 +32,7 @@ from .reporting.rows import Row, pick, rows, store_overrides
 
 @dataclass
 class Preset:
-    """What the command does unless told otherwise."""
+    """Defaults of the command for one preset."""
 
     rows: str = "all"
     seeds: str = "0"
