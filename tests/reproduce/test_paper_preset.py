@@ -1,5 +1,6 @@
-"""`make reproduce PRESET=paper`: what it says without its data, and that it runs through on miniature data of the official formats."""
+"""`make reproduce PRESET=paper`: what it prints without its data, and that it runs through on miniature data of the official formats."""
 
+import csv
 import json
 import os
 import shutil
@@ -7,8 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from test_cir import surge_note, write_set
-from test_nsynth import tones, write_release
+import soundfile
+from conftest import tone
 
 from cirlib.common.paths import ROOT
 from cirlib.data.sources import missing
@@ -18,66 +19,80 @@ TINY = "encoder=ast-tiny seconds=2.0 steps=2 batch_size=8 valid_size=8 valid_eve
 ROWS = "single-infonce triplet-full-24 multi-encoder"
 
 
-def reproduce(home, *settings):
+def reproduce(home, *settings: str) -> subprocess.CompletedProcess:
     """The command of the README in a home folder of its own, with the Python of the tests."""
     ready = home / "ready"  # newer than the requirements: nothing is set up
     ready.touch()
     command = ["make", "reproduce", "PRESET=paper", f"PY={sys.executable}", f"READY={ready}", *settings]
-    env = {**os.environ, "CIRLIB_HOME": str(home)}
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=400)
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, "CIRLIB_HOME": str(home)}, capture_output=True, text=True, timeout=400)
 
 
-def test_a_row_that_is_none_is_told_before_anything_is_made(tmp_path):
-    done = reproduce(tmp_path, "ROWS=triplet-ful")
-    assert done.returncode and "no row of paper is named triplet-ful; there are: " in done.stdout
-    assert not (tmp_path / "figures").exists() and "Traceback" not in done.stdout + done.stderr
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["ROWS=triplet-ful"], "error: no row is named triplet-ful; there are: "),
+        (["SET=stepz=3"], "error: unknown parameter 'stepz' (did you mean 'steps'?)"),
+        (["PRESET=papr"], "error: unknown preset 'papr' (did you mean 'paper'?)"),
+    ],
+)
+def test_wrong_variables_end_with_one_sentence(tmp_path, settings, words):
+    done = reproduce(tmp_path, *settings)
+    assert done.returncode and done.stderr.startswith(words) and done.stdout == "" and "Traceback" not in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["ready"]
 
 
-def test_a_wrong_setting_ends_it_though_an_earlier_run_left_its_rules(tmp_path):
-    (tmp_path / "runs" / "paper").mkdir(parents=True)
-    (tmp_path / "runs" / "paper" / "rows.mk").touch()
-    done = reproduce(tmp_path, "SET=stepz=3")
-    assert done.returncode and "unknown parameter 'stepz' (did you mean 'steps'?)" in done.stderr
-    assert "no row of" not in done.stdout  # the earlier rules, which are empty, were not read
-
-
-def release(root):
+def write_nsynth(root) -> None:
     """NSynth in small: three instruments and more of bass and mallet in every split, synth leads in train only."""
-
     lowest = {"bass": 24, "mallet": 70, "synth_lead": 47}  # no two instruments sound alike
+    parts = {"train": {"bass": (20, 4), "mallet": (20, 4), "synth_lead": (20, 4)}}
+    parts |= {split: {"bass": (first, 3), "mallet": (first, 3)} for split, first in (("valid", 25), ("test", 29))}
+    for part, families in parts.items():
+        folder, notes = root / f"nsynth-{part}", {}
+        (folder / "audio").mkdir(parents=True)
+        for family, (first, count) in families.items():
+            for i in range(first, first + count):
+                for pitch in (lowest[family] + 2 * (i - 20), lowest[family] + 2 * (i - 20) + 3):
+                    name = f"{family}_synthetic_{i:03d}-{pitch}-100"
+                    notes[name] = {"note_str": name, "instrument_str": name.split("-")[0], "pitch": pitch, "velocity": 100}
+                    notes[name] |= {"instrument": i, "sample_rate": 16000, "qualities": [0] * 10, "qualities_str": []}
+                    notes[name] |= {"instrument_family_str": family, "instrument_source_str": "synthetic"}
+                    soundfile.write(folder / "audio" / f"{name}.wav", tone(pitch, 0.1), 16000, "PCM_16")
+        (folder / "examples.json").write_text(json.dumps(notes))
 
-    def notes(family, start, count):
-        return [
-            f"{family}_synthetic_{i:03d}-{lowest[family] + 2 * (i - 20) + step}-100" for i in range(start, start + count) for step in (0, 3)
-        ]
 
-    parts = {"train": notes("bass", 20, 4) + notes("mallet", 20, 4) + notes("synth_lead", 20, 4)}
-    parts |= {split: notes("bass", start, 3) + notes("mallet", start, 3) for split, start in (("valid", 25), ("test", 29))}
-    return write_release(root, **{split: tones(*names) for split, names in parts.items()})
-
-
-def presets(root):
+def write_surge(folder) -> None:
     """The authors' Surge set in small: notes, a stem of several notes and an effects-off twin."""
     lines = []
+
+    def add(patch: str, pitch: int | None, *, split: str, family: str, fx: str = "") -> None:
+        path = f"audio/{patch}/{'stem' if pitch is None else pitch}.wav"
+        values = {"path": path, "split": split, "patch_UID": patch, "patch_family": family, "patch_fx": fx}
+        lines.append({**values, "midi_pitch": pitch, "midi_velocity": None if pitch is None else 100})
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / path, tone(pitch or 69, 0.5, 0.25), 16000)
+
     for s, split in enumerate(("train", "valid", "test")):
         for f, family in enumerate(("Leads", "Basses", "Percussion")):
             for k in range(3):
                 patch = f"{s}{f}{k:02d}"
-                lines += [surge_note(patch, 40 + 9 * s + 3 * k + f + step, 100, split, family, "Reverb 1") for step in (0, 40)]
-                lines += [surge_note(patch, None, split=split, family=family, fx="Reverb 1")] if k == 0 else []
-                lines += [surge_note(patch + "_no_fx", 45 + step, 100, split, family) for step in (0, 4)] if split == "train" else []
-    return write_set(root / "surge_v1.0", lines)
+                for pitch in [40 + 9 * s + 3 * k + f + step for step in (0, 40)] + [None] * (k == 0):
+                    add(patch, pitch, split=split, family=family, fx="Reverb 1")
+                for pitch in (45, 49) if split == "train" else ():
+                    add(patch + "_no_fx", pitch, split=split, family=family)
+    with open(folder / "audio.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, lines[0])
+        writer.writeheader()
+        writer.writerows(lines)
 
 
-def statistics(root):
+def write_statistics(folder) -> None:
     """Slakh's statistics in small."""
     pitch = {"Bass": {"values": [40, 45, 50], "probabilities": [0.2, 0.5, 0.3]}}
-    folder = root / "slakh2100_no_audio"
     folder.mkdir(parents=True)
     (folder / "notes_distributions.json").write_text(json.dumps({"pitch": pitch, "velocity": {}, "log_duration_s": {}}))
 
 
-def test_without_data_it_lists_every_missing_input_and_makes_nothing(tmp_path):
+def test_every_missing_input_is_listed_and_nothing_is_made(tmp_path):
     done = reproduce(tmp_path)
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if line.startswith("- ")]
@@ -88,14 +103,21 @@ def test_without_data_it_lists_every_missing_input_and_makes_nothing(tmp_path):
     assert "surge_v<version>/audio.csv" in lines[1] and " in data: " in lines[1]
     assert " at data/slakh2100_no_audio/notes_distributions.json: " in lines[2]
     assert "MIT/ast-finetuned-audioset-12-12-0.447 in the cache of the Hugging Face hub" in lines[3]
-    assert lines[4].endswith("the package demucs: pip install demucs (for demucs)")
-    assert not list(tmp_path.rglob("bank.json")) and not list(tmp_path.rglob("train.json"))
+    assert "pip install demucs" in lines[4] and lines[4].endswith("(for demucs)")
+    assert [p.name for p in tmp_path.iterdir()] == ["ready"]
 
 
-def test_miniature_data_run_through_with_a_tiny_encoder(tmp_path, monkeypatch):
-    release(tmp_path / "data" / "downloads" / "nsynth")
-    presets(tmp_path / "data")
-    statistics(tmp_path / "data")
+def test_only_inputs_of_the_chosen_rows_are_missing(tmp_path):
+    done = reproduce(tmp_path, "ROWS=published mfcc")
+    lines = [line for line in done.stderr.splitlines() if line.startswith("- ")]
+    assert len(lines) == 4 and "no checkpoint data/ICASSP26_" in lines[3]
+    assert "checkpoint" not in reproduce(tmp_path, "ROWS=published", f"SET={TINY}").stderr
+
+
+def test_miniature_data_run_through_with_a_tiny_encoder(tmp_path):
+    write_nsynth(tmp_path / "data" / "downloads" / "nsynth")
+    write_surge(tmp_path / "data" / "surge_v1.0")
+    write_statistics(tmp_path / "data" / "slakh2100_no_audio")
     done = reproduce(tmp_path, f"ROWS={ROWS}", f"SET={TINY}")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     table = json.loads((tmp_path / "figures" / "paper" / "table_mixture.json").read_text())
@@ -106,22 +128,7 @@ def test_miniature_data_run_through_with_a_tiny_encoder(tmp_path, monkeypatch):
     config = (tmp_path / "runs" / "paper" / "triplet-full-24" / "seed0" / "config.yaml").read_text()
     assert "encoder: ast-tiny" in config and "protocol: paper" in config
     again = reproduce(tmp_path, f"ROWS={ROWS}", f"SET={TINY}")
-    assert again.returncode == 0 and "training" not in again.stdout, "what is made is not made again"
-
-
-def test_only_what_the_chosen_rows_need_is_missing(tmp_path):
-    """By the settings of the command."""
-    done = reproduce(tmp_path, "ROWS=published mfcc")
-    lines = [line for line in done.stderr.splitlines() if line.startswith("- ")]
-    assert len(lines) == 4 and "no checkpoint data/ICASSP26_" in lines[3] and "authors published" in lines[3]
-    assert "checkpoint" not in reproduce(tmp_path, "ROWS=published", f"SET={TINY}").stderr
-
-
-def test_the_space_of_its_best_row_is_mapped(tmp_path):
-    """A row without a map saves time above; 04_embedding_space itself runs in test_notebooks.py."""
-    planned = reproduce(tmp_path, f"ROWS={ROWS} triplet-full-48", "--dry-run").stdout
-    (map_line,) = (line for line in planned.splitlines() if "papermill" in line and "04_embedding_space" in line)
-    assert " -p preset paper -p experiment triplet-full-48 -p seed 0 " in map_line
+    assert again.returncode == 0 and again.stdout.startswith("paper: 0 of 8 steps to do"), again.stdout
 
 
 def test_the_paper_preset_is_complete_only_with_all_of_its_data():
