@@ -1,6 +1,6 @@
-"""The data card of a bank: what is in it, where it comes from, what was left out and why.
+"""The data card of a bank: its content, where it comes from, what was skipped and why.
 
-`python -m cirlib.data.card PATH ...` prints it and verifies the checksums; a path is relative to where you are, or to the project's home.
+`python -m cirlib.data.card PATH ...` prints it and verifies the checksums; a path is relative to the working directory, or to CIRLIB_HOME.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ SAMPLED = 2000  # notes whose level is measured, spread evenly over the bank
 
 
 def instrument_counts(bank: NoteBank) -> pd.DataFrame:
-    """Instruments by source and family, one column per split; effects-off and other twins apart."""
+    """Return instruments by source and family, one column per split; twins are counted separately."""
     table = bank.instruments
     split = table.split + np.where(table.augments.isna(), "", " (twins)")
     counts = pd.crosstab([table.source, table.family.fillna("(none)")], split)
@@ -27,7 +27,7 @@ def instrument_counts(bank: NoteBank) -> pd.DataFrame:
 
 
 def note_measures(bank: NoteBank) -> pd.DataFrame:
-    """Family, pitch, velocity, seconds of every note; peak_db and rms_db (dB re full scale) of at most SAMPLED of them, else NaN."""
+    """Return family, pitch, velocity, seconds of every note; peak_db and rms_db (dB re full scale) of at most SAMPLED of them, else NaN."""
     notes = bank.notes
     table = pd.DataFrame({"family": notes.family.fillna("(none)"), "pitch": notes.pitch, "velocity": notes.velocity})
     table["seconds"] = bank.lengths / bank.sample_rate
@@ -40,53 +40,45 @@ def note_measures(bank: NoteBank) -> pd.DataFrame:
 
 
 def quantiles(measures: pd.DataFrame) -> pd.DataFrame:
-    """5, 50 and 95 percent of what note_measures tells."""
+    """Return the 5, 50 and 95 percent quantiles of note_measures."""
     return measures.drop(columns="family").quantile([0.05, 0.5, 0.95]).T.set_axis(["5%", "median", "95%"], axis=1).round(2)
 
 
 def reasons(info: dict, what: str = "skipped") -> pd.Series:
-    """How often each reason was given for leaving something out (`noted`: for keeping it with a remark)."""
+    """Return how often each reason occurs in bank.json (`skipped`, or `noted` for stored sounds); numbers in a reason are ignored."""
     text = pd.Series(info.get(what, {}), dtype=str)
     alike = text.groupby(text.str.replace(r"\d+(\.\d+)?", "n", regex=True))
-    return pd.Series({kind if len(set(group)) > 1 else group.iloc[0]: len(group) for kind, group in alike}, dtype=int).sort_values(
-        ascending=False, kind="stable"
-    )
+    counts = {kind if len(set(group)) > 1 else group.iloc[0]: len(group) for kind, group in alike}
+    return pd.Series(counts, dtype=int).sort_values(ascending=False, kind="stable")
 
 
 def text_card(bank: NoteBank) -> str:
-    """The card as plain text."""
+    """Return the card as plain text."""
     lines = []
     for path, info in zip(bank.paths, bank.infos, strict=True):
         counts, minutes = info["counts"], info["counts"]["samples"] / info["sample_rate"] / 60
-        lines += [
-            f"{short(path)}",
-            f"  source    {info.get('source', 'not told')}",
-            f"  license   {info.get('license', 'not told')}",
-            f"  citation  {info.get('citation', 'not told')}",
-            f"  content   {counts['instruments']} instruments, {counts['notes']} notes, {minutes:.1f} minutes at {info['sample_rate']} Hz",
-        ]
-        for what, title in (("skipped", "left out"), ("noted", "kept with a remark")):
-            entries = info.get(what, {})
-            if entries:
+        lines += [short(path), *(f"  {name:10}{info.get(name, 'unknown')}" for name in ("source", "license", "citation"))]
+        lines.append(
+            f"  content   {counts['instruments']} instruments, {counts['notes']} notes, {minutes:.1f} minutes at {info['sample_rate']} Hz"
+        )
+        for what, title in (("skipped", "skipped"), ("noted", "stored with a remark")):
+            if entries := info.get(what):
                 lines.append(f"  {title}: {len(entries)}")
                 lines += [f"    {number:6d} {reason}" for reason, number in reasons(info, what).head(10).items()]
                 lines += [f"      e.g. {name}: {why}" for name, why in list(entries.items())[:3]]
-    measures = note_measures(bank)
-    several = int(bank.notes.pitch.isna().sum())
-    tables = [("instruments", instrument_counts(bank)), ("notes", quantiles(measures))]
-    for title, table in tables:
+    for title, table in (("instruments", instrument_counts(bank)), ("notes", quantiles(note_measures(bank)))):
         lines += ["", title, *("  " + line for line in table.to_string().splitlines())]
-    return "\n".join([*lines, f"  {several} without a pitch (stems of several notes, or unknown)"])
+    return "\n".join([*lines, f"  {bank.notes.pitch.isna().sum()} without a pitch (stems of several notes, or unknown)"])
 
 
 def main() -> None:
-    """`python -m cirlib.data.card PATH ...`: the card of the banks, and whether their files are what they were when they were made."""
+    """Print the card of the banks, and verify their checksums."""
     paths = arguments("usage: python -m cirlib.data.card PATH [PATH ...]", 1)
     with clean_exit():
         bank = NoteBank.open([p if Path(p).exists() else at_home(p) for p in paths])
         print(text_card(bank), flush=True)
         bank.verify()
-        print("checksums: all files are as they were made")
+        print("checksums: all files are unchanged")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""The one taxonomy: the 13 MIDI instrument families of the paper, the pitches and rhythms that play them, and the names
-of NSynth, Surge, General MIDI and of people's folders mapped to it (taxonomies of the paper and its companion page).
+"""The taxonomy: the 13 MIDI instrument families of the paper with their pitches and rhythms in mixtures, the 27 tags, and the
+names of NSynth, Surge, General MIDI and sample folders mapped to them (taxonomies of the paper and its companion page).
 """
 
 import re
@@ -19,7 +19,7 @@ class Family:
 
     name: str
     tag: str  # merged family among the 27 tags of the paper
-    pitch: tuple[int, int, int]  # lowest, middle, highest MIDI pitch that it is played at
+    pitch: tuple[int, int, int]  # lowest, middle, highest MIDI pitch in mixtures
     rhythm: tuple[tuple[float, float], ...]  # (length in quarters, probability)
     rest: float = 0.25  # probability that a slot is silent
     weight: float = 1.0  # gain of its track in a mixture
@@ -47,18 +47,18 @@ FAMILIES: dict[str, Family] = {
         _family("Synth Effects", "effects", (48, 60, 74)),
     )
 }
-# what General MIDI knows beyond the families: in banks and statistics, never in mixtures
+# General MIDI has more than the families: in banks and statistics, never in mixtures
 GROUPS = (*FAMILIES, "Percussion", "Sound Effects", "Drum Kit")
 MIXTURE_FAMILIES = ("Chromatic Percussion", "Bass", "Synth Lead")  # the three of the paper's mixtures
 
 
 def group_tags(group: str | None) -> list[str]:
-    """Tag of a group as a bank lists it; none for a group that is no family."""
+    """Return the tag of a group as a list; an empty one for a group that is no family."""
     return [FAMILIES[group].tag] if group in FAMILIES else []
 
 
 def family(name: str) -> Family:
-    """The family of that name; an unknown name is a ValueError that names the valid ones."""
+    """Return the family of that name. Raises ValueError with the valid names."""
     return FAMILIES[choose("family", name, FAMILIES)]
 
 
@@ -71,7 +71,7 @@ FAMILY_TAGS = (
 FX_TAGS = ("chorus", "delay", "distortion", "flanger", "frequency shifter", "phaser", "resonator", "reverb", "rotary speaker")
 TAGS = SOURCE_TAGS + FAMILY_TAGS + FX_TAGS
 
-# NSynth: family -> (group, tag, (lowest, middle, highest) pitch that is kept)
+# NSynth: family -> (group, tag, (lowest, middle, highest) pitch that is used)
 NSYNTH = {
     "bass": ("Bass", "bass", (23, 40, 63)),
     "brass": ("Brass", "brass", (31, 60, 89)),
@@ -89,9 +89,9 @@ NSYNTH_EXCLUDED = {
     *("bass_synthetic_000", "bass_synthetic_002", "guitar_electronic_014"),
     *(f"vocal_synthetic_{i:03d}" for i in (0, 1, 2, 3, 7, 8, 9, 10, 12)),
 }
-NSYNTH_KEPT_BY_REFERENCE = {"bass_synthetic_002", "guitar_electronic_014"}  # a missing comma in the reference's list
+NSYNTH_KEPT_BY_REFERENCE = {"bass_synthetic_002", "guitar_electronic_014"}  # a missing comma in the list of the reference code
 
-# Surge: category -> (group, tag, group whose note statistics play it); near-synonyms of category names
+# Surge: category -> (group, tag, group of its note statistics); near-synonyms of category names
 SURGE = {
     "basses": ("Bass", "bass", "Bass"),
     "brass": ("Brass", "brass", "Brass"),
@@ -115,14 +115,14 @@ SURGE = {
 }
 _SURGE_SYNONYMS = {
     "drums": "percussion", "rhythms": "sequences", "arps": "sequences", "arpeggios": "sequences", "sequencer": "sequences",
-    "woodwinds": "winds", "max_instruments": "vox", "vocals": "vox", "ambiances": "atmospheres", "soundscapes": "atmospheres",
+    "woodwinds": "winds", "voices": "vox", "vocals": "vox", "ambiances": "atmospheres", "soundscapes": "atmospheres",
     "ambience": "atmospheres", "ambient": "atmospheres", "effects": "fx", "sfx": "fx", "bells": "mallets", "keyboards": "keys",
     "pianos": "keys", "textures": "atmospheres",
 }  # fmt: skip
 
 
 def surge_category(name: str) -> tuple[str | None, str | None, str] | None:
-    """(group, tag, group of its note statistics) of a Surge category, or None if the name is no known category.
+    """Return (group, tag, group of its note statistics) of a Surge category, or None for an unknown name.
 
     Case, a final s and near-synonyms do not matter: Bass is Basses, Woodwinds are Winds.
     """
@@ -147,7 +147,7 @@ SURGE_FX = (
 
 
 def fx_tags(names: list[str]) -> list[str]:
-    """Tags of effects (Surge's names; a tag names itself), each once; effects without a tag give none."""
+    """Return the tags of effects (Surge's names, or tags), each once; some effects have no tag."""
     known = {**dict(SURGE_FX), "Freq Shift": "frequency shifter", "Rotary": "rotary speaker", **{tag: tag for tag in FX_TAGS}}
     tags = [known.get(name) for name in names]
     return list(dict.fromkeys(t for t in tags if t))
@@ -163,7 +163,7 @@ _GM = {
 }  # fmt: skip
 GM_GROUPS = {program: group for group, programs in _GM.items() for program in programs}
 
-# What the names of files and folders tell, first match first; words, singular or plural
+# Words in names of files and folders, singular or plural; the first match counts
 _HINTS = (
     (
         "Chromatic Percussion",
@@ -190,7 +190,7 @@ _HINTS = (
 
 
 def guess_family(*names: str) -> str | None:
-    """Group that names tell, the most telling (a file) first, the folders above after it; None if none does."""
+    """Return the group that names suggest, the most specific name (a file) first, then the folders above it; None if none does."""
     for name in names:
         words = re.findall(r"[a-z]+|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
         words = {w for word in words for w in (word, word.removesuffix("s"), word.removesuffix("es"))}

@@ -1,4 +1,4 @@
-"""What is fuzzed: for each kind of file a good one, and how it is read. A reader raises, or what it gives is finite."""
+"""Readers to fuzz: a valid file of each kind, and a function that reads it and raises, or returns finite values."""
 
 import json
 from collections.abc import Callable
@@ -29,22 +29,21 @@ SETTINGS = {
     "families": ["Bass", "Piano"],
     "hard_negative_ratio": 0.5,
     "start_lr": 1e-3,
-    "curriculum": [0.5],
 }
 
 
 @dataclass
 class Reader:
-    """A kind of file: `make(folder)` gives the good file, whose folder holds what belongs to it; `read(file)` reads it."""
+    """A kind of file: `make(folder)` writes a valid one and what belongs to it; `read(file)` reads it."""
 
     make: Callable[[Path], Path]
     read: Callable[[Path], None]
-    json: bool = False  # the structure is changed too
-    share: float = 1.0  # of the inputs: less for what takes long
+    json: bool = False  # its structure is mutated too
+    share: float = 1.0  # of the inputs; smaller for slow readers
 
 
 def finite(values) -> None:
-    """AssertionError unless all numbers are finite."""
+    """Assert that all numbers are finite."""
     assert np.isfinite(np.asarray(values, float)).all(), "not finite"
 
 
@@ -75,7 +74,7 @@ def _audio(kind: str, **options) -> Callable[[Path], Path]:
 
 
 def _read_audio(file: Path) -> None:
-    """As a sound of a bank, then as a query; what the first refuses the second may read."""
+    """Read a file as a sound of a bank, then as a query."""
     audio = read_audio(file, 10.0)
     finite(audio)
     assert audio.ndim == 1 and len(audio)
@@ -110,7 +109,7 @@ def _read_font(file: Path) -> None:
 
 
 def _play_font(file: Path) -> None:
-    """As a build does, a short note of the first preset."""
+    """Render a short note of the first preset, as a build does."""
     bank, program, _ = soundfont.read_presets(file)[0]
     config = soundfont.SoundFontConfig(notes=1, hold_s=0.05, tail_s=0.05)
     for item in soundfont.render_preset("a", str(file), bank, program, None, "train", config):
@@ -222,4 +221,4 @@ READERS = {
     "note statistics": Reader(_statistics, _read_statistics, json=True),
 }
 
-assert soundfile  # libsndfile is loaded before processes fork
+assert soundfile  # loads libsndfile before processes fork
