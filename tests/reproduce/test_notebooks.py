@@ -16,6 +16,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from conftest import tone
+from papermill import inspect_notebook
 from papermill.__main__ import papermill as command_line
 from tones import write
 
@@ -43,7 +44,7 @@ def parameters(path: Path) -> str:
 
 
 def declared(path: Path) -> dict:
-    """Names that the parameters cell of a notebook assigns, with their values."""
+    """Return the names that the parameters cell of a notebook assigns, with their values."""
     names: dict = {}
     exec(parameters(path), names)
     return {n: v for n, v in names.items() if not n.startswith("__")}
@@ -55,8 +56,14 @@ def test_notebook_is_clean_and_has_one_parameters_cell(path):
     assert all(not c["outputs"] and c["execution_count"] is None for c in code)
     tagged = [c for c in code if "parameters" in c["metadata"].get("tags", [])]
     assert len(tagged) == 1
-    lines = [line for line in "".join(tagged[0]["source"]).splitlines() if line]
-    assert all("#" in line for line in lines), "each parameter has a comment"
+    assert all(len(c["source"]) <= 25 for c in code if c is not tagged[0])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_papermill_shows_type_default_and_help_of_parameters(path):
+    shown = inspect_notebook(str(path))
+    assert shown.keys() == declared(path).keys()
+    assert all(p["inferred_type_name"] != "None" and p["help"] for p in shown.values())
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
