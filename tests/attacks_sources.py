@@ -11,9 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hostile import Scene, attack, bounded, quiet, refused
-from test_cir import NSYNTH as CIR_NOTES
-from test_cir import write_set
-from test_nsynth import tones, write_release
+from source_files import NSYNTH, tones, write_release, write_set
 from tones import write
 
 from cirlib.audio.io import read_audio, read_long
@@ -154,7 +152,7 @@ for what, (column, value, words) in CELLS.items():
 
     @attack("table of the authors' layout", what)
     def _cell(scene, column=column, value=value, words=words):
-        line = {**CIR_NOTES[0], column: value.format(root=scene.root)}
+        line = {**NSYNTH[0], column: value.format(root=scene.root)}
         write_set(scene.inside / "nsynth_v1.0", [line], sounds=False)
         with refused(words):
             cir.build(scene.inside / "bank", cir.CirConfig(str(scene.inside)), n_jobs=1)

@@ -67,6 +67,7 @@ def test_private_words_do_not_occur(pattern):
 
 
 def test_names_of_tests_are_short():
-    found = [m[1] for name, lines in texts().items() if name.startswith("tests/") for line in lines if (m := re.match(r"\s*def (test_\w+)", line))]
+    lines = [line for name, lines in texts().items() if name.startswith("tests/") for line in lines]
+    found = [match[1] for line in lines if (match := re.match(r"\s*def (test_\w+)", line))]
     assert len(found) > 500
     assert not [name for name in found if len(name) >= 60]

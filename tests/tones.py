@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import RATE, hz
-from test_bank import contents
 
 from cirlib.data import builder
 from cirlib.data.bank import NoteBank
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the contents of the files of a folder by name."""
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def at_rate(pitch: float, rate: int, seconds: float = 0.5, level: float = 0.5) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Disks of a forked process: a small one that is full or read-only, mounted where nobody else sees it; and a user who may not write.
+"""Disks that refuse to write, in a forked process: full, read-only, of another user, or with a limit on the size of files.
 
-Real ones where root may mount (Linux); elsewhere `limited` lets no file grow, which every system knows.
+`mount` needs root on Linux: the disk is visible to this process and its children only.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ NOBODY = 65534
 
 
 def mount(folder: Path, size: int) -> bool:
-    """A disk of some bytes at a folder that is there, for this process and what it starts; False where that is not allowed."""
+    """Mount a disk of `size` bytes at an existing folder; return False if that is not allowed."""
     if not sys.platform.startswith("linux") or os.geteuid():
         return False
     libc = ctypes.CDLL(None)
@@ -28,23 +28,21 @@ def mount(folder: Path, size: int) -> bool:
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """A disk that `mount` made may not be written to for a while."""
+    """Make a mounted disk read-only."""
     libc = ctypes.CDLL(None)
-    for flags, last in ((READ_ONLY, False), (0, True)):
-        assert not libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", AGAIN | flags, None)
-        if not last:
-            yield
+    assert not libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", AGAIN | READ_ONLY, None)
+    yield
+    assert not libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", AGAIN, None)
 
 
 @contextmanager
 def full(folder: Path, left: int) -> Iterator[None]:
-    """A disk that `mount` made has room for so many bytes, in whole blocks, for a while."""
+    """Fill a mounted disk up to `left` bytes."""
     filler = folder / "filler"
     with open(filler, "wb", buffering=0) as file, suppress(OSError):
         while file.write(bytes(1 << 16)):
             pass
-    with open(filler, "r+b") as file:
-        file.truncate(max(0, filler.stat().st_size - left))
+    os.truncate(filler, max(0, filler.stat().st_size - left))
     try:
         yield
     finally:
@@ -53,7 +51,7 @@ def full(folder: Path, left: int) -> Iterator[None]:
 
 @contextmanager
 def limited(size: int) -> Iterator[None]:
-    """No file may become larger than so many bytes for a while."""
+    """Limit the size of files."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
     try:
@@ -64,7 +62,7 @@ def limited(size: int) -> Iterator[None]:
 
 @contextmanager
 def forbidden(folder: Path) -> Iterator[None]:
-    """Nobody may write to what is in a folder for a while, root neither: it becomes another user."""
+    """Remove the permission to write to the folders below a folder; root becomes another user."""
     places = [folder, *(p for p in folder.rglob("*") if p.is_dir())]
     for place in places:
         place.chmod(0o555)

@@ -1,8 +1,8 @@
-"""Spoiled files for every reader, each in a process that may be killed: read with finite results, or refused in one sentence.
+"""Fuzz test: every reader returns finite values for mutated files or refuses them in one line, in processes that may be killed.
 
-`python tests/reliability/fuzz.py [--inputs 10000] [--seed 0] [--only KIND ...] [--no-record]`: also runs the attacks of
-tests/test_hostile.py. An input that makes a reader crash, hang, take 2 GB or raise anything else is told with its number and kept in a
-temporary folder; status 1.
+`python tests/reliability/fuzz.py [--inputs 10000] [--seed 0] [--only KIND ...] [--no-record]` also runs the attacks of
+tests/test_hostile.py. Exits with status 1, prints the number of each failing input (crash, hang, 2 GB, another error) and stores these
+inputs in a temporary folder.
 """
 
 import argparse
@@ -25,39 +25,39 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 import numpy as np  # noqa: E402
-import record  # noqa: E402  (first: it takes its place in the project, the tests' conftest would move it)
+import record  # noqa: E402  (first: conftest changes CIRLIB_HOME)
+from mutations import mutate  # noqa: E402
 from readers import READERS, Reader  # noqa: E402
-from spoil import spoil  # noqa: E402
 
-MEMORY = 2 << 30  # bytes more than a process has when it begins
+MEMORY = 2 << 30  # bytes, beyond those of a process at its start
 SECONDS = 10  # for one input
-CHUNK = 250  # inputs of one process
-KINDS = (ValueError, OSError)
+PER_PROCESS = 250  # inputs
+REFUSALS = (ValueError, OSError)
 
 
-def spoiled(kind: str, good: bytes, seed: int, number: int) -> bytes:
-    """Input of a number."""
-    return spoil(good, np.random.default_rng([seed, zlib.crc32(kind.encode()), number]), READERS[kind].json)
+def mutated(kind: str, good: bytes, *, seed: int, number: int) -> bytes:
+    """Return an input by its number."""
+    return mutate(good, np.random.default_rng([seed, zlib.crc32(kind.encode()), number]), READERS[kind].json)
 
 
 def wrong(reader: Reader, file: Path) -> str | None:
-    """What is wrong with how a file is read; None if it is read, or refused in one sentence."""
+    """Return the failure of a reader; None if the file is read, or refused in one line."""
     try:
         reader.read(file)
-    except KINDS as error:
+    except REFUSALS as error:
         own = type(error).__module__ == "builtins" or type(error).__module__.startswith("cirlib")
         if isinstance(error, UnicodeError) or not own or "\n" in str(error) or not str(error):
-            return f"{type(error).__name__} as it came: {error}"
-    except BaseException as error:  # Rust's panics are no Exceptions
+            return f"{type(error).__name__} not converted: {error}"
+    except BaseException as error:  # panics of Rust are no Exceptions
         return f"{type(error).__name__}: {error}"
     return None
 
 
 def child(kind: str, seed: int, numbers: range, folder: Path) -> None:
-    """Read these inputs, telling each number in the file `at` before it is read and failures in the file `wrong`; ends the process."""
+    """Read inputs, write their numbers to the file `at` beforehand and failures to the file `wrong`; exit."""
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1), os.dup2(null, 2)  # libraries complain
-    faulthandler.disable()  # pytest's writes elsewhere
+    os.dup2(null, 1), os.dup2(null, 2)  # libraries print messages
+    faulthandler.disable()  # pytest's handler writes elsewhere
     warnings.simplefilter("ignore")
     status = 1
     try:
@@ -71,9 +71,9 @@ def child(kind: str, seed: int, numbers: range, folder: Path) -> None:
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
         for number in numbers:
-            file.write_bytes(spoiled(kind, good, seed, number))
+            file.write_bytes(mutated(kind, good, seed=seed, number=number))
             (folder / "at").write_text(str(number))
-            signal.alarm(SECONDS)  # whose default ends the process, native code or not
+            signal.alarm(SECONDS)  # ends the process, in native code too
             reason = wrong(reader, file)
             signal.alarm(0)
             if reason:
@@ -87,12 +87,12 @@ def child(kind: str, seed: int, numbers: range, folder: Path) -> None:
 
 
 def end_of(kind: str, status: int, folder: Path) -> tuple[int | None, str]:
-    """The input that ended a process and how; (None, "") if it came to its end. RuntimeError if the good file was not read."""
+    """Return the input that ended a process, and how; (None, "") if all were read. RuntimeError if the valid file was not read."""
     if status == 0:
         return None, ""
     if (folder / "broken").exists() or not (folder / "at").exists():
-        told = (folder / "broken").read_text() if (folder / "broken").exists() else f"status {status}"
-        raise RuntimeError(f"{kind}: the good file is not read ({told})")
+        reason = (folder / "broken").read_text() if (folder / "broken").exists() else f"status {status}"
+        raise RuntimeError(f"{kind}: the valid file is not read ({reason})")
     number = int((folder / "at").read_text())
     if not os.WIFSIGNALED(status):
         return number, f"ended the process with {os.waitstatus_to_exitcode(status)}"
@@ -100,9 +100,9 @@ def end_of(kind: str, status: int, folder: Path) -> tuple[int | None, str]:
     return number, f"took longer than {SECONDS} s" if name == "SIGALRM" else f"ended the process ({name})"
 
 
-def fuzz(shares: dict[str, int], seed: int, jobs: int, keep: Path) -> dict[str, dict[int, str]]:
-    """Failures of each kind: number of the input -> what was wrong; those inputs are kept."""
-    waiting = [(kind, range(k, min(k + CHUNK, count))) for kind, count in shares.items() for k in range(0, count, CHUNK)]
+def fuzz(shares: dict[str, int], *, seed: int, jobs: int, store: Path) -> dict[str, dict[int, str]]:
+    """Return failures by kind and number of the input, and write these inputs to the folder `store`."""
+    waiting = [(kind, range(k, min(k + PER_PROCESS, count))) for kind, count in shares.items() for k in range(0, count, PER_PROCESS)]
     failures, running = {kind: {} for kind in shares}, {}
     with tempfile.TemporaryDirectory() as work:
         while waiting or running:
@@ -122,20 +122,21 @@ def fuzz(shares: dict[str, int], seed: int, jobs: int, keep: Path) -> dict[str, 
                 failures[kind][number] = reason
                 waiting.insert(0, (kind, range(number + 1, numbers.stop)))
             for n in failures[kind].keys() & set(numbers):
-                keep.mkdir(parents=True, exist_ok=True)
-                (keep / f"{kind.replace(' ', '-')}-{seed}-{n}").write_bytes(spoiled(kind, (folder / "good").read_bytes(), seed, n))
+                store.mkdir(parents=True, exist_ok=True)
+                content = mutated(kind, (folder / "good").read_bytes(), seed=seed, number=n)
+                (store / f"{kind.replace(' ', '-')}-{seed}-{n}").write_bytes(content)
             shutil.rmtree(folder)
     return failures
 
 
 def split(inputs: int, only: list[str]) -> dict[str, int]:
-    """How many inputs each of these kinds gets."""
+    """Return the number of inputs of each kind."""
     kinds = {kind: READERS[kind].share for kind in only}
     return {kind: -(-round(inputs * share) // max(1, round(sum(kinds.values())))) for kind, share in kinds.items()}
 
 
 def attacks() -> list[dict]:
-    """Rows of the attacks: how many of each kind of file there are, and were refused."""
+    """Run the attacks and return a row for each kind of file: how many there are and were refused."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
         command = [sys.executable, "-m", "pytest", str(TESTS / "test_hostile.py"), "-k", "test_attack", f"--junitxml={report}"]
@@ -149,26 +150,26 @@ def attacks() -> list[dict]:
 
 
 def main() -> int:
-    """Fuzz, run the attacks, record both."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--inputs", type=int, default=10_000)
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--jobs", type=int, default=2)
-    options.add_argument("--only", choices=READERS, nargs="+", default=list(READERS), metavar="KIND")
-    options.add_argument("--no-record", action="store_true", help="nor run the attacks")
-    told = options.parse_args()
-    started, shares = time.perf_counter(), split(told.inputs, told.only)
-    keep = Path(tempfile.gettempdir(), f"cirlib-fuzz-{os.getpid()}")
-    failures = fuzz(shares, told.seed, told.jobs, keep)
+    """Fuzz, run the attacks and record both."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--inputs", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", choices=READERS, nargs="+", default=list(READERS), metavar="KIND")
+    parser.add_argument("--no-record", action="store_true", help="do not run the attacks either")
+    options = parser.parse_args()
+    started, shares = time.perf_counter(), split(options.inputs, options.only)
+    store = Path(tempfile.gettempdir(), f"cirlib-fuzz-{os.getpid()}")
+    failures = fuzz(shares, seed=options.seed, jobs=options.jobs, store=store)
     for kind, found in failures.items():
         print(f"{kind}: {shares[kind]} inputs, {len(found)} wrong")
         for number, reason in list(found.items())[:10]:
-            print(f"  --seed {told.seed}, input {number}: {reason}")
-    kept = f"; those that failed are in {keep}" if keep.exists() else ""
-    print(f"{sum(shares.values())} inputs in {time.perf_counter() - started:.0f} s{kept}")
+            print(f"  --seed {options.seed}, input {number}: {reason}")
+    where = f"; those that failed are in {store}" if store.exists() else ""
+    print(f"{sum(shares.values())} inputs in {time.perf_counter() - started:.0f} s{where}")
     bad = any(failures.values())
-    if not told.no_record:
-        command = f"python tests/reliability/fuzz.py --inputs {told.inputs} --seed {told.seed}"
+    if not options.no_record:
+        command = f"python tests/reliability/fuzz.py --inputs {options.inputs} --seed {options.seed}"
         rows = [{"what": k, "tried": shares[k], "held": shares[k] - len(failures[k]), "note": ""} for k in shares]
         record.record("fuzz", rows, command)
         rows = attacks()

@@ -1,6 +1,6 @@
-"""Work in a forked process that is killed with all that it started: at a moment, before a call to the file system, or within a write.
+"""Run work in a forked process and kill it with its children: at a moment, before a call to the file system, or within a write.
 
-Forked, for imports take longer than the work; what forks has imported everything and computed nothing.
+It is forked because imports take longer than the work; the parent has imported everything and computed nothing.
 """
 
 import os
@@ -19,12 +19,12 @@ from pathlib import Path
 
 WAYS = ("moment", "call", "write")
 CALLS = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink")  # besides opening to write
-LONGEST_S = 120  # of one run: what takes longer hangs
+LONGEST_S = 120  # timeout of a run
 
 
 @dataclass
 class Ended:
-    """How a process ended: killed, or with a value or an error; and what it took."""
+    """End of a process: killed, or with a value or an error."""
 
     killed: bool
     value: object = None
@@ -36,7 +36,7 @@ class Ended:
 
 @dataclass
 class Kill:
-    """One of WAYS, at a share (0 to 1) of what an undisturbed run takes: of its seconds, its calls, or the bytes of its largest file."""
+    """A kill by one of WAYS, at a share (0 to 1) of the seconds, the calls, or the largest file of an undisturbed run."""
 
     way: str
     share: float
@@ -49,7 +49,7 @@ class Kill:
 
 
 def forked(work: Callable[[], object], folder: Path, kill: Kill | None = None) -> Ended:
-    """Call `work`, which writes below `folder`, in a process group of its own, and kill it."""
+    """Call `work`, which writes below `folder`, in a new process group, and kill it."""
     sys.stdout.flush()
     reader, writer = os.pipe()
     pid = os.fork()
@@ -60,7 +60,7 @@ def forked(work: Callable[[], object], folder: Path, kill: Kill | None = None) -
     started = time.perf_counter()
     answer = _receive(reader, kill.share * kill.whole.seconds if kill and kill.way == "moment" else LONGEST_S)
     with suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)  # all that it started
+        os.killpg(pid, signal.SIGKILL)  # with its children
     _, status = os.waitpid(pid, 0)
     os.close(reader)
     seconds = time.perf_counter() - started
@@ -72,9 +72,9 @@ def forked(work: Callable[[], object], folder: Path, kill: Kill | None = None) -
 
 
 def done(work: Callable[[], object], folder: Path) -> Ended:
-    """`forked` without a kill, after which all that it imported is imported here; AssertionError if it fails."""
+    """Call `forked` without a kill, and import here what it imported. AssertionError if it fails."""
     ended = forked(work, folder)
-    assert not ended.killed and not ended.error, ended.error or "it was killed by somebody else"
+    assert not ended.killed and not ended.error, ended.error or "it was killed from outside"
     for name in ended.modules:
         if name not in sys.modules and not name.startswith("lancedb"):  # which starts threads
             with suppress(Exception):
@@ -83,7 +83,7 @@ def done(work: Callable[[], object], folder: Path) -> Ended:
 
 
 def _receive(reader: int, patience_s: float) -> tuple | None:
-    """What the child sent, if it did so within these seconds."""
+    """Return what the child sent within `patience_s` seconds, or None."""
     deadline, blocks = time.monotonic() + patience_s, []
     while select.select([reader], [], [], max(0, deadline - time.monotonic()))[0]:
         block = os.read(reader, 1 << 16)
@@ -94,7 +94,7 @@ def _receive(reader: int, patience_s: float) -> tuple | None:
 
 
 def _child(work: Callable, folder: Path, kill: Kill | None, writer: int) -> None:
-    """The forked process; never returns."""
+    """Run the work in the forked process and exit."""
     try:
         os.setpgid(0, 0)
         silence = os.open(os.devnull, os.O_RDWR)
@@ -116,7 +116,7 @@ def _child(work: Callable, folder: Path, kill: Kill | None, writer: int) -> None
 
 
 def _watch(folder: Path, last: int | None) -> list[int]:
-    """Count the calls that change files below a folder, and kill this group in place of number `last`."""
+    """Count calls that change files below a folder, and kill this process group before call number `last`."""
     count, inside = [0], str(folder)
 
     def hook(event: str, args: tuple) -> None:
@@ -134,7 +134,7 @@ def _watch(folder: Path, last: int | None) -> list[int]:
 
 
 def _limit(size: int) -> None:
-    """End this process by a signal, which nothing catches, once it writes beyond so many bytes of a file."""
+    """End this process by a signal when it writes beyond `size` bytes of a file."""
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))

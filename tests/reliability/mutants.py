@@ -1,9 +1,9 @@
-"""Do the tests find mistakes? Mutants (mutate.py) of the modules where a mistake would falsify results, against their quick tests.
+"""Mutation test: do the tests notice small mistakes (mutate.py) in the modules where a mistake would falsify results?
 
     python tests/reliability/mutants.py [MODULE ...] [--share 0.3] [--seed 0] [--jobs 2]
 
-All take about half an hour on two cores. A mutant that the tests let pass survives: it is listed in figures/reliability/survivors.md, with
-its reason from survivors.yaml. What some modules alone gave is told but not kept.
+All mutants take about half an hour on two cores. Those that survive are listed in figures/reliability/survivors.md, with the reasons of
+survivors.yaml. The results of single modules are printed only.
 """
 
 import argparse
@@ -23,32 +23,43 @@ from trial import Target, covering, run
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-TESTS = {  # of each module, the quickest file first
-    "losses": ("losses", "golden", "bad_numbers"),
-    "mixing": ("mixing_instruments", "golden", "mixing", "effects", "bad_data"),
-    "retrieval": ("retrieval", "golden", "bad_numbers"),
-    "sampling": ("sampling", "golden"),
-    "bank": ("bank", "card", "mixing_instruments", "hostile"),
-    "notes": ("notes", "bank", "hostile"),
+TESTS = {  # files of tests/ for each module, the fastest first
+    "training/losses": ("training/test_losses.py", "test_golden.py", "evaluation/test_bad_numbers.py"),
+    "data/mixtures": ("data/test_mixture*.py", "test_golden.py", "data/test_mixing*.py", "data/test_bad_data.py"),
+    "data/scores": ("data/test_mix*.py", "data/test_scores*.py", "test_golden.py", "data/test_bad_data.py"),
+    "data/batches": ("data/test_sampling.py", "data/test_batches.py", "test_golden.py"),
+    "data/pairs": ("data/test_sampling.py", "data/test_pairs.py", "test_golden.py"),
+    "data/bank": ("data/test_bank.py", "data/test_card.py", "data/test_mix*.py", "test_hostile.py"),
+    "data/untrusted": ("data/test_notes.py", "data/test_untrusted.py", "data/test_bank.py", "test_hostile.py"),
+    "evaluation/ranking": ("evaluation/test_ranking*.py", "test_golden.py", "evaluation/test_bad_numbers.py"),
 }
-# of minutes of music, which a survivor would have to hear
-WITHOUT = (
-    "tempo",
-    "onsets_are_humanised",
-    "percussion_never_rests",
-    "others_rest_in_a_quarter_of_their_slots",
-    "all_tracks_play_in_one_scale",
+SLOW_IMPORTS = (
+    "numpy",
+    "pandas",
+    "pyarrow.parquet",
+    "torch",
+    "torchaudio",
+    "transformers",
+    "sklearn.covariance",
+    "scipy.stats",
+    "soundfile",
 )
-DESELECT = [f"--deselect=tests/test_mixing.py::test_{name}" for name in WITHOUT]
-SLOW = ("numpy", "pandas", "pyarrow.parquet", "torch", "torchaudio", "transformers", "sklearn.covariance", "scipy.stats", "soundfile")
-UNKNOWN = "no test finds it"
-LIMIT = 5, 20  # a mutant may take so many times the seconds that the tests take without one, and at least so many
+UNEXPLAINED = "no test finds it"
+LIMIT = 5, 20  # seconds that a mutant may take: this many times those of the tests without one, and at least this many
 
 
-def judge(target: Target, chosen: list[int] | None = None, tell: Callable[[Mutant, str, str | None], None] | None = None) -> dict:
-    """{tried, killed, late, survivors} of some mutants of a module, or all. RuntimeError if the tests fail without any."""
+def test_files(module: str) -> list[str]:
+    """Return the test files of a module. RuntimeError if there is none."""
+    found = [file for pattern in TESTS[module] for file in sorted((ROOT / "tests").glob(pattern))]
+    if not found:
+        raise RuntimeError(f"no test file of {module}: correct TESTS in {__file__}")
+    return list(dict.fromkeys(str(file.relative_to(ROOT)) for file in found))
+
+
+def evaluate(target: Target, chosen: list[int] | None = None, report: Callable[[Mutant, str, str | None], None] | None = None) -> dict:
+    """Return {tried, killed, late, survivors} of the chosen mutants of a module, or of all. RuntimeError if the tests fail without one."""
     start = time.monotonic()
-    clean = run(target, None, {}, None, 600, 600)
+    clean = run(target)
     if clean["state"] != "passed":
         raise RuntimeError(f"the tests of {target.module} fail without a mutant: {clean['failed'] or clean['state']}")
     cpu = max(LIMIT[1], int(LIMIT[0] * (time.monotonic() - start)))
@@ -56,30 +67,28 @@ def judge(target: Target, chosen: list[int] | None = None, tell: Callable[[Mutan
     out = {"tried": len(chosen), "killed": 0, "late": 0, "survivors": []}
     for mutant in (target.mutants[i] for i in chosen):
         tests = covering(target, mutant, clean["tests"])
-        result = {"state": "passed", "failed": None} if tests == set() else run(target, mutant, clean["tests"], tests, cpu, 5 * cpu)
+        result = {"state": "passed", "failed": None} if tests == set() else run(target, mutant, known=clean["tests"], chosen=tests, cpu=cpu)
         if result["state"] == "passed":
             out["survivors"].append(mutant)
         else:
             out["late" if result["state"] == "late" else "killed"] += 1
-        if tell:
-            tell(mutant, result["state"], result["failed"])
+        if report:
+            report(mutant, result["state"], result["failed"])
     return out
 
 
 def reason(mutant: Mutant, known: list[dict]) -> str:
-    """Why no test finds it, by {line, change, why}; `change`, one or a list, is left out where all changes of a line have one reason."""
+    """Return why no test finds a mutant, from {line, change, why}; without `change` (one or a list), for all changes of a line."""
     for entry in known:
         changes = entry.get("change", mutant.change)
         if entry["line"] == mutant.text and mutant.change in ([changes] if isinstance(changes, str) else changes):
             return entry["why"]
-    return UNKNOWN
+    return UNEXPLAINED
 
 
 def survivors_table(found: dict[str, dict], known: dict[str, list[dict]]) -> str:
-    """What survivors.md says."""
-    lines = [
-        "Mutants that the tests let pass, and why. Written by tests/reliability/mutants.py; reasons: tests/reliability/survivors.yaml."
-    ]
+    """Return the text of survivors.md."""
+    lines = ["Mutants that no test notices, and why. Written by tests/reliability/mutants.py; reasons: tests/reliability/survivors.yaml."]
     for name, result in found.items():
         lines += ["", f"{name}: {len(result['survivors'])} of {result['tried']}", ""]
         if result["survivors"]:
@@ -90,7 +99,7 @@ def survivors_table(found: dict[str, dict], known: dict[str, list[dict]]) -> str
     return "\n".join(lines) + "\n"
 
 
-def keep(found: dict[str, dict], known: dict[str, list[dict]], command: str) -> None:
+def store(found: dict[str, dict], known: dict[str, list[dict]], command: str) -> None:
     """Write figures/reliability/mutants.json and survivors.md."""
     from record import FOLDER, record
 
@@ -98,44 +107,44 @@ def keep(found: dict[str, dict], known: dict[str, list[dict]], command: str) -> 
 
     rows = []
     for name, result in found.items():
-        explained = sum(reason(mutant, known.get(name, [])) != UNKNOWN for mutant in result["survivors"])
+        explained = sum(reason(mutant, known.get(name, [])) != UNEXPLAINED for mutant in result["survivors"])
         note = f"{len(result['survivors'])} survive, {explained} with a reason" if result["survivors"] else ""
-        note += f"; {result['late']} found by the time they take" if result["late"] else ""
-        note += f"; drawn from {result['all']}" if result["tried"] < result["all"] else ""
+        note += f"; {result['late']} found by timeout" if result["late"] else ""
+        note += f"; sampled from {result['all']}" if result["tried"] < result["all"] else ""
         rows.append({"what": f"cirlib/{name}.py", "tried": result["tried"], "held": result["killed"] + result["late"], "note": note})
     record("mutants", rows, command)
     write_atomic(FOLDER / "survivors.md", lambda part: part.write_text(survivors_table(found, known)))
 
 
-def judge_module(name: str, share: float, seed: int) -> dict:
-    """`judge` of a share of the mutants of one of TESTS, and how many there are in `all`; tells a line of each."""
-    target = Target(f"cirlib.{name}", ROOT / "cirlib" / f"{name}.py", [f"tests/test_{t}.py" for t in TESTS[name]] + DESELECT)
-    start, every = time.monotonic(), range(len(target.mutants))
-    chosen = sorted(random.Random(seed).sample(every, max(1, round(share * len(every)))))
-    found = judge(target, chosen, lambda m, state, by: print(f"{name}:{m.line}: {state}: {m.change} [{by}]", flush=True))
+def evaluate_module(name: str, share: float, seed: int) -> dict:
+    """Evaluate a share of the mutants of one of TESTS, print a line for each, and return the counts with the number of `all`."""
+    target = Target(f"cirlib.{name.replace('/', '.')}", ROOT / "cirlib" / f"{name}.py", test_files(name))
+    start, everything = time.monotonic(), range(len(target.mutants))
+    chosen = sorted(random.Random(seed).sample(everything, max(1, round(share * len(everything)))))
+    found = evaluate(target, chosen, lambda m, state, by: print(f"{name}:{m.line}: {state}: {m.change} [{by}]", flush=True))
     counts = {k: v for k, v in found.items() if k != "survivors"}
     print(f"{name}: {counts}, {time.monotonic() - start:.0f} s", flush=True)
-    return {**found, "all": len(every)}
+    return {**found, "all": len(everything)}
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("modules", nargs="*", default=list(TESTS), help=f"of {', '.join(TESTS)}; all by default")
     parser.add_argument("--share", type=float, default=1.0, help="of the mutants of each module")
-    parser.add_argument("--seed", type=int, default=0, help="which ones, of a share")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="modules at a time")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--seed", type=int, default=0, help="of the sample, if the share is below 1")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="modules at once")
+    options = parser.parse_args(arguments)
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
-    for name in SLOW:
+    for name in SLOW_IMPORTS:
         importlib.import_module(name)
     known = yaml.safe_load((HERE / "survivors.yaml").read_text())
-    with ProcessPoolExecutor(given.jobs, get_context("fork")) as pool:  # each has what is imported here
-        asked = {name: pool.submit(judge_module, name, given.share, given.seed) for name in given.modules}
-        found = {name: result.result() for name, result in asked.items()}
+    with ProcessPoolExecutor(options.jobs, get_context("fork")) as pool:  # forked processes have the slow imports
+        results = {name: pool.submit(evaluate_module, name, options.share, options.seed) for name in options.modules}
+        found = {name: result.result() for name, result in results.items()}
     sys.stdout.write(survivors_table(found, known))
-    if set(given.modules) == set(TESTS):
-        keep(found, known, " ".join(["python tests/reliability/mutants.py", *arguments]))
+    if set(options.modules) == set(TESTS):
+        store(found, known, " ".join(["python tests/reliability/mutants.py", *arguments]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Mutants of a module: copies with one small mistake each. The same source gives the same mutants, in the order of the source.
+"""Mutants of a module: copies with one small mistake each, in the order of the source.
 
-What is left as it is: docstrings, annotations, decorators, imports, strings, what raised errors say, `if __name__ == "__main__"`, dicts at
-the top of a module, which are tables of data, and `strict` of zip, by which the code checks itself.
+Unchanged are docstrings, annotations, decorators, imports, strings, messages of errors, `if __name__ == "__main__"`, dicts at the top level
+(tables of data) and `strict` of zip (an assertion).
 """
 
 import ast
@@ -36,13 +36,13 @@ ARITHMETIC = {
 }
 FUNCTIONS = (("min", "max"), ("any", "all"), ("minimum", "maximum"), ("floor", "ceil"), ("zeros", "ones"), ("argmin", "argmax"))
 METHODS = (*FUNCTIONS, ("mean", "sum"))
-WIDTH = 80  # of what is told of a change
-LEFT = ("annotation", "returns", "decorator_list")
+WIDTH = 80  # of the text of a change
+UNCHANGED = ("annotation", "returns", "decorator_list")
 
 
 @dataclass
 class Mutant:
-    """One mistake. `apply` makes it in the tree that `mutants` was given."""
+    """One mistake; `apply` makes it in the tree that was given to `mutants`."""
 
     line: int
     text: str  # the line without the mistake
@@ -59,28 +59,28 @@ class Mutant:
 
 
 def mutants(tree: ast.Module, source: str) -> list[Mutant]:
-    """All mutants of a module, from its tree."""
+    """Return all mutants of a module."""
     lines, out = source.splitlines(), []
     for node, place in _walk(tree, top=True):
         for new in _replacements(node, *place[:2]):
             ast.fix_missing_locations(ast.copy_location(new, node))
             line = getattr(node, "lineno", None) or place[0].lineno
-            out.append(Mutant(line, lines[line - 1].strip(), _told(node, new), place, new))
+            out.append(Mutant(line, lines[line - 1].strip(), _describe(node, new), place, new))
     return out
 
 
 def _walk(holder: ast.AST, top: bool = False) -> Iterator[tuple[ast.AST, tuple]]:
-    """Every node that may be mutated, and (holder, field, index) where it is."""
+    """Yield every node that may be mutated, with its place (holder, field, index)."""
     for field, value in ast.iter_fields(holder):
         for index, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
-            if not isinstance(node, ast.AST) or field in LEFT or _is_left(node, top):
+            if not isinstance(node, ast.AST) or field in UNCHANGED or _is_unchanged(node, top):
                 continue
             yield node, (holder, field, index)
             if not isinstance(node, ast.Raise):
                 yield from _walk(node, top and not isinstance(node, (ast.FunctionDef, ast.ClassDef)))
 
 
-def _is_left(node: ast.AST, top: bool) -> bool:
+def _is_unchanged(node: ast.AST, top: bool) -> bool:
     if isinstance(node, (ast.Import, ast.ImportFrom, ast.JoinedStr)) or (top and isinstance(node, ast.Dict)):
         return True
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
@@ -126,7 +126,7 @@ def _replacements(node: ast.AST, holder: ast.AST, field: str) -> Iterator[ast.AS
 
 
 def _calls(node: ast.Call) -> Iterator[ast.Call]:
-    """Without one keyword, or with the opposite function."""
+    """Yield a call without one keyword, or of the opposite function."""
     for i, keyword in enumerate(node.keywords):
         if keyword.arg and keyword.arg != "strict":
             yield _with(node, keywords=node.keywords[:i] + node.keywords[i + 1 :])
@@ -137,7 +137,7 @@ def _calls(node: ast.Call) -> Iterator[ast.Call]:
 
 
 def _statements(node: ast.stmt) -> Iterator[ast.stmt]:
-    """Left out, or the other way."""
+    """Yield a statement removed or reversed."""
     match node:
         case ast.Return(value=ast.expr()):
             yield ast.Return(ast.Constant(None))
@@ -160,16 +160,16 @@ def _with(node: ast.AST, **fields) -> ast.AST:
     return out
 
 
-def _told(old: ast.AST, new: ast.AST) -> str:
-    """What changes; of long expressions, the neighbourhood."""
+def _describe(old: ast.AST, new: ast.AST) -> str:
+    """Return `old -> new`; of long expressions, the part around the change."""
     a, b = (" ".join(ast.unparse(node).split()) for node in (old, new))
     if max(len(a), len(b)) > WIDTH:
-        start, end = (max(0, count - 20) for count in (_alike(a, b), _alike(a[::-1], b[::-1])))
+        start, end = (max(0, count - 20) for count in (_common_prefix(a, b), _common_prefix(a[::-1], b[::-1])))
         a, b = (x[start : max(start + 1, len(x) - end)] for x in (a, b))
         a, b = (x if len(x) <= WIDTH else f"{x[: WIDTH // 2]} ... {x[-WIDTH // 4 :]}" for x in (a, b))
     return f"{a} -> {b}"
 
 
-def _alike(a: str, b: str) -> int:
-    """How many letters are the same from the start."""
+def _common_prefix(a: str, b: str) -> int:
+    """Return the length of the common prefix."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

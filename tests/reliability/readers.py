@@ -9,6 +9,7 @@ import numpy as np
 import soundfile
 import yaml
 from conftest import build_bank, sound, tone
+from source_files import write_font
 from tones import write
 
 from cirlib.audio.io import read_audio, read_long
@@ -97,8 +98,6 @@ def _read_sfz(file: Path) -> None:
 
 
 def _font(folder: Path) -> Path:
-    from test_soundfont import write_font
-
     return write_font(folder / "x.sf2", copyright=b"free")
 
 

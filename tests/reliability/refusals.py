@@ -1,7 +1,7 @@
-"""Every stage on a disk that is full or may not be written to: one sentence, what was there stays, and with room it ends as it should.
+"""Every stage on a full, read-only or forbidden disk: a clear error, unchanged earlier files, and completion once there is room.
 
-`python tests/reliability/refusals.py [STAGE ...]` prints as JSON, for each stage and each way of a disk to refuse, what went wrong: "" for
-nothing, "-" where this machine cannot try it. test_full_disk.py looks at that.
+`python tests/reliability/refusals.py [STAGE ...]` prints JSON for test_full_disk.py: for each stage and way the failure, "" for none, "-"
+where this machine cannot run the test.
 """
 
 import json
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
-import torture  # first: it sets the home of all
+import torture  # first: it sets CIRLIB_HOME
 import whole
 import yaml
 from disks import forbidden, full, limited, mount, read_only
@@ -25,14 +25,14 @@ from cirlib.search import __main__ as library_cli
 from cirlib.training import loop as training
 
 SIZE = 96 << 20
-# share of what the stage writes that there is room for; a file may become so large; nothing may be written
+# "full, 0.5": room for half of what the stage writes; "limited": small files only
 STRICT, SOME_ROOM = ("full, 0", "read-only", "forbidden"), ("full, 0.5",)
 WAYS = (*STRICT, *SOME_ROOM, "limited")
 
 
 @contextmanager
 def refusing(way: str, disk: Path, needed: int):
-    """A disk that refuses in one of WAYS."""
+    """Make a disk refuse to write in one of WAYS."""
     if way.startswith("full"):
         manager = full(disk, int(needed * float(way.split()[1])))
     else:
@@ -41,8 +41,8 @@ def refusing(way: str, disk: Path, needed: int):
         yield
 
 
-def refused(stage, way: str, disk: Path, goal: torture.Whole, needed: int) -> str:
-    """Run a stage on a disk that refuses, then with room; what went wrong, "" if all went well."""
+def refused(stage, way: str, *, disk: Path, goal: torture.Whole, needed: int) -> str:
+    """Run a stage on a disk that refuses, then with room; return the failure, or ""."""
     if not mount(disk, SIZE) and way not in ("limited", "forbidden"):
         return "-"
     folder = disk / "work"
@@ -53,14 +53,14 @@ def refused(stage, way: str, disk: Path, goal: torture.Whole, needed: int) -> st
         for attempt in commands(stage, folder):
             try:
                 attempt()
-            except (OSError, SystemExit) as told:
-                error = str(told)
+            except (OSError, SystemExit) as raised:
+                error = str(raised)
                 if "\n" in error or "cannot be written (" not in error or " choose another place" not in error:
                     return f"unclear: {error}"
     after = whole.digests(folder)
     stage.check(folder, True)
     if (error is None or (way in STRICT and after != before)) and way not in SOME_ROOM:
-        return f"told {error!r}, changed {sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))}"
+        return f"error {error!r}, changed {sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))}"
     stage.run(folder, "")
     if torture.outcome(stage, folder) != goal.made or set(whole.names(folder)) != set(goal.names):
         return f"another result, or left over: {sorted(set(whole.names(folder)) ^ set(goal.names))}"
@@ -68,7 +68,7 @@ def refused(stage, way: str, disk: Path, goal: torture.Whole, needed: int) -> st
 
 
 def prepare(stage, folder: Path) -> None:
-    """Something to lose: of training a run that was stopped after its second validation."""
+    """Prepare earlier results; of training, a run that was stopped after its second validation."""
     stage.prepare(folder, True)
     if stage.name == "training":
         save = training._Trainer._save
@@ -86,7 +86,7 @@ def prepare(stage, folder: Path) -> None:
 
 
 def commands(stage, folder: Path):
-    """The stage as a call, then as its command in a shell, if it has one."""
+    """Yield the stage as a function, then its command line, if it has one."""
     yield lambda: stage.run(folder, "moment")
     if stage.name == "training":
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(stage.config()).items()}
@@ -106,13 +106,13 @@ def main() -> None:
     for name in sys.argv[1:] or STAGES:
         with tempfile.TemporaryDirectory(prefix="cirlib-disks-") as place:
             base = Path(place).resolve()
-            base.chmod(0o755)  # for another user too
-            found |= {f"{name}: {way}": wrong for way, wrong in tried(STAGES[name](base / "base"), base).items()}
+            base.chmod(0o755)  # for the other user
+            found |= {f"{name}: {way}": wrong for way, wrong in all_ways(STAGES[name](base / "base"), base).items()}
     print(json.dumps(found, indent=1))
 
 
-def tried(stage, base: Path) -> dict[str, str]:
-    """What went wrong in each of WAYS."""
+def all_ways(stage, base: Path) -> dict[str, str]:
+    """Return the failure in each of WAYS."""
     stage.base.mkdir()
     done(stage.make_base, base)
     goal = torture.undisturbed(stage, base / "whole", again=True)
@@ -121,7 +121,7 @@ def tried(stage, base: Path) -> dict[str, str]:
     for way in WAYS:
         disk = base / way.replace(", ", "-")
         disk.mkdir()
-        ended = forked(partial(refused, stage, way, disk, goal, needed), base)
+        ended = forked(partial(refused, stage, way, disk=disk, goal=goal, needed=needed), base)
         found[way] = ended.error or ended.value
     return found
 

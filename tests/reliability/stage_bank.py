@@ -1,4 +1,4 @@
-"""Building a bank, in place of an older one every second time: what workers import, so nothing large."""
+"""The stage that builds a bank, every second time in place of an older one. Workers import this file: it is light."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ PITCHES = 3
 
 
 def make(key: str, level: float):
-    """One instrument of some tones."""
+    """Yield the tones of an instrument."""
     time = np.arange(4000) / 16000
     for pitch in range(60, 60 + PITCHES):
         tone = level * np.cos(2 * np.pi * 440 * 2 ** ((pitch - 69) / 12) * time)
@@ -22,13 +22,13 @@ def make(key: str, level: float):
 
 
 def build(path: Path, level: float, n_jobs: int) -> NoteBank:
-    """The bank of all jobs."""
+    """Build the bank of all jobs."""
     jobs = {f"{i:02d}": {"key": f"{i:02d}", "level": level * (1 + i) / JOBS} for i in range(JOBS)}
     return build_once(path, {"level": level}, jobs, make, meta=META, n_jobs=n_jobs)
 
 
 class Bank:
-    """Jobs in worker processes, joined as they come, then the change of places with an older bank."""
+    """Jobs in worker processes whose results are joined, then exchanged with an older bank."""
 
     name = "building a bank"
 
@@ -36,19 +36,19 @@ class Bank:
         self.base = base
 
     def make_base(self) -> None:
-        """It reads nothing."""
+        """Do nothing: there is no input."""
 
     def prepare(self, folder: Path, again: bool) -> None:
-        """An older bank is there."""
+        """Build the older bank."""
         if again:
             build(folder / "bank", 0.9, 1)
 
     def run(self, folder: Path, way: str) -> None:
-        """Worker processes come through a limit of writing with an error: then all is done in one."""
+        """Build the bank; in one process if kills come with system calls or writes, which workers would report as errors."""
         build(folder / "bank", 0.5, 1 if way in ("write", "call") else 2)
 
     def check(self, folder: Path, again: bool) -> None:
-        """One of the two banks is there, whole; or the older one is kept aside while they change places."""
+        """Assert that one of the two banks is complete, possibly moved aside."""
         there = [p for p in (folder / "bank", folder / "bank.building" / "old") if p.exists()]
         assert there or not again, "the older bank is lost"
         for path in there:
@@ -57,5 +57,5 @@ class Bank:
             assert len(bank) == JOBS * PITCHES, f"{path.name} holds {len(bank)} sounds"
 
     def result(self, folder: Path) -> dict:
-        """The bank is compared as files."""
+        """Return the number of notes; the files are compared in any case."""
         return {"notes": len(NoteBank.open(folder / "bank"))}

@@ -1,4 +1,4 @@
-"""What is killed: training, evaluating, indexing and writing figures, each as the pipeline does it, on a few tones."""
+"""Stages to kill: training, evaluating, indexing and writing figures, on a few tones."""
 
 import dataclasses
 import json
@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 import yaml
 from conftest import build_bank, tone, tone_sounds
-from stage_bank import Bank
 from fake_runs import result as fake_result
+from stage_bank import Bank
 from tones import write
 
 from cirlib.common import paths, provenance
@@ -29,36 +29,36 @@ mpl.use("agg")
 
 
 class Stage:
-    """One stage: `prepare` a folder, `run` until done, `check` what a kill left, and the `result` besides what files hold.
+    """A stage: `prepare` a folder, `run` to the end, `check` the folder after a kill, and the `result` that is not in files.
 
-    `again`: the stage comes upon an earlier result, which it replaces.
+    `again`: there is an earlier result, which the stage replaces.
     """
 
     name = ""
 
     def __init__(self, base: Path):
-        self.base = base  # what all runs of the stage read; `make_base` makes it
+        self.base = base  # inputs of all runs, written by `make_base`
 
     def make_base(self) -> None:
-        """What the stage reads."""
+        """Write the inputs."""
 
     def prepare(self, folder: Path, again: bool) -> None:
-        """Where it begins."""
+        """Prepare a folder."""
 
     def run(self, folder: Path, way: str) -> None:
-        """The work itself."""
+        """Do the work."""
         raise NotImplementedError
 
     def check(self, folder: Path, again: bool) -> None:
-        """Raise if what is there is not whole, besides files."""
+        """Raise if results other than files are incomplete."""
 
     def result(self, folder: Path) -> dict:
-        """What it made, besides files."""
+        """Return results other than files."""
         return {}
 
 
 class Training(Stage):
-    """A run that is validated after every second step."""
+    """A training run, validated after every second step."""
 
     name = "training"
 
@@ -66,14 +66,14 @@ class Training(Stage):
         build_bank(self.base / "bank", [s for s in tone_sounds() if s.row["pitch"] % 4 == 0])
 
     def prepare(self, folder: Path, again: bool) -> None:
-        """A finished run of other settings, which is to be moved aside."""
+        """Train with other settings: that run is moved aside later."""
         if again:
             paths.RUNS = folder
             fit(self.config(steps=2), progress=False)
 
     def config(self, **changes) -> TrainConfig:
-        """Six steps."""
-        values = {"steps": 6, "batch_size": 12, "curriculum": (0.34,), "epoch_size": 20, "valid_every": 2, "valid_size": 6, "log_every": 1}
+        """Return settings of six steps."""
+        values = {"steps": 6, "batch_size": 12, "epoch_size": 20, "valid_every": 2, "valid_size": 6, "log_every": 1}
         values |= {"optimiser": "muon", "queries": 20}
         return TrainConfig(preset="kills", bank=(str(self.base / "bank"),), seconds=0.25, **{**values, **changes})
 
@@ -83,7 +83,7 @@ class Training(Stage):
 
 
 class Evaluating(Training):
-    """What 03_retrieve does, in place of an earlier test with fewer mixtures every second time."""
+    """The evaluation of 03_retrieve, every second time in place of an earlier one with fewer mixtures."""
 
     name = "evaluating"
 
@@ -111,7 +111,7 @@ class Evaluating(Training):
 
 
 class Indexing(Stage):
-    """A library of a folder in blocks of four sounds; every second time it is there and its sounds changed."""
+    """A library in blocks of four sounds; every second time it exists and sounds have changed."""
 
     name = "indexing"
 
@@ -146,7 +146,7 @@ class Indexing(Stage):
 
 
 class Figures(Stage):
-    """Tables, a figure, records of runs, a page of JSON; in place of older ones every second time."""
+    """Tables, a figure and records of runs, every second time in place of older ones."""
 
     name = "writing figures"
 

@@ -1,7 +1,7 @@
-"""Every stage is killed at random moments and started again, until it ends: with the result of an undisturbed run, and nothing left over.
+"""Kill every stage at random moments and start it again until it ends with the result of an undisturbed run and no other files.
 
-`python tests/reliability/torture.py [KILLS] [STAGE ...]`: so many kills of each stage (30), kept in figures/reliability.
-`--json` prints what was found and keeps nothing.
+`python tests/reliability/torture.py [KILLS] [STAGE ...]` writes results to figures/reliability (30 kills of each stage by default);
+with `--json` it prints them only.
 """
 
 import json
@@ -16,21 +16,21 @@ from random import Random
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
-os.environ["OMP_NUM_THREADS"] = "1"  # and nothing that a fork would break
+os.environ["OMP_NUM_THREADS"] = "1"  # threads do not survive a fork
 HOME = os.environ.get("CIRLIB_HOME")
 
-import conftest  # noqa: E402, F401 (it sets another CIRLIB_HOME)
+import conftest  # noqa: E402, F401 (it changes CIRLIB_HOME)
 import torch  # noqa: E402
 import whole  # noqa: E402
 from killing import WAYS, Ended, Kill, done, forked  # noqa: E402
 from stages import STAGES  # noqa: E402
 
 torch.set_num_threads(1)
-MOST = 4  # kills before a run may end
+MOST = 4  # kills of one run
 
 
 def torture(stage, base: Path, kills: int, seed: int = 0) -> tuple[int, int, list[str]]:
-    """Kill a stage so many times; how many kills there were, how many were survived, and what went wrong."""
+    """Kill a stage `kills` times; return the number of kills, of those without harm, and the failures."""
     random, whole_runs, failures, tried, held = Random(seed), {}, [], 0, 0
     for lap in range(10 * kills):
         if tried >= kills:
@@ -39,7 +39,8 @@ def torture(stage, base: Path, kills: int, seed: int = 0) -> tuple[int, int, lis
         if again not in whole_runs:
             whole_runs[again] = undisturbed(stage, base / f"whole{again:d}", again)
         try:
-            lap_of(stage, folder, again, whole_runs[again], random, random.randint(1, min(MOST, kills - tried)), history)
+            most = random.randint(1, min(MOST, kills - tried))
+            killed_run(stage, folder, whole_runs[again], again=again, random=random, most=most, history=history)
             held += len(history)
         except AssertionError as error:
             failures.append(f"{stage.name}, lap {lap} ({', '.join(map(str, history)) or 'no kill'}): {error}")
@@ -50,7 +51,7 @@ def torture(stage, base: Path, kills: int, seed: int = 0) -> tuple[int, int, lis
 
 @dataclass
 class Whole:
-    """A run that nobody killed: how it ended, what it made, what it left in its folder."""
+    """An undisturbed run: its end, its results, the files in its folder."""
 
     ended: Ended
     made: dict
@@ -59,7 +60,7 @@ class Whole:
 
 
 def undisturbed(stage, folder: Path, again: bool) -> Whole:
-    """Run a stage that nobody kills."""
+    """Run a stage without a kill."""
     folder.mkdir()
     done(lambda: stage.prepare(folder, again), folder)
     ended = done(lambda: stage.run(folder, ""), folder)
@@ -69,30 +70,30 @@ def undisturbed(stage, folder: Path, again: bool) -> Whole:
 
 
 def outcome(stage, folder: Path) -> dict:
-    """All that a stage made."""
+    """Return all results of a stage."""
     return {**whole.digests(folder), **stage.result(folder)}
 
 
-def lap_of(stage, folder: Path, again: bool, goal: Whole, random: Random, most: int, history: list[Kill]) -> None:
-    """One run that is killed up to `most` times, then left alone; AssertionError if it is not what an undisturbed one is."""
+def killed_run(stage, folder: Path, goal: Whole, *, again: bool, random: Random, most: int, history: list[Kill]) -> None:
+    """Kill a run up to `most` times, complete it and assert that it equals an undisturbed one."""
     folder.mkdir()
     done(lambda: stage.prepare(folder, again), folder)
     for _ in range(most):
         kill = Kill(random.choice(WAYS), random.random(), goal.ended, goal.largest)
         ended = forked(lambda kill=kill: stage.run(folder, kill.way), folder, kill)
-        assert not ended.error, f"it cannot go on: {ended.error}"
+        assert not ended.error, f"it does not continue: {ended.error}"
         if not ended.killed:
             break
         history.append(kill)
         done(lambda: (whole.digests(folder), stage.check(folder, again)), folder)
     if not history or ended.killed:
         ended = forked(lambda: stage.run(folder, ""), folder)
-        assert not ended.error, f"it cannot go on: {ended.error}"
+        assert not ended.error, f"it does not continue: {ended.error}"
     found = done(lambda: outcome(stage, folder), folder).value
     other = sorted(name for name in goal.made.keys() | found.keys() if goal.made.get(name) != found.get(name))
     assert not other, f"another result: {', '.join(other)[:500]}"
     left = sorted(set(whole.names(folder)) ^ set(goal.names))
-    assert not left, f"left over, or missing: {', '.join(left)[:500]}"
+    assert not left, f"unexpected or missing files: {', '.join(left)[:500]}"
 
 
 def main() -> None:
@@ -110,17 +111,17 @@ def main() -> None:
         rows.append({"what": stage.name, "tried": tried, "held": held, "note": f"{time.monotonic() - started:.0f} s"})
         failures += failed
         if "--json" not in sys.argv:
-            print(f"{stage.name}: {held} of {tried} kills survived, {rows[-1]['note']}", flush=True)
+            print(f"{stage.name}: {held} of {tried} kills without harm, {rows[-1]['note']}", flush=True)
     if "--json" in sys.argv:
         print(json.dumps({"rows": rows, "failures": failures}))
     elif not arguments:
-        keep(rows)
+        store(rows)
     if failures:
         raise SystemExit("\n\n".join(failures))
 
 
-def keep(rows: list[dict]) -> None:
-    """In figures/reliability of the caller's home: conftest has one that is deleted."""
+def store(rows: list[dict]) -> None:
+    """Write to figures/reliability of the caller's CIRLIB_HOME, as that of conftest is deleted."""
     import record
 
     from cirlib.common.paths import ROOT

@@ -1,7 +1,7 @@
-"""One run of the tests of a module, with or without a mutant (mutate.py), in a process forked from this one.
+"""Run the tests of a module, with or without a mutant (mutate.py), in a process forked from this one.
 
-What takes long to import should be imported before, but nothing of the package: the mutant takes the place of its module when the tests
-import it. Tests that start Python anew import the module itself.
+Slow imports should be done before, but none of cirlib: the mutant replaces its module when the tests import it. Tests that start a new
+Python import the unchanged module.
 """
 
 import ast
@@ -24,14 +24,14 @@ import pytest
 from mutate import Mutant, mutants
 
 MEMORY = 8 << 30  # bytes
-# unraisableexception collects all garbage five times at the end, which takes longer than most tests
-LEFT_OUT = ("cacheprovider", "unraisableexception", "threadexception", "doctest")
-OPTIONS = ["-x", "-q", "--tb=no", "--assert=plain", *(f"-pno:{name}" for name in LEFT_OUT)]
+# unraisableexception runs the garbage collector five times at the end, which takes longer than most tests
+UNUSED = ("cacheprovider", "unraisableexception", "threadexception", "doctest")
+OPTIONS = ["-x", "-q", "--tb=no", "--assert=plain", *(f"-pno:{name}" for name in UNUSED)]
 
 
 @dataclass
 class Target:
-    """A module, its file, and the tests that must notice a change of it."""
+    """A module, its file and its tests."""
 
     module: str
     path: Path
@@ -42,7 +42,7 @@ class Target:
         self.tree = ast.parse(source)
         self.mutants = mutants(self.tree, source)
         functions = [node for node in ast.walk(self.tree) if isinstance(node, ast.FunctionDef)]
-        # the result of a decorated one may be kept: which tests call it says little
+        # without decorated ones: a cached result hides which tests need a function
         self.plain = {(f.lineno, f.end_lineno) for f in functions if not f.decorator_list}
 
 
@@ -62,9 +62,9 @@ class Swap(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):
 
 
 class Plan:
-    """Which tests run, the quickest first, and what came of them: {seconds, lines} of each test, and the one that failed.
+    """pytest plugin: runs the fastest tests first and collects {seconds, lines} of each test, and the one that failed.
 
-    `lines` are the first lines of the functions of the module that a test calls, or that were called for the fixtures of its file.
+    `lines`: first lines of the functions of the module that a test, or a fixture of its file, calls.
     """
 
     def __init__(self, path: Path, known: dict[str, dict], chosen: set[str] | None):
@@ -98,7 +98,7 @@ class Plan:
 
 
 def covering(target: Target, mutant: Mutant, known: dict[str, dict]) -> set[str] | None:
-    """The tests that call the function of a mutant; None: any may notice it."""
+    """Return the tests that call the function of a mutant; None if any test may notice it."""
     around = [span for span in target.plain if span[0] < mutant.line <= span[1]]
     if not around:
         return None
@@ -106,22 +106,25 @@ def covering(target: Target, mutant: Mutant, known: dict[str, dict]) -> set[str]
     return {name for name, test in known.items() if any(first <= line <= last for line in test["lines"])}
 
 
-def run(target: Target, mutant: Mutant | None, known: dict[str, dict], chosen: set[str] | None, cpu: int, wall: float) -> dict:
-    """{state, failed, tests} of the tests against a mutant: passed, failed, or late, which took more than `cpu` or `wall` seconds."""
+def run(target: Target, mutant: Mutant | None = None, *, known: dict | None = None, chosen: set[str] | None = None, cpu: int = 600) -> dict:
+    """Run the tests against a mutant, or none; return {state, failed, tests}.
+
+    state: passed, failed, or late (more than `cpu` seconds, or 5 times that by the clock). `known`: tests of a run without a mutant.
+    """
     folder = tempfile.mkdtemp(prefix="mutant-")
     gc.freeze()
     child = os.fork()
     if child == 0:
-        code = 3  # the mutant broke what runs the tests
+        code = 3  # the mutant broke pytest itself
         try:
-            code = _child(target, mutant, Plan(target.path, known, chosen), Path(folder), cpu)
+            code = _child(target, mutant, Plan(target.path, known or {}, chosen), Path(folder), cpu)
         finally:
             os._exit(code)
-    code = _wait(child, wall)
-    told = Path(folder) / "told.json"
-    told = json.loads(told.read_text()) if told.exists() else {"failed": None, "tests": {}}
+    code = _wait(child, 5 * cpu)
+    file = Path(folder) / "result.json"
+    result = json.loads(file.read_text()) if file.exists() else {"failed": None, "tests": {}}
     shutil.rmtree(folder, ignore_errors=True)
-    return {"state": "passed" if code == 0 else "late" if code in (None, -signal.SIGXCPU, -signal.SIGKILL) else "failed", **told}
+    return {"state": "passed" if code == 0 else "late" if code in (None, -signal.SIGXCPU, -signal.SIGKILL) else "failed", **result}
 
 
 def _child(target: Target, mutant: Mutant | None, plan: Plan, folder: Path, cpu: int) -> int:
@@ -138,7 +141,7 @@ def _child(target: Target, mutant: Mutant | None, plan: Plan, folder: Path, cpu:
         mutant.apply()
     sys.meta_path.insert(0, Swap(target))
     code = pytest.main([*OPTIONS, *target.tests], plugins=[plan])
-    (folder / "told.json").write_text(json.dumps({"failed": plan.failed, "tests": plan.tests}))
+    (folder / "result.json").write_text(json.dumps({"failed": plan.failed, "tests": plan.tests}))
     return int(code)
 
 
@@ -149,6 +152,6 @@ def _wait(child: int, wall: float) -> int | None:
         if pid:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.02)
-    os.killpg(child, signal.SIGKILL)  # a session of its own: what the tests started ends too
+    os.killpg(child, signal.SIGKILL)  # its session: with the processes that the tests started
     os.waitpid(child, 0)
     return None

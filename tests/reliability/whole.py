@@ -1,4 +1,4 @@
-"""What a file holds: an error for one that is not whole, and the same for the same result, however long it took to make."""
+"""Digests of files for comparisons between runs: without times, and an error for a truncated file."""
 
 import csv
 import hashlib
@@ -11,41 +11,41 @@ import pandas as pd
 import torch
 import yaml
 
-TIMES = ("clips_per_s", "data_wait")  # how long it took
-OUTSIDE = ("git", "dirty")  # what somebody may do to the repository meanwhile
-MAKING = (".building", ".lance", "sounds")  # folders whose files have no final name yet, or are no files of ours
+TIMES = ("clips_per_s", "data_wait")  # measured times
+OUTSIDE = ("git", "dirty")  # may change during a run
+MAKING = (".building", ".lance", "sounds")  # temporary folders, and those of LanceDB
 
 
 def files(folder: Path) -> dict[str, Path]:
-    """Files below a folder under their final names."""
+    """Return the complete files below a folder by name."""
     found = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
     return {name: file for name, file in found.items() if not any(part.startswith(".") or part.endswith(MAKING) for part in file.parts)}
 
 
 def names(folder: Path) -> list[str]:
-    """All that is in a folder, hidden and half-made files too, but for what LanceDB keeps in its own."""
+    """Return all names below a folder, temporary files included, but none of LanceDB."""
     found = (p.relative_to(folder).as_posix() for p in folder.rglob("*"))
     return sorted(name for name in found if ".lance/" not in name)
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Name of a file -> digest of what it holds; ValueError that names a file that is not whole."""
+    """Return the digest of each file by name. ValueError for a truncated file."""
     found = {}
     for name, file in files(folder).items():
         try:
-            found[name] = digest(held(file))
+            found[name] = digest(contents(file))
         except Exception as error:
-            raise ValueError(f"{name} is not whole: {type(error).__name__}: {error}") from None
+            raise ValueError(f"{name} is truncated: {type(error).__name__}: {error}") from None
     return found
 
 
 def digest(value: object) -> str:
-    """Of bytes, or of plain data."""
+    """Return the digest of bytes or plain data."""
     return hashlib.sha256(value if isinstance(value, bytes) else repr(value).encode()).hexdigest()[:16]
 
 
-def held(file: Path) -> object:
-    """Contents of a whole file."""
+def contents(file: Path) -> object:
+    """Return the contents of a complete file."""
     data = file.read_bytes()
     reader = READERS.get(file.suffix)
     return reader(data) if reader else data
@@ -66,7 +66,7 @@ def _checkpoint(data: bytes) -> object:
 
 
 def _plain(value: object) -> object:
-    """Tensors as digests of their bytes; the history inside without times."""
+    """Return tensors as digests, and a history without times."""
     if isinstance(value, torch.Tensor):
         return digest(value.contiguous().view(torch.uint8).numpy().tobytes() if value.ndim else repr(value.item()).encode())
     if isinstance(value, dict):

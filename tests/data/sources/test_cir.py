@@ -3,66 +3,18 @@
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 from conftest import RATE, hz
-from test_bank import contents
-from test_nsynth import EXCLUDED, KEPT_BY_PAPER, TAXONOMY, states, stopping
-from tones import amplitude, at_rate, frequency, rows, write
+from source_files import EXCLUDED, KEPT_BY_PAPER, LEVEL, NSYNTH, SURGE, TAXONOMY, nsynth_note, states, stopping, surge_note, write_set
+from tones import amplitude, at_rate, contents, frequency, rows, write
 
 from cirlib.data.note_statistics import load_statistics, statistics_file
 from cirlib.data.sources import cir
 from cirlib.data.sources.cir import CirConfig, latest
 
-LEVEL = 0.25
-
-
-def nsynth_note(instrument, pitch, velocity=100, split="train", qualities=()):
-    """One line of examples.csv."""
-    family, origin, _ = instrument.rsplit("_", 2)
-    line = {"path": f"audio/{instrument}-{pitch:03d}-{velocity:03d}.wav", "split": split, "instrument": instrument}
-    line |= {"instrument_family": family, "instrument_source": origin, "pitch": pitch, "velocity": velocity}
-    return {**line, "sample_rate": 48000, "qualities": str(list(qualities))}
-
-
-def surge_note(patch, pitch, velocity=100, split="train", family="Leads", fx=""):
-    """One line of audio.csv; a stem of several notes has no pitch and no velocity."""
-    name = "stem" if pitch is None else f"{pitch}-{velocity}"
-    line = {"path": f"audio/{patch}/{name}.wav", "split": split, "patch_UID": patch, "patch_family": family, "patch_fx": fx}
-    return {**line, "midi_pitch": pitch, "midi_velocity": None if pitch is None else velocity}
-
-
-def write_set(folder, lines, sounds=True):
-    """The table of a set and its sounds: 0.5 s of the pitch that is told, at 48 kHz; stems of several notes sound A."""
-    table = "examples.csv" if folder.name.startswith("nsynth") else "audio.csv"
-    folder.mkdir(parents=True)
-    pd.DataFrame(lines).to_csv(folder / table, index=False)
-    for line in lines if sounds else ():
-        pitch = line.get("pitch", line.get("midi_pitch"))
-        write(folder / line["path"], at_rate(pitch or 69, 48000, 0.5, LEVEL), 48000)
-    return folder
-
 
 def build(path, root, **options):
     return cir.build(path, CirConfig(str(root), **options), n_jobs=1)
-
-
-NSYNTH = [
-    nsynth_note("bass_electronic_018", 40, qualities=["bright", "reverb"]),
-    nsynth_note("bass_electronic_018", 45, 50),
-    nsynth_note("flute_acoustic_002", 72, split="valid", qualities=["dark"]),
-    nsynth_note("mallet_acoustic_000", 60, split="test"),
-]
-SURGE = [
-    surge_note("0001", 60, 90, fx="Reverb 2, Chorus"),
-    surge_note("0001", None, fx="Reverb 2, Chorus"),
-    surge_note("0001_no_fx", 60, 90),
-    surge_note("0001_no_fx_aftertouch", 60, 90),
-    surge_note("0005", 36, split="valid", family="Basses"),
-    surge_note("0005", 38, split="valid", family="Basses"),
-    surge_note("0003", 64, split="test", family="Polysynths", fx="EQ"),
-    surge_note("0004", 64, split="test", family="Zithers", fx="Tape"),
-]
 
 
 @pytest.fixture(scope="module")

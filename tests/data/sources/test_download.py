@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_bank import contents
-from test_nsynth import pack, tones, write_release
+from source_files import pack, tones, write_release
+from tones import contents
 
 from cirlib.data.sources import download as module
 from cirlib.data.sources import nsynth

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import tarfile
 import time
 from collections import Counter
 
@@ -11,37 +10,24 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import RATE, tone
-from test_bank import contents
+from source_files import (
+    EXCLUDED,
+    FAMILIES,
+    KEPT_BY_PAPER,
+    ORIGINS,
+    TAXONOMY,
+    example,
+    pack,
+    pcm,
+    states,
+    stopping,
+    tones,
+    write_release,
+)
+from tones import contents
 
 from cirlib.data.sources import build_bank, nsynth
 from cirlib.data.sources.nsynth import PARTS, NSynthConfig, noise_only
-
-FAMILIES = ("bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "reed", "string", "synth_lead", "vocal")
-ORIGINS = ("acoustic", "electronic", "synthetic")
-QUALITIES = (
-    *("bright", "dark", "distortion", "fast_decay", "long_release"),
-    *("multiphonic", "nonlinear_env", "percussive", "reverb", "tempo-synced"),
-)
-TAXONOMY = {  # family: (group, tag, lowest and highest pitch that is kept)
-    "bass": ("Bass", "bass", 23, 63),
-    "brass": ("Brass", "brass", 31, 89),
-    "flute": ("Pipe", "wind", 35, 108),
-    "guitar": ("Guitar", "guitar", 25, 86),
-    "keyboard": ("Piano", "piano", 21, 108),
-    "mallet": ("Chromatic Percussion", "mallet", 36, 108),
-    "organ": ("Organ", "organ", 21, 96),
-    "reed": ("Reed", "wind", 31, 96),
-    "string": ("Strings", "strings", 24, 96),
-    "synth_lead": ("Synth Lead", "lead", 36, 84),
-    "vocal": ("Voice", "vocal", 38, 86),
-}
-EXCLUDED = [f"vocal_synthetic_{i:03d}" for i in (0, 1, 2, 3, 7, 8, 9, 10, 12)] + ["bass_synthetic_000"]
-KEPT_BY_PAPER = ["bass_synthetic_002", "guitar_electronic_014"]
-
-
-def pcm(pitch, seconds=0.1, level=0.5):
-    """A tone of 16 bits."""
-    return np.round(32767 * tone(pitch, seconds, level)).astype(np.int16)
 
 
 def noise(slope, seconds=1.0, seed=0):
@@ -52,79 +38,8 @@ def noise(slope, seconds=1.0, seed=0):
     return np.round(16000 * audio / np.abs(audio).max()).astype(np.int16)
 
 
-def tones(*names):
-    """{note_str: tone of its pitch}."""
-    return {name: pcm(int(name.split("-")[1])) for name in names}
-
-
-def example(number, name, qualities=()):
-    """Metadata of a note, every field of the official release."""
-    instrument, pitch, velocity = name.split("-")
-    family, origin, index = instrument.rsplit("_", 2)
-    return {
-        "note": number,
-        "note_str": name,
-        "instrument": int(index),
-        "instrument_str": instrument,
-        "pitch": int(pitch),
-        "velocity": int(velocity),
-        "sample_rate": RATE,
-        "qualities": [int(q in qualities) for q in QUALITIES],
-        "qualities_str": list(qualities),
-        "instrument_family": FAMILIES.index(family),
-        "instrument_family_str": family,
-        "instrument_source": ORIGINS.index(origin),
-        "instrument_source_str": origin,
-    }
-
-
-def write_release(root, qualities=None, **parts):
-    """The three folders of a release. A part is {note_str: int16 or float audio, bytes of a file, or None: no file}."""
-    for part in PARTS:
-        folder = root / f"nsynth-{part}"
-        (folder / "audio").mkdir(parents=True)
-        notes = parts.get(part, {})
-        table = {name: example(i, name, (qualities or {}).get(name, ())) for i, name in enumerate(notes)}
-        (folder / "examples.json").write_text(json.dumps(table, indent=4))
-        for name, audio in notes.items():
-            file = folder / "audio" / f"{name}.wav"
-            if isinstance(audio, bytes):
-                file.write_bytes(audio)
-            elif audio is not None:
-                soundfile.write(file, audio, RATE, "PCM_16" if audio.dtype == np.int16 else "FLOAT")
-    return root
-
-
-def pack(release, target):
-    """The tarballs of a release."""
-    target.mkdir(exist_ok=True)
-    for part in PARTS:
-        with tarfile.open(target / f"nsynth-{part}.jsonwav.tar.gz", "w:gz", compresslevel=1) as tar:
-            tar.add(release / f"nsynth-{part}", f"nsynth-{part}")
-    return target
-
-
 def build(path, release, protocol="strict", n_jobs=1):
     return nsynth.build(path, NSynthConfig(str(release), protocol=protocol), n_jobs)
-
-
-def states(path):
-    """What a rewritten file would change, of every file in a folder."""
-    return {file.name: (file.stat().st_ino, file.stat().st_mtime_ns, file.read_bytes()) for file in path.iterdir()}
-
-
-def stopping(make, count):
-    """A job function that is interrupted in its last of `count` calls, after its first sound."""
-    calls = []
-
-    def stopped(**job):
-        calls.append(job)
-        for item in make(**job):
-            yield item
-            if len(calls) == count:
-                raise KeyboardInterrupt
-
-    return stopped
 
 
 TRAIN = {f"{family}_{ORIGINS[i % 3]}_0{i + 20}-060-{25 + i:03d}": pcm(60, 0.1 + i / 100) for i, family in enumerate(FAMILIES)}

@@ -3,11 +3,11 @@
 import ctypes.util
 import struct
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import RATE, hz
+from source_files import PRESETS, write_font
 from tones import amplitude, assert_kept, assert_resumes, contents, frequency, rows
 
 from cirlib.data.sources import soundfont
@@ -23,50 +23,6 @@ except ValueError as problem:
 needs_fluidsynth = pytest.mark.skipif(MISSING is not None, reason=MISSING or "")
 
 LEVEL = 0.5  # of the sample
-PRESETS = [  # bank, program, name, lowest and highest key
-    (128, 0, "Kit", 36, 50),
-    (0, 0, "Grand Piano", 0, 127),
-    (0, 33, "Bass", 30, 40),
-    (1, 7, "Strange", 60, 72),
-]
-
-
-def chunk(name: bytes, *bodies: bytes) -> bytes:
-    """A chunk of a RIFF file, of even length."""
-    body = b"".join(bodies)
-    body += bytes(len(body) % 2)
-    return name + struct.pack("<I", len(body)) + body
-
-
-def write_font(path: Path, presets=PRESETS, copyright=b"", level=LEVEL, breath=False) -> Path:
-    """A SoundFont (2.04) whose presets all play one looped sample, A4 without end, each on its own keys, with breath or always."""
-    count, period = len(presets), 1200  # 11 periods of 440 Hz at 48 kHz
-    sample = np.round(32767 * level * np.sin(2 * np.pi * 440 * np.arange(4 * period) / 48000)).astype("<i2")
-    head = b"".join(struct.pack("<20sHHH12x", name.encode(), program, bank, i) for i, (bank, program, name, *_) in enumerate(presets))
-    names = b"".join(struct.pack("<20sH", b"tone", i) for i in range(count))
-    zones = b"".join(struct.pack("<HBBHHHH", 43, low, high, 54, 1, 53, 0) for *_, low, high in presets)  # keys, loop, sample
-    modulators = struct.pack("<HHhHH", 0x0182, 48, 960, 0, 0) * breath * count  # no breath (controller 2): 96 dB less
-    tables = {
-        b"phdr": head + struct.pack("<20sHHH12x", b"EOP", 0, 0, count),
-        b"pbag": b"".join(struct.pack("<HH", i, 0) for i in range(count + 1)),
-        b"pmod": bytes(10),
-        b"pgen": b"".join(struct.pack("<HH", 41, i) for i in range(count)) + bytes(4),  # instrument
-        b"inst": names + struct.pack("<20sH", b"EOI", count),
-        b"ibag": b"".join(struct.pack("<HH", 3 * i, i * breath) for i in range(count + 1)),
-        b"imod": modulators + bytes(10),
-        b"igen": zones + bytes(4),
-        b"shdr": struct.pack("<20s5IBbHH", b"tone", 0, 4 * period, period, 3 * period, 48000, 69, 0, 0, 1) + struct.pack("<20s26x", b"EOS"),
-    }
-    info = [chunk(b"ifil", struct.pack("<HH", 2, 4)), chunk(b"isng", b"EMU8000\0"), chunk(b"INAM", b"tones\0")]
-    info += [chunk(b"ICOP", copyright + b"\0")] if copyright else []
-    lists = [
-        chunk(b"LIST", b"INFO", *info),
-        chunk(b"LIST", b"sdta", chunk(b"smpl", sample.tobytes(), bytes(92))),
-        chunk(b"LIST", b"pdta", *(chunk(*table) for table in tables.items())),
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(chunk(b"RIFF", b"sfbk", *lists))
-    return path
 
 
 def config(*paths, **options):

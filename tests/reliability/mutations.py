@@ -1,4 +1,4 @@
-"""Spoiled files: a good one, changed as damage and malice would change it. The same generator gives the same bytes."""
+"""Mutated files: a valid file with random damage. The same generator gives the same bytes."""
 
 import copy
 import json
@@ -12,8 +12,8 @@ ODD = (
 )
 
 
-def spoil(data: bytes, rng: np.random.Generator, text: bool = False) -> bytes:
-    """`data` with one to four changes; JSON (`text`) is changed by its structure every other time."""
+def mutate(data: bytes, rng: np.random.Generator, text: bool = False) -> bytes:
+    """Return `data` with one to four changes; every other time those of JSON (`text`) are changes of its structure."""
     if text and rng.random() < 0.5:
         return _structure(data, rng)
     for _ in range(rng.integers(1, 5)):
@@ -33,7 +33,7 @@ def _bits(data: bytearray, rng) -> bytearray:
 
 
 def _head(data: bytearray, rng) -> bytearray:
-    """Headers matter most, and they stand at the beginning."""
+    """Change the start: headers matter most."""
     return _bits(data[:64], rng) + data[64:]
 
 
@@ -41,7 +41,7 @@ def _cut(data: bytearray, rng) -> bytearray:
     return data[: _span(data, rng)[0]]
 
 
-def _left_out(data: bytearray, rng) -> bytearray:
+def _removed(data: bytearray, rng) -> bytearray:
     start, end = _span(data, rng)
     return data[:start] + data[end:]
 
@@ -62,7 +62,7 @@ def _noise(data: bytearray, rng) -> bytearray:
 
 
 def _word(data: bytearray, rng) -> bytearray:
-    """A number that is as large or small as its field holds."""
+    """Write an extreme number."""
     word, (start, _) = WORDS[rng.integers(len(WORDS))], _span(data, rng)
     return data[:start] + word + data[start + len(word) :]
 
@@ -73,7 +73,7 @@ def _moved(data: bytearray, rng) -> bytearray:
 
 
 def _digits(data: bytearray, rng) -> bytearray:
-    """Another number in a text."""
+    """Replace a digit of a text."""
     places = [i for i, byte in enumerate(data[:100_000]) if 48 <= byte <= 57]
     if not places:
         return _word(data, rng)
@@ -81,11 +81,11 @@ def _digits(data: bytearray, rng) -> bytearray:
     return data[:at] + (b"-1", b"99999999999", b"1e999", b"0", b".")[rng.integers(5)] + data[at + 1 :]
 
 
-_CHANGES = (_bits, _head, _cut, _left_out, _twice, _zeros, _noise, _word, _moved, _digits)
+_CHANGES = (_bits, _head, _cut, _removed, _twice, _zeros, _noise, _word, _moved, _digits)
 
 
 def _structure(data: bytes, rng) -> bytes:
-    """One to three values, or names, of a JSON text changed."""
+    """Return a JSON text with one to three values, or names, changed."""
     value = json.loads(data)
     for _ in range(rng.integers(1, 4)):
         owner, key = _place(value, rng)
@@ -102,11 +102,11 @@ def _structure(data: bytes, rng) -> bytes:
 
 
 def _odd(rng):
-    return copy.deepcopy(ODD[rng.integers(len(ODD))])  # it may be changed next
+    return copy.deepcopy(ODD[rng.integers(len(ODD))])  # which the next change may modify
 
 
 def _place(value, rng) -> tuple:
-    """A container anywhere in a value and one of its keys; (None, None) where there is none."""
+    """Return a random container in a value and one of its keys; (None, None) if there is none."""
     owner, key = None, None
     while isinstance(value, (dict, list)) and value and (owner is None or rng.random() < 0.7):
         owner, key = value, (list(value)[rng.integers(len(value))] if isinstance(value, dict) else int(rng.integers(len(value))))

@@ -1,0 +1,203 @@
+"""Files of sound sources for the tests: NSynth releases, sets in the layout of the paper's authors, SoundFonts."""
+
+import json
+import struct
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile
+from conftest import RATE, tone
+from tones import at_rate, write
+
+from cirlib.data.sources.nsynth import PARTS
+
+FAMILIES = ("bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "reed", "string", "synth_lead", "vocal")
+ORIGINS = ("acoustic", "electronic", "synthetic")
+QUALITIES = (
+    *("bright", "dark", "distortion", "fast_decay", "long_release"),
+    *("multiphonic", "nonlinear_env", "percussive", "reverb", "tempo-synced"),
+)
+TAXONOMY = {  # family: (group, tag, lowest and highest pitch)
+    "bass": ("Bass", "bass", 23, 63),
+    "brass": ("Brass", "brass", 31, 89),
+    "flute": ("Pipe", "wind", 35, 108),
+    "guitar": ("Guitar", "guitar", 25, 86),
+    "keyboard": ("Piano", "piano", 21, 108),
+    "mallet": ("Chromatic Percussion", "mallet", 36, 108),
+    "organ": ("Organ", "organ", 21, 96),
+    "reed": ("Reed", "wind", 31, 96),
+    "string": ("Strings", "strings", 24, 96),
+    "synth_lead": ("Synth Lead", "lead", 36, 84),
+    "vocal": ("Voice", "vocal", 38, 86),
+}
+EXCLUDED = [f"vocal_synthetic_{i:03d}" for i in (0, 1, 2, 3, 7, 8, 9, 10, 12)] + ["bass_synthetic_000"]
+KEPT_BY_PAPER = ["bass_synthetic_002", "guitar_electronic_014"]
+
+
+def pcm(pitch, seconds=0.1, level=0.5):
+    """Return a 16-bit tone."""
+    return np.round(32767 * tone(pitch, seconds, level)).astype(np.int16)
+
+
+def tones(*names):
+    """Return {note_str: tone of its pitch}."""
+    return {name: pcm(int(name.split("-")[1])) for name in names}
+
+
+def example(number, name, qualities=()):
+    """Return the metadata of a note, with every field of the official release."""
+    instrument, pitch, velocity = name.split("-")
+    family, origin, index = instrument.rsplit("_", 2)
+    return {
+        "note": number,
+        "note_str": name,
+        "instrument": int(index),
+        "instrument_str": instrument,
+        "pitch": int(pitch),
+        "velocity": int(velocity),
+        "sample_rate": RATE,
+        "qualities": [int(q in qualities) for q in QUALITIES],
+        "qualities_str": list(qualities),
+        "instrument_family": FAMILIES.index(family),
+        "instrument_family_str": family,
+        "instrument_source": ORIGINS.index(origin),
+        "instrument_source_str": origin,
+    }
+
+
+def write_release(root, qualities=None, **parts):
+    """Write the folders of a release. A part is {note_str: int16 or float audio, bytes of a file, or None: no file}."""
+    for part in PARTS:
+        folder = root / f"nsynth-{part}"
+        (folder / "audio").mkdir(parents=True)
+        notes = parts.get(part, {})
+        table = {name: example(i, name, (qualities or {}).get(name, ())) for i, name in enumerate(notes)}
+        (folder / "examples.json").write_text(json.dumps(table, indent=4))
+        for name, audio in notes.items():
+            file = folder / "audio" / f"{name}.wav"
+            if isinstance(audio, bytes):
+                file.write_bytes(audio)
+            elif audio is not None:
+                soundfile.write(file, audio, RATE, "PCM_16" if audio.dtype == np.int16 else "FLOAT")
+    return root
+
+
+def pack(release, target):
+    """Write the archives of a release."""
+    target.mkdir(exist_ok=True)
+    for part in PARTS:
+        with tarfile.open(target / f"nsynth-{part}.jsonwav.tar.gz", "w:gz", compresslevel=1) as tar:
+            tar.add(release / f"nsynth-{part}", f"nsynth-{part}")
+    return target
+
+
+def states(path):
+    """Return inode, time and contents of every file of a folder."""
+    return {file.name: (file.stat().st_ino, file.stat().st_mtime_ns, file.read_bytes()) for file in path.iterdir()}
+
+
+def stopping(make, count):
+    """Return a job function that is interrupted in call number `count`, after its first sound."""
+    calls = []
+
+    def stopped(**job):
+        calls.append(job)
+        for item in make(**job):
+            yield item
+            if len(calls) == count:
+                raise KeyboardInterrupt
+
+    return stopped
+
+
+LEVEL = 0.25  # of sounds of sets
+
+
+def nsynth_note(instrument, pitch, velocity=100, split="train", qualities=()):
+    """Return a line of examples.csv."""
+    family, origin, _ = instrument.rsplit("_", 2)
+    line = {"path": f"audio/{instrument}-{pitch:03d}-{velocity:03d}.wav", "split": split, "instrument": instrument}
+    line |= {"instrument_family": family, "instrument_source": origin, "pitch": pitch, "velocity": velocity}
+    return {**line, "sample_rate": 48000, "qualities": str(list(qualities))}
+
+
+def surge_note(patch, pitch, velocity=100, split="train", family="Leads", fx=""):
+    """Return a line of audio.csv; a stem of several notes has no pitch and no velocity."""
+    name = "stem" if pitch is None else f"{pitch}-{velocity}"
+    line = {"path": f"audio/{patch}/{name}.wav", "split": split, "patch_UID": patch, "patch_family": family, "patch_fx": fx}
+    return {**line, "midi_pitch": pitch, "midi_velocity": None if pitch is None else velocity}
+
+
+def write_set(folder, lines, sounds=True):
+    """Write the table of a set and its sounds: 0.5 s of the pitch of each line at 48 kHz, A4 for stems of several notes."""
+    table = "examples.csv" if folder.name.startswith("nsynth") else "audio.csv"
+    folder.mkdir(parents=True)
+    pd.DataFrame(lines).to_csv(folder / table, index=False)
+    for line in lines if sounds else ():
+        pitch = line.get("pitch", line.get("midi_pitch"))
+        write(folder / line["path"], at_rate(pitch or 69, 48000, 0.5, LEVEL), 48000)
+    return folder
+
+
+NSYNTH = [
+    nsynth_note("bass_electronic_018", 40, qualities=["bright", "reverb"]),
+    nsynth_note("bass_electronic_018", 45, 50),
+    nsynth_note("flute_acoustic_002", 72, split="valid", qualities=["dark"]),
+    nsynth_note("mallet_acoustic_000", 60, split="test"),
+]
+SURGE = [
+    surge_note("0001", 60, 90, fx="Reverb 2, Chorus"),
+    surge_note("0001", None, fx="Reverb 2, Chorus"),
+    surge_note("0001_no_fx", 60, 90),
+    surge_note("0001_no_fx_aftertouch", 60, 90),
+    surge_note("0005", 36, split="valid", family="Basses"),
+    surge_note("0005", 38, split="valid", family="Basses"),
+    surge_note("0003", 64, split="test", family="Polysynths", fx="EQ"),
+    surge_note("0004", 64, split="test", family="Zithers", fx="Tape"),
+]
+PRESETS = [  # bank, program, name, lowest and highest key
+    (128, 0, "Kit", 36, 50),
+    (0, 0, "Grand Piano", 0, 127),
+    (0, 33, "Bass", 30, 40),
+    (1, 7, "Strange", 60, 72),
+]
+
+
+def chunk(name: bytes, *bodies: bytes) -> bytes:
+    """Return a chunk of a RIFF file, of even length."""
+    body = b"".join(bodies)
+    body += bytes(len(body) % 2)
+    return name + struct.pack("<I", len(body)) + body
+
+
+def write_font(path: Path, presets=PRESETS, copyright=b"", level=0.5, breath=False) -> Path:
+    """Write a SoundFont (2.04): all presets have one looped sample, A4, each with its keys; `breath` controls the level."""
+    count, period = len(presets), 1200  # 11 periods of 440 Hz at 48 kHz
+    sample = np.round(32767 * level * np.sin(2 * np.pi * 440 * np.arange(4 * period) / 48000)).astype("<i2")
+    head = b"".join(struct.pack("<20sHHH12x", name.encode(), program, bank, i) for i, (bank, program, name, *_) in enumerate(presets))
+    names = b"".join(struct.pack("<20sH", b"tone", i) for i in range(count))
+    zones = b"".join(struct.pack("<HBBHHHH", 43, low, high, 54, 1, 53, 0) for *_, low, high in presets)  # keys, loop, sample
+    modulators = struct.pack("<HHhHH", 0x0182, 48, 960, 0, 0) * breath * count  # no breath (controller 2): 96 dB less
+    tables = {
+        b"phdr": head + struct.pack("<20sHHH12x", b"EOP", 0, 0, count),
+        b"pbag": b"".join(struct.pack("<HH", i, 0) for i in range(count + 1)),
+        b"pmod": bytes(10),
+        b"pgen": b"".join(struct.pack("<HH", 41, i) for i in range(count)) + bytes(4),  # instrument
+        b"inst": names + struct.pack("<20sH", b"EOI", count),
+        b"ibag": b"".join(struct.pack("<HH", 3 * i, i * breath) for i in range(count + 1)),
+        b"imod": modulators + bytes(10),
+        b"igen": zones + bytes(4),
+        b"shdr": struct.pack("<20s5IBbHH", b"tone", 0, 4 * period, period, 3 * period, 48000, 69, 0, 0, 1) + struct.pack("<20s26x", b"EOS"),
+    }
+    info = [chunk(b"ifil", struct.pack("<HH", 2, 4)), chunk(b"isng", b"EMU8000\0"), chunk(b"INAM", b"tones\0")]
+    info += [chunk(b"ICOP", copyright + b"\0")] if copyright else []
+    lists = [
+        chunk(b"LIST", b"INFO", *info),
+        chunk(b"LIST", b"sdta", chunk(b"smpl", sample.tobytes(), bytes(92))),
+        chunk(b"LIST", b"pdta", *(chunk(*table) for table in tables.items())),
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(chunk(b"RIFF", b"sfbk", *lists))
+    return path
