@@ -23,7 +23,7 @@ from cirlib.data.taxonomy import MIXTURE_FAMILIES  # noqa: E402
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
-LONGEST = ("test_notebooks.py", "test_paper.py", "test_hostile.py", "test_library.py")  # files that take minutes: they come first
+LONGEST = ("test_chain.py", "test_paper_preset.py", "test_hostile.py", "test_library.py")  # files that take minutes: they come first
 
 RATE = 16000
 SPLIT_SIZES = {"train": 6, "valid": 3, "test": 4}  # original instruments of each family in `tone_bank`
