@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from notebook_cells import NOTEBOOKS, cells, declared, parameters, run_cell
+from papermill import inspect_notebook
 
 from cirlib.common.files import write_json
 from cirlib.common.paths import ROOT
@@ -25,10 +26,18 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 
 
 @each_notebook
-def test_notebook_is_clean_and_has_one_parameters_cell(path):
+def test_notebook_is_clean_and_its_cells_are_short(path):
     code = [c for c in cells(path) if c["cell_type"] == "code"]
     assert all(not c["outputs"] and c["execution_count"] is None for c in code)
-    assert all("#" in line for line in parameters(path).splitlines() if line), "each parameter has a comment"
+    assert parameters(path)
+    assert all(len(c["source"]) <= 25 for c in code if "parameters" not in c["metadata"].get("tags", []))
+
+
+@each_notebook
+def test_papermill_shows_type_default_and_help_of_parameters(path):
+    shown = inspect_notebook(str(path))
+    assert shown.keys() == declared(path).keys()
+    assert all(p["inferred_type_name"] != "None" and p["help"] for p in shown.values())
 
 
 @each_notebook
