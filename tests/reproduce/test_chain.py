@@ -111,8 +111,8 @@ def test_04_embedding_space_refuses_an_unknown_head(smoke):
 
 def test_08_performance_measures_every_stage(tmp_path):
     """With little work; equal outputs are asserted in the notebook itself."""
-    values = "{clips: [1, 2], instruments: 6, mixtures: [1, 2], queries: [20, 40], notes: [300, 3000], vectors: [500, 1000], library: 500}"
-    small = "{indexed: [300, 1200], repeats: 1, seconds: 1.0, train_steps: 10, encoders: [cnn], folder: small}"
+    values = "{batches: [1, 2], instruments: 6, mixtures: [1, 2], queries: [20, 40], notes: [300, 3000], vectors: [500, 1000]}"
+    small = "{library: 500, indexed: [300, 1200], repeats: 1, seconds: 1.0, train_steps: 10, encoders: [cnn], folder: small}"
     done = papermill(tmp_path, "08_performance", "-y", values, "-y", small)
     assert done.returncode == 0, done.stderr[-3000:]
     out = tmp_path / "figures" / "small"
