@@ -41,6 +41,11 @@ def amplitude(audio: np.ndarray, frequency: float) -> float:
     return 2 * np.abs(np.sum(audio * window * np.exp(-2j * np.pi * frequency * np.arange(len(audio)) / RATE))) / window.sum()
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Bytes of each file of a folder."""
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
 def rows(bank: NoteBank, *columns: str) -> list[tuple]:
     """These columns of the notes; None where null."""
     table = bank.notes[list(columns)].astype(object)

@@ -61,7 +61,8 @@ def read_notes(path: Path, samples: int) -> pa.Table:
     """Return the table at `path`, whose rows all lie within `samples` samples of audio."""
     with pq.ParquetFile(path, read_dictionary=[*TEXTS, "tags.list.element", "fx.list.element"]) as file:
         _check_size(file.metadata, samples)
-        table = file.read(columns=SCHEMA.names).select(SCHEMA.names)
+        groups = [file.read_row_group(i, columns=SCHEMA.names) for i in range(file.num_row_groups)]  # pyarrow cannot read several at once
+        table = pa.concat_tables(groups).select(SCHEMA.names)
     _check_texts(table)
     table = table.cast(SCHEMA)
     _check_rows(table, samples)
