@@ -170,10 +170,10 @@ def markdown(frame: pd.DataFrame, task: str) -> str:
 
 def caption(frame: pd.DataFrame, task: str) -> str:
     """Return what the numbers of a table are: queries, gallery, clips, seeds, and what the paper's are."""
-    what, where = ("mixtures", " of the family that is asked for") if task == "mixture" else ("notes", "")
+    what, about, where = ("mixtures", "about ", " of a family") if task == "mixture" else ("notes", "", "")
     texts = [
         f"Percent, with 95 % intervals over instruments{' and seeds' if frame.seeds.max() > 1 else ''}",
-        f"{_span(frame.queries)} {what} of test instruments, ranked among {_span(frame.gallery)} instruments{where}",
+        f"{_span(frame.queries)} {what} of test instruments, ranked among {about}{_span(frame.gallery)} instruments{where}",
         f"clips of {_span(frame.clip_s)} s",
         f"seeds: {_span(frame.seeds)}",
         f"median rank: 1 is best. Paper (top-1 / top-5): {PAPER}",
@@ -183,7 +183,7 @@ def caption(frame: pd.DataFrame, task: str) -> str:
 
 def _span(values: pd.Series) -> str:
     found = sorted({float(v) for v in values.dropna()})
-    return " to ".join(f"{v:,g}" if v < 1e6 else str(v) for v in found[:1] + found[1:][-1:]) or "?"
+    return " to ".join(f"{value:,g}" for value in found[:1] + found[1:][-1:]) or "?"
 
 
 def by_source_markdown(frame: pd.DataFrame, names: dict[str, str]) -> str:

@@ -176,8 +176,8 @@ def test_markdown_table_and_its_caption():
         "",
     ]
     assert lines[6] == (
-        "Percent, with 95 % intervals over instruments and seeds; 2,000 mixtures of test instruments, ranked among 100 instruments of the "
-        "family that is asked for; clips of 2.5 to 4 s; seeds: 1 to 2; median rank: 1 is best. Paper (top-1 / top-5): pretrained AST, "
+        "Percent, with 95 % intervals over instruments and seeds; 2,000 mixtures of test instruments, ranked among about 100 instruments of "
+        "a family; clips of 2.5 to 4 s; seeds: 1 to 2; median rank: 1 is best. Paper (top-1 / top-5): pretrained AST, "
         "20,000 steps, clips of 10 s, other sounds."
     )
     single = report.markdown(report.table(made[:1], "single"), "single")
