@@ -1,4 +1,4 @@
-"""Attacks by data at rest: note banks, settings, names of runs, libraries, and names on pages."""
+"""Attacks through note banks, settings, names of runs, libraries, and names on pages."""
 
 import itertools
 import json
@@ -33,12 +33,12 @@ from cirlib.training.config import TrainConfig, read_config
 
 
 def bank(scene: Scene):
-    """The folder of a good bank of two sounds."""
+    """Write a valid bank of two sounds; return its folder."""
     return build_bank(scene.inside / "bank", [sound("a/b/c", quiet()), sound("a/b/d", quiet(0.2))]).paths[0]
 
 
-def told(folder, **values) -> None:
-    """Other values in bank.json."""
+def change_info(folder, **values) -> None:
+    """Change values in bank.json."""
     info = json.loads((folder / "bank.json").read_text())
     (folder / "bank.json").write_text(json.dumps(info | values))
 
@@ -47,7 +47,7 @@ def write_notes(folder, table: pa.Table) -> None:
     """Replace the notes of a bank; the checksum in bank.json matches."""
     pq.write_table(table, folder / "notes.parquet")
     info = json.loads((folder / "bank.json").read_text())
-    told(folder, sha256=info["sha256"] | {"notes.parquet": sha256(folder / "notes.parquet")})
+    change_info(folder, sha256=info["sha256"] | {"notes.parquet": sha256(folder / "notes.parquet")})
 
 
 ROWS = {
@@ -102,7 +102,7 @@ for what, values in INFOS.items():
     @attack("bank", what)
     def _info(scene, values=values):
         folder = bank(scene)
-        told(folder, **values)
+        change_info(folder, **values)
         with bounded(), refused("delete"):
             NoteBank.open(folder)
 
@@ -179,7 +179,7 @@ def _names(scene):
     name = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, "i4")), pa.array(["x" * 300_000]))
     write_notes(folder, table.set_column(0, "instrument", name))
     np.zeros(count, "<i2").tofile(folder / "audio.i16")
-    told(folder, counts={"notes": count, "samples": count, "instruments": 1})
+    change_info(folder, counts={"notes": count, "samples": count, "instruments": 1})
     assert (folder / "notes.parquet").stat().st_size < 1 << 21
     with bounded(), refused("instrument is longer than"):
         NoteBank.open(folder)
@@ -190,7 +190,7 @@ def _tags(scene):
     folder = bank(scene)
     rows = pq.read_table(folder / "notes.parquet").to_pylist()[:1]
     write_notes(folder, pa.Table.from_pylist([{**rows[0], "tags": ["a"] * 10**6}], schema=SCHEMA))
-    told(folder, counts={"notes": 1, "samples": 4800, "instruments": 1})
+    change_info(folder, counts={"notes": 1, "samples": 4800, "instruments": 1})
     with bounded(), refused("too large when unpacked"):
         NoteBank.open(folder)
 
@@ -296,7 +296,7 @@ NAMES = (
 )
 for name in NAMES[:4] + NAMES[5:]:
 
-    @attack("params", f"a preset, row or row to stand on named {name!r}")
+    @attack("params", f"a preset, row or single-sound row named {name!r}")
     def _name(scene, name=name):
         for field in ("preset", "experiment", "single"):
             with refused("must be a plain name"):
@@ -352,7 +352,7 @@ for what, (values, words) in DATA.items():
 
 
 def library(scene: Scene) -> Library:
-    """A library of one instrument."""
+    """Build a library of one instrument."""
     return Library.build(bank(scene), scene.inside / "lib", AudioEncoder.create("cnn", 0.5, width=2, dim=8).eval())
 
 
@@ -413,7 +413,7 @@ def _presence_length(scene):
 
 @attack("library", "names that would be conditions of its table")
 def _conditions(scene):
-    """Each is a name like any other."""
+    """They are names like any other."""
     root = scene.inside / "a' OR '1'='1"
     names = ["x' OR 'a'='a.wav", 'y" OR 1=1 --.wav', "z'; DROP TABLE sounds; --.wav", "w\\' OR 1=1.wav", "%.wav", "_.wav"]
     for k, name in enumerate(names):
@@ -443,7 +443,7 @@ WORDS = (
 
 
 class _Tags(HTMLParser):
-    """The tags of a page, as a browser sees them."""
+    """The tags of a page."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -455,7 +455,7 @@ class _Tags(HTMLParser):
 
 
 def safe(html: str, scripts: int) -> None:
-    """The page has its own scripts only, no other policy, and nothing that a word brought along."""
+    """Assert that a page has only its own scripts and policy."""
     tags = _Tags(html).tags
     assert sum(tag == "script" for tag, _ in tags) == scripts
     assert not [name for _, attributes in tags for name in attributes if name.startswith("on")]
@@ -467,9 +467,9 @@ for word in WORDS:
 
     @attack("page", f"a name {word!r}")
     def _page(scene, word=word):
-        heard = Sound(tone(60, 0.2).astype(np.float32), word, word)
-        page = examples_page(scene.inside / "e.html", [Example(word, heard, [(word, heard, [heard])])], word, word)
+        sample = Sound(tone(60, 0.2).astype(np.float32), word, word)
+        page = examples_page(scene.inside / "e.html", [Example(word, sample, [(word, sample, [sample])])], word, word)
         safe(page.read_text(), 1)
-        points = [Instrument(word, word, word, heard.audio), Instrument(word, None, word, heard.audio)]
-        page = map_page(scene.inside / "m.html", np.zeros((3, 2)), points, [Mixture(word, heard.audio, [])], word, word)
+        points = [Instrument(word, word, word, sample.audio), Instrument(word, None, word, sample.audio)]
+        page = map_page(scene.inside / "m.html", np.zeros((3, 2)), points, [Mixture(word, sample.audio, [])], word, word)
         safe(page.read_text(), 5)

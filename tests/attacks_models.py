@@ -1,4 +1,4 @@
-"""Attacks by checkpoints and what lies beside them: code in pickles, sizes that no machine holds, numbers that are none."""
+"""Attacks through checkpoints and files beside them: code in pickles, huge sizes, numbers that are not finite."""
 
 import json
 import pickle
@@ -20,21 +20,21 @@ from cirlib.training.loop import TrainingError, _Trainer
 
 
 def content(**config) -> dict:
-    """A good checkpoint of a small encoder, with these values of its configuration."""
+    """Return a valid checkpoint of a small encoder, with changed values of its configuration."""
     encoder = AudioEncoder.create("cnn", 0.5, width=2, dim=8)
     custom = {"cirlib": {"name": "cnn", "seconds": 0.5, "width": 2, "dim": 8, **config}}
     return {"model_state_dict": encoder.backbone.state_dict(), "custom_config": custom}
 
 
 def ast(**shape) -> dict:
-    """A checkpoint that says it is an AST of this shape."""
-    told = {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768, "patch_size": 16}
-    told |= {"time_stride": 12, "frequency_stride": 12, "max_length": 64, "num_mel_bins": 128, **shape}
-    return content(name="ast-tiny", ast=told)
+    """Return a checkpoint with the configuration of an AST."""
+    config = {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768, "patch_size": 16}
+    config |= {"time_stride": 12, "frequency_stride": 12, "max_length": 64, "num_mel_bins": 128, **shape}
+    return content(name="ast-tiny", ast=config)
 
 
 def load(scene: Scene, what, words: str, write=torch.save, load=AudioEncoder.load) -> None:
-    """A file with this content is refused."""
+    """Assert that a file with this content is refused."""
     with open(scene.inside / "x.pt", "wb") as file:
         write(what, file)
     with bounded(), refused(words):
@@ -51,7 +51,7 @@ for write in (torch.save, pickle.dump):
     def _code_for_weights(scene, write=write):
         load(scene, {**content(), "model_state_dict": scene.evil()}, "damaged or no checkpoint of an encoder", write)
 
-    @attack("checkpoint", f"code in the state that a run goes on from, {write.__module__}")
+    @attack("checkpoint", f"code in the state of an interrupted run, {write.__module__}")
     def _code_of_state(scene, write=write):
         with open(scene.inside / "last.pt", "wb") as file:
             write({"model": {}, "step": scene.evil()}, file)
@@ -59,7 +59,7 @@ for write in (torch.save, pickle.dump):
 
 
 def resume(scene: Scene) -> None:
-    """A run goes on from the state in its folder."""
+    """Resume a run from the state in its folder."""
     trainer = object.__new__(_Trainer)
     trainer.folder, trainer.accelerator = scene.inside, SimpleNamespace(device=torch.device("cpu"), is_main_process=True)
     trainer.optimiser = torch.nn.Linear(2, 2)
@@ -68,16 +68,16 @@ def resume(scene: Scene) -> None:
         trainer._restore()
 
 
-@attack("checkpoint", "a state of a run that lacks all that it needs")
+@attack("checkpoint", "an empty state of a run")
 def _other_state(scene):
     torch.save({"model": {}}, scene.inside / "last.pt")
     resume(scene)
 
 
-@attack("checkpoint", "a pickle where a pretrained folder keeps its weights")
+@attack("checkpoint", "a pickle as weights of a pretrained folder")
 def _code_of_hub(scene):
-    told = {"model_type": "audio-spectrogram-transformer", "hidden_size": 48, "num_hidden_layers": 1, "num_attention_heads": 3}
-    (scene.inside / "config.json").write_text(json.dumps({**told, "intermediate_size": 64, "max_length": 112}))
+    config = {"model_type": "audio-spectrogram-transformer", "hidden_size": 48, "num_hidden_layers": 1, "num_attention_heads": 3}
+    (scene.inside / "config.json").write_text(json.dumps({**config, "intermediate_size": 64, "max_length": 112}))
     torch.save({"x": scene.evil()}, scene.inside / "pytorch_model.bin")
     with refused("no AST could be loaded"):
         AudioEncoder.create(str(scene.inside), 1.0)
@@ -86,16 +86,16 @@ def _code_of_hub(scene):
 @attack("checkpoint", "code that a pretrained folder brings along")
 def _code_of_folder(scene):
     (scene.inside / "evil.py").write_text(f"open({str(scene.canary)!r}, 'w')\nclass C: pass\n")
-    told = {"model_type": "own", "auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.C"}}
-    (scene.inside / "config.json").write_text(json.dumps(told))
+    config = {"model_type": "own", "auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.C"}}
+    (scene.inside / "config.json").write_text(json.dumps(config))
     with refused("no AST could be loaded"):
         AudioEncoder.create(str(scene.inside), 1.0)
 
 
 @attack("checkpoint", "a pretrained folder that asks for terabytes")
 def _size_of_folder(scene):
-    told = {"model_type": "audio-spectrogram-transformer", "hidden_size": 10**9, "num_hidden_layers": 10**9}
-    (scene.inside / "config.json").write_text(json.dumps(told))
+    config = {"model_type": "audio-spectrogram-transformer", "hidden_size": 10**9, "num_hidden_layers": 10**9}
+    (scene.inside / "config.json").write_text(json.dumps(config))
     with bounded(), refused("hidden_size must be 1 to 4096"):
         AudioEncoder.create(str(scene.inside), 1.0)
 
@@ -112,13 +112,13 @@ def _packed(scene):
 
 
 class _Larger:
-    """A tensor that claims a size its storage does not have."""
+    """A tensor that is larger than its storage."""
 
     def __init__(self, size: int, stride: int):
-        self.told = size, stride
+        self.layout = size, stride
 
     def __reduce__(self):
-        size, stride = self.told
+        size, stride = self.layout
         return torch._utils._rebuild_tensor_v2, (torch.zeros(4).storage(), 0, (size,), (stride,), False, OrderedDict())
 
 
@@ -147,12 +147,12 @@ for name, value in SIZES.items():
         load(scene, ast(**{name: value}), f"does not fit an encoder that this version knows (ValueError: {name} must be 1 to")
 
 
-@attack("checkpoint", "an AST of sizes that are possible, whose weights are not in the file")
+@attack("checkpoint", "an AST of allowed size without weights")
 def _ast_within(scene):
     load(scene, ast(hidden_size=4096, num_attention_heads=64, intermediate_size=16384, num_hidden_layers=64), "does not fit an encoder")
 
 
-@attack("checkpoint", "an AST that names an implementation of attention to fetch")
+@attack("checkpoint", "an AST with an attention kernel to download")
 def _ast_code(scene):
     load(scene, ast(_attn_implementation="someone/kernel"), "unknown size of an encoder '_attn_implementation'")
 
@@ -215,7 +215,7 @@ def _pickled(scene):
 
 
 def examples(scene: Scene) -> None:
-    """A page of a run whose embeddings are a stranger's."""
+    """Draw a page of a run with these embeddings."""
     build_bank(scene.inside / "bank", [sound("a/b/c", quiet())])
     (scene.inside / "config.yaml").write_text(f"key: k\nconfig: {{preset: p, bank: ['{scene.inside / 'bank'}']}}\n")
     pd.DataFrame({"query": [0], "rank": [1]}).to_parquet(scene.inside / "mixture_ranks.parquet")

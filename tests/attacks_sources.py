@@ -1,4 +1,4 @@
-"""Attacks by sounds on their way into a bank: archives, SFZ instruments, SoundFonts, tables, audio and MIDI files."""
+"""Attacks through sources of sounds: archives, SFZ instruments, SoundFonts, tables, audio and MIDI files."""
 
 import gzip
 import io
@@ -24,7 +24,7 @@ NAME = "nsynth-test"
 
 
 def member(name: str, data: bytes = b"", **values) -> tuple[tarfile.TarInfo, bytes]:
-    """A member of an archive."""
+    """Return a member of an archive."""
     info = tarfile.TarInfo(name)
     info.size = len(data)
     for key, value in values.items():
@@ -36,7 +36,7 @@ def link(name: str, target: str, kind=tarfile.SYMTYPE):
     return member(name, type=kind, linkname=target)
 
 
-DEEP = "/".join(["d" * 200] * 20)  # so long that what a link leads to cannot be told
+DEEP = "/".join(["d" * 200] * 20)  # so long that the target of a link cannot be resolved
 ARCHIVES = {
     "a member above its folder": [member("../../evil", b"evil")],
     "a member above its folder, within a path": [member(f"{NAME}/x/../../../evil", b"evil")],
@@ -60,7 +60,7 @@ for what, members in ARCHIVES.items():
 
 
 def unpack(scene: Scene, members: list, words: str) -> None:
-    """An archive of these members is refused and leaves nothing."""
+    """Assert that an archive of these members is refused and leaves nothing."""
     place = scene.inside / "deep" / "in"
     place.mkdir(parents=True)
     with gzip.open(place / "a.tar.gz", "wb", 1) as packed, tarfile.open(fileobj=packed, mode="w|") as tar:
@@ -73,7 +73,7 @@ def unpack(scene: Scene, members: list, words: str) -> None:
 
 @attack("archive", "an absolute member")
 def _absolute(scene):
-    """tarfile puts it into the folder: nothing outside."""
+    """tarfile extracts it into the folder."""
     place = scene.inside / "in"
     place.mkdir()
     with tarfile.open(place / "a.tar.gz", "w:gz") as tar:
@@ -98,7 +98,7 @@ def _long_name(scene):
 
 
 def release(scene: Scene, change) -> Path:
-    """A release in which `change` spoils what is told of its only note."""
+    """Write a release whose metadata of the only note is changed."""
     root = write_release(scene.inside / "release", train=tones("bass_acoustic_000-040-100"))
     file = root / "nsynth-train" / "examples.json"
     file.write_text(json.dumps(change(json.loads(file.read_text()))))
@@ -187,7 +187,7 @@ TEXTS = {
 
 
 def instrument(scene: Scene, text: str) -> sfz.SfzConfig:
-    """A library of one instrument, with a good sample, links that lead out and a text that does."""
+    """Write a library of one instrument, with a valid sample, links that lead outside and a text that does."""
     library = scene.inside
     write(library / "s" / "good.wav", quiet(0.5))
     (library / "s" / "link.wav").symlink_to(scene.secret)
@@ -223,14 +223,14 @@ def _not_ascii(scene):
 
 @attack("SFZ", "a text that includes itself")
 def _loop(scene):
-    """It is read once by sfizz; here it is refused."""
+    """sfizz reads it once; it is refused."""
     with refused("too many texts"):
         sfz.build(scene.inside / "bank", instrument(scene, '#include "x.sfz"\n<region> sample=s/good.wav key=60'), n_jobs=1)
 
 
-@attack("SFZ", "a text that sfizz would understand otherwise")
+@attack("SFZ", "a text that sfizz interprets differently")
 def _otherwise(scene):
-    """Should the reading of paths miss something, what sfizz made of the text is looked at."""
+    """The paths that sfizz found are checked too."""
     scene.patch.setattr(sfz, "check_paths", lambda *_: None)
     with refused("outside of its library"):
         sfz.build(scene.inside / "bank", instrument(scene, TEXTS["a sample above"]), n_jobs=1)
@@ -251,7 +251,7 @@ def _instrument_link(scene):
 
 @attack("folder of sounds", "a name that is not UTF-8")
 def _name(scene):
-    """It costs only itself."""
+    """Only this file is skipped."""
     root = scene.inside / "sounds"
     shutil.copy(write(root / "good.wav", quiet(0.5)), root / "bad\udcff.wav")
     bank = folder.build(scene.inside / "bank", folder.FolderConfig(str(root), estimate=False, valid=0.0, test=0.0), n_jobs=1)
@@ -304,7 +304,7 @@ def _program(scene):
 
 
 def wav(channels: int = 1, rate: int = 16000, bits: int = 16, size: int = 3200, body: bytes | None = None, kind: int = 1) -> bytes:
-    """A WAV file with this header."""
+    """Return a WAV file with this header."""
     body = np.int16(9000 * quiet(0.1)).tobytes() if body is None else body
     step = max(1, channels * bits // 8)
     head = struct.pack("<HHIIHH", kind, channels & 0xFFFF, rate, (rate * step) & 0xFFFFFFFF, step & 0xFFFF, bits)

@@ -1,6 +1,6 @@
-"""Shared by the tests of bad data: awful sounds, names and banks as strategies, and what counts as a clear refusal.
+"""Strategies of hypothesis for odd sounds, names and banks, and the definition of a clear refusal.
 
-MORE_EXAMPLES=50 in the environment draws 50 times as many examples, other ones at every start.
+MORE_EXAMPLES=50 in the environment draws 50 times as many examples, different ones at every start.
 """
 
 import ast
@@ -22,27 +22,27 @@ from cirlib.training.loop import TrainingError
 
 MORE = int(os.environ.get("MORE_EXAMPLES", "1"))
 HERE = str(Path(cirlib.__file__).parent)
-LOUD = 1e30  # finite, and its square is not in single precision
+LOUD = 1e30  # its square overflows single precision
 
 
 def examples(number: int) -> settings:
-    """The same examples at every start, quick; see MORE_EXAMPLES."""
+    """Return settings of hypothesis: few examples, the same at every start, or MORE_EXAMPLES."""
     return settings(
         max_examples=number * MORE, deadline=None, derandomize=MORE == 1, database=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
-        phases=[Phase.explicit, Phase.generate],  # what fails is not made small, which would take minutes
+        phases=[Phase.explicit, Phase.generate],  # no shrinking, which would take minutes
     )  # fmt: skip
 
 
 @cache
 def _refusals(file: str) -> set[int]:
-    """Lines of the statements `raise` of a file."""
+    """Return the lines of the `raise` statements of a file."""
     found = [node for node in ast.walk(ast.parse(Path(file).read_text())) if isinstance(node, ast.Raise)]
     return {line for node in found for line in range(node.lineno, node.end_lineno + 1)}
 
 
 def assert_clear(error: Exception) -> None:
-    """A refusal is one sentence of ours: of a kind that callers catch, raised here on purpose and not deep inside numpy."""
+    """Assert that an error is one line, of an expected type, and raised by cirlib, not deep inside numpy."""
     assert isinstance(error, (ValueError, OSError, TrainingError)) and not isinstance(error, UnicodeError), repr(error)
     text = str(error)
     assert len(text.split()) > 2 and "\n" not in text, repr(error)
@@ -55,7 +55,7 @@ def assert_clear(error: Exception) -> None:
 
 
 def done_or_refused(act: Callable):
-    """What `act` gives, or None if it refuses clearly."""
+    """Return the result of `act`, or None if it refuses clearly."""
     try:
         return act()
     except Exception as error:
@@ -64,7 +64,7 @@ def done_or_refused(act: Callable):
 
 
 def finite(*arrays) -> bool:
-    """Whether all numbers are."""
+    """Return whether all numbers are finite."""
     return all(np.isfinite(np.asarray(x)).all() for x in arrays if x is not None)
 
 
@@ -87,7 +87,7 @@ GOOD = ("silence", "offset", "clipped", "clipped below", "noise", "impulse at th
 
 @st.composite
 def sounds(draw, kinds=tuple(KINDS), longest: int = 3000) -> np.ndarray:
-    """A sound (n,) of float32, float64 or int16; of one sample up to `longest`."""
+    """Draw a sound (n,) of float32, float64 or int16, of 1 to `longest` samples."""
     count = draw(st.sampled_from([1, 2, 3, 399, 400, 401, longest]) | st.integers(1, longest))
     audio = KINDS[draw(st.sampled_from(kinds))](count, np.random.default_rng(draw(st.integers(0, 99))))
     dtype = draw(st.sampled_from(["float32", "float64", "int16"]))
@@ -96,7 +96,7 @@ def sounds(draw, kinds=tuple(KINDS), longest: int = 3000) -> np.ndarray:
 
 
 def shapes(audio: np.ndarray) -> st.SearchStrategy[np.ndarray]:
-    """The sound, or an array that is no (n,)."""
+    """Return a strategy for the sound, or an array of another shape."""
     return st.sampled_from([audio, audio, audio, np.stack([audio, audio]), audio[:, None], audio[:0], audio[0]])
 
 
@@ -110,7 +110,7 @@ pitches = st.none() | st.sampled_from([0.0, 127.0, 60.0, 60.4, 300.0, -5.0]) | s
 
 @st.composite
 def banks(draw, kinds=GOOD, families=(*MIXTURE_FAMILIES, None, "Drum Kit"), most: int = 2) -> list[Sound]:
-    """Sounds of a bank: 0 to `most` instruments of each family and split, of 1 to 3 notes; some have a twin; at least one sound."""
+    """Draw sounds of a bank: 0 to `most` instruments of each family and split, of 1 to 3 notes; some have a twin; at least one sound."""
     out, used = [], set()
     for family in families:
         for split in SPLITS:
@@ -120,10 +120,10 @@ def banks(draw, kinds=GOOD, families=(*MIXTURE_FAMILIES, None, "Drum Kit"), most
                 twin = split == "train" and uid + "_no_fx" not in used and draw(st.booleans())
                 columns = {"family": family, "split": split, "tags": draw(st.sampled_from([[], ["bass"], ["no tag"]]))}
                 for _ in range(draw(st.integers(1, 3))):
-                    told = {"pitch": draw(pitches), "velocity": draw(st.none() | st.sampled_from([0.0, 100.0, 127.0]))}
+                    note = {"pitch": draw(pitches), "velocity": draw(st.none() | st.sampled_from([0.0, 100.0, 127.0]))}
                     audio = draw(sounds(kinds, 1200))
-                    out.append(sound(uid, audio, **columns, **told))
+                    out.append(sound(uid, audio, **columns, **note))
                     if twin:
                         used.add(uid + "_no_fx")
-                        out.append(sound(uid + "_no_fx", audio[::-1].copy(), **columns, **told, augments=uid))
+                        out.append(sound(uid + "_no_fx", audio[::-1].copy(), **columns, **note, augments=uid))
     return out or [sound("the only one", np.zeros(1))]

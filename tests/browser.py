@@ -1,4 +1,4 @@
-"""A real Chromium without a window, driven through its DevTools protocol: pages are opened, clicked and typed at as people do."""
+"""A headless Chromium, driven through its DevTools protocol."""
 
 import base64
 import io
@@ -12,23 +12,13 @@ import numpy as np
 
 CHROMIUM = next(filter(None, map(shutil.which, ("google-chrome", "chromium", "chromium-browser"))), None)
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--mute-audio", "--autoplay-policy=no-user-gesture-required", "--no-first-run")
-PATIENCE = 30.0  # seconds for anything to happen
-KEYS = {
-    "Tab": 9,
-    "Enter": 13,
-    "Escape": 27,
-    " ": 32,
-    "End": 35,
-    "Home": 36,
-    "ArrowUp": 38,
-    "ArrowDown": 40,
-    "ArrowLeft": 37,
-    "ArrowRight": 39,
-}
+PATIENCE = 30.0  # seconds
+KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "End": 35, "Home": 36, "ArrowUp": 38, "ArrowDown": 40}
+KEYS |= {"ArrowLeft": 37, "ArrowRight": 39}
 
 
 class Browser:
-    """One tab. `complaints`: what the console reported as wrong; `requests`: addresses that were fetched, data: left out."""
+    """A tab. `complaints`: errors and warnings of the console; `requests`: fetched addresses without data: URLs."""
 
     def __init__(self, folder: Path, *flags: str):
         port = Path(folder) / "DevToolsActivePort"
@@ -54,7 +44,7 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters) -> dict:
-        """One command, and what it answers; what happens meanwhile is noted."""
+        """Send a command and return its result; note events meanwhile."""
         self.number += 1
         self.socket.send(json.dumps({"id": self.number, "method": method, "params": parameters} | self._to()))
         while (message := json.loads(self.socket.recv())).get("id") != self.number:
@@ -80,11 +70,11 @@ class Browser:
 
     @property
     def requests(self) -> list[str]:
-        """Addresses that were fetched since the page was opened."""
+        """Return the addresses fetched since the page was opened."""
         return list(self.fetched.values())
 
     def open(self, page: Path, width: int = 1200, height: int = 800, ready: str = "true", **media: str) -> None:
-        """Open a file in a window of that size; `ready`: what must be true then; `media`: features such as prefers_color_scheme="dark"."""
+        """Open a file in a window of that size and wait for `ready`; `media`: features such as prefers_color_scheme="dark"."""
         self.complaints, self.fetched = [], {}
         self.resize(width, height)
         self.media(**media)
@@ -93,39 +83,39 @@ class Browser:
         self.until(f"!window.old && document.readyState == 'complete' && ({ready})")
 
     def resize(self, width: int, height: int) -> None:
-        """The size of the window, in pixels of the page."""
+        """Set the size of the window in pixels."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def media(self, **features: str) -> None:
-        """What media queries see."""
+        """Set media features."""
         self.call("Emulation.setEmulatedMedia", features=[{"name": k.replace("_", "-"), "value": v} for k, v in features.items()])
 
     def ask(self, expression: str):
-        """Value of an expression of JavaScript; a promise is awaited."""
+        """Return the value of a JavaScript expression or promise."""
         answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"].get("exception", {}).get("description", expression))
         return answer["result"].get("value")
 
     def until(self, expression: str):
-        """The value of an expression once it is true."""
+        """Wait until an expression is true and return its value."""
         return wait(lambda: self.ask(expression), expression)
 
     def mouse(self, x: float, y: float, click: bool = False) -> None:
-        """Move the mouse there, and click."""
+        """Move the mouse, and click."""
         for kind in ("mouseMoved", *(("mousePressed", "mouseReleased") if click else ())):
             button = {"button": "left", "clickCount": 1} if kind != "mouseMoved" else {}
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
 
     def click(self, selector: str) -> None:
-        """Click the middle of an element, scrolled to if need be."""
+        """Scroll to an element and click its middle."""
         box = f"document.querySelector({json.dumps(selector)})"
         self.ask(f"{box}.scrollIntoView({{block: 'nearest'}})")
         x, y = self.ask(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({box}.getBoundingClientRect())")
         self.mouse(x, y, click=True)
 
     def press(self, *keys: str) -> None:
-        """Press keys one after the other."""
+        """Press keys in turn."""
         for key in keys:
             text = {"text": "\r"} if key == "Enter" else {"text": key} if len(key) == 1 else {}
             code = {"windowsVirtualKeyCode": KEYS[key]} if key in KEYS else {}
@@ -133,18 +123,18 @@ class Browser:
             self.call("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, **code)
 
     def type(self, text: str) -> None:
-        """Write into what has the focus."""
+        """Type into the focused element."""
         self.call("Input.insertText", text=text)
 
     def picture(self) -> np.ndarray:
-        """What the window shows, (height, width, 3) uint8."""
+        """Return a screenshot, (height, width, 3) uint8."""
         from PIL import Image
 
         png = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
         return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
     def close(self) -> None:
-        """End the browser."""
+        """Close the browser."""
         try:
             self.session = None
             self.call("Browser.close")
@@ -156,7 +146,7 @@ class Browser:
 
 
 def wait(condition, what: str = "the browser to start"):
-    """The value of a function once it is true; an AssertionError after PATIENCE."""
+    """Wait until a function returns a true value and return it. AssertionError after PATIENCE."""
     end = time.monotonic() + PATIENCE
     while not (value := condition()):
         assert time.monotonic() < end, f"waited {PATIENCE:g} s for {what}"

@@ -1,14 +1,14 @@
-"""Shared by the tests: synthetic tones with a known answer, in banks that are built as every bank is."""
+"""Fixtures of all tests: banks of synthetic tones, a browser, the style of figures."""
 
 import os
 import tempfile
 
-# Before cirlib is imported: data and runs of the tests never land in the repository, nothing is downloaded.
+# before cirlib is imported: tests write to a temporary folder and download nothing
 _HOME = tempfile.TemporaryDirectory(prefix="cirlib-tests-")
 os.environ["CIRLIB_HOME"] = _HOME.name
 os.environ["HF_HUB_OFFLINE"] = "1"
 PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
-if PROCESSES > 1:  # they share the cores, as do notebooks and workers that they start
+if PROCESSES > 1:  # they share the cores
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // PROCESSES))
 
 import numpy as np  # noqa: E402
@@ -23,7 +23,7 @@ from cirlib.data.taxonomy import MIXTURE_FAMILIES  # noqa: E402
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
-LONGEST = ("test_chain.py", "test_paper_preset.py", "test_hostile.py", "test_library.py")  # files that take minutes: they come first
+LONGEST = ("test_chain.py", "test_paper_preset.py", "test_hostile.py", "test_library.py")  # slow files, which run first
 
 RATE = 16000
 SPLIT_SIZES = {"train": 6, "valid": 3, "test": 4}  # original instruments of each family in `tone_bank`
@@ -33,47 +33,47 @@ TONES = {"Chromatic Percussion": (60, 0.08), "Bass": (38, 1.0), "Synth Lead": (6
 
 
 def pytest_collection_modifyitems(items) -> None:
-    """Where several processes share the files, none shall be left with a long one at the end."""
+    """Run slow files first, so that no process is left with one at the end."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def hz(pitch: float) -> float:
-    """Frequency of a MIDI pitch."""
+    """Return the frequency of a MIDI pitch."""
     return 440 * 2 ** ((pitch - 69) / 12)
 
 
 def tone(pitch: float, seconds: float = 0.2, level: float = 0.5) -> np.ndarray:
-    """A pure tone of constant level that starts at its peak: its onset is its first sample."""
+    """Return a tone of constant level that starts at its peak: its onset is the first sample."""
     return level * np.cos(2 * np.pi * hz(pitch) * np.arange(round(seconds * RATE)) / RATE)
 
 
 def sound(instrument: str, audio: np.ndarray, **columns) -> Sound:
-    """A sound of a bank; columns that matter to a test are given, the others are plain."""
+    """Return a sound of a bank with default values for columns that are not given."""
     row = {"family": "Bass", "tags": ["bass"], "source": "tones", "split": "train", "pitch": 60.0, "velocity": 100.0}
     row |= {"hold_s": 0.1, "fx": [], "augments": None}
     return Sound({**row, "instrument": instrument, **columns}, audio)
 
 
 def make(sounds: list[Sound]) -> list[Sound]:
-    """A job of BankBuilder whose sounds are known beforehand."""
+    """Return the sounds of a job of BankBuilder."""
     return sounds
 
 
 def build_bank(path, sounds: list[Sound]) -> NoteBank:
-    """Bank of these sounds, in one job."""
+    """Build a bank of these sounds in one job."""
     builder = BankBuilder(path, {"source": "tones"}, RATE)
     assert builder.run({"all": {"sounds": sounds}}, make, n_jobs=1) == {}
     return builder.finish(["all"], {"source": "tones", "license": "CC0-1.0"}, {})
 
 
 def instrument_tones(family: str, uid: str, level: float, **columns) -> list[Sound]:
-    """One instrument with all 12 pitch classes."""
+    """Return an instrument with all 12 pitch classes."""
     low, seconds = TONES[family]
     return [sound(uid, tone(p, seconds, level), family=family, pitch=float(p), **columns) for p in range(low, low + 12)]
 
 
 def tone_sounds() -> list[Sound]:
-    """Tones of several instruments per mixture family and split; the first TWINS of each training family have a twin."""
+    """Return tones of several instruments per mixture family and split; the first TWINS of each training family have a twin."""
     sounds = []
     for family in MIXTURE_FAMILIES:
         for split, count in SPLIT_SIZES.items():
@@ -93,7 +93,7 @@ def tone_bank(tmp_path_factory) -> NoteBank:
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
-    """A real browser, the same for all tests."""
+    """A Chromium browser for all tests."""
     if CHROMIUM is None:
         pytest.skip("no Chromium or Chrome on this machine")
     opened = Browser(tmp_path_factory.mktemp("profile"))
@@ -103,7 +103,7 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def figure_style():
-    """The style of all figures, on no screen; the figures of a test are closed."""
+    """Use the style of all figures without a display, and close the figures of a test."""
     import matplotlib as mpl
     import matplotlib.pyplot as plt
 
@@ -117,5 +117,5 @@ def figure_style():
 
 
 def drawn(figure) -> None:
-    """Draw everything: layout and fonts too."""
+    """Draw a figure with layout and fonts."""
     figure.canvas.draw()

@@ -1,4 +1,4 @@
-"""What attacks share: a folder that the hostile files lie in, what is beside it, and how a refusal looks."""
+"""Helpers of the attacks: a folder for hostile files, what must not change beside it, and the form of a refusal."""
 
 import os
 import resource
@@ -10,8 +10,8 @@ import numpy as np
 from conftest import tone
 from tones import write
 
-ATTACKS: dict[str, Callable[["Scene"], None]] = {}  # "kind of file: what it tries" -> what shows that it fails
-MEMORY = 1 << 20  # kB that an attack may cost
+ATTACKS: dict[str, Callable[["Scene"], None]] = {}  # "kind of file: attack" -> function that asserts that it fails
+MEMORY = 1 << 20  # kB of memory that an attack may take
 
 
 def attack(kind: str, what: str):
@@ -26,7 +26,7 @@ def attack(kind: str, what: str):
 
 
 class Scene:
-    """`inside` is the folder of the stranger's files; beside it lie a secret sound and a secret text; running code would make `canary`."""
+    """`inside`: folder of the hostile files; beside it are a secret sound and text. Code of an attack would create `canary`."""
 
     def __init__(self, root: Path, monkeypatch):
         self.root, self.patch = root, monkeypatch
@@ -41,17 +41,17 @@ class Scene:
         return {str(f): f.read_bytes() for f in found}
 
     def allow(self) -> None:
-        """What lies outside now belongs there."""
+        """Accept the files that are outside now."""
         self._before = self._outside()
 
     def evil(self):
-        """An object whose pickle runs a command."""
+        """Return an object whose pickle runs a command."""
         return _Evil(f"touch {self.canary}")
 
     def check(self) -> None:
-        """Nothing was run, and nothing outside of `inside` was written or changed."""
-        assert not self.canary.exists(), "code of a stranger was run"
-        assert self._outside() == self._before, "something outside of the stranger's folder was written"
+        """Assert that no code was run, and nothing outside of `inside` was written or changed."""
+        assert not self.canary.exists(), "hostile code was run"
+        assert self._outside() == self._before, "a file outside of the hostile folder was written"
 
 
 class _Evil:
@@ -64,7 +64,7 @@ class _Evil:
 
 @contextmanager
 def refused(words: str = "", kinds: tuple = (ValueError, OSError)) -> Iterator[None]:
-    """What is inside must raise one clear sentence on one line, of these kinds, with these words."""
+    """Assert that the block raises an error of these types, on one line, with these words."""
     try:
         yield
     except kinds as error:
@@ -77,12 +77,12 @@ def refused(words: str = "", kinds: tuple = (ValueError, OSError)) -> Iterator[N
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """What is inside must cost less than MEMORY."""
+    """Assert that the block takes less than MEMORY."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY
 
 
 def quiet(seconds: float = 0.1) -> np.ndarray:
-    """A sound that is none of the secret ones."""
+    """Return a sound other than the secret one."""
     return tone(50, seconds, 0.3)

@@ -1,4 +1,4 @@
-"""Shared by the tests of secrets: markers that stand for a key, a user and a home folder, and a search of all that was written."""
+"""Markers in place of a key, a user and a home folder, and a search for them in all written files."""
 
 import base64
 import contextlib
@@ -15,7 +15,7 @@ WORDS = [word.encode() for word in (KEY, base64.b64encode(f"api:{KEY}".encode())
 
 
 def environment(home: Path) -> dict[str, str]:
-    """The environment of a user with this home folder, which is named after them, who has a key."""
+    """Return the environment of a user with this home folder and a key."""
     home.mkdir(parents=True, exist_ok=True)
     names = dict.fromkeys(("USER", "LOGNAME", "USERNAME", "JUPYTERHUB_USER", "WANDB_USERNAME"), USER)
     caches = {"XDG_CACHE_HOME": str(home / ".cache"), "MPLCONFIGDIR": str(home / ".matplotlib")}
@@ -24,7 +24,7 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def parts(content: bytes, name: str) -> Iterator[tuple[str, bytes]]:
-    """A file, its name and, as far as they are packed, its members: archives, checkpoints, compressed text of pictures, data of pages."""
+    """Yield (name, content) of a file and of its compressed parts: members of archives and checkpoints, texts of PNG files."""
     yield name, content
     if zipfile.is_zipfile(io.BytesIO(content)):  # .pt and .npz too
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -44,13 +44,13 @@ def parts(content: bytes, name: str) -> Iterator[tuple[str, bytes]]:
 
 
 def found(folder: Path, but: tuple[str, ...] = ()) -> list[str]:
-    """Files below a folder, links too, whose name, target or content tells a marker; what matches `but`, or lies in what does, may."""
-    told = []
+    """Return the files and links below a folder whose name, target or content has a marker, except those that match `but`."""
+    out = []
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         if any(place.match(pattern) for pattern in but for place in (inside, *inside.parents[:-1])):
             continue
         here = str(inside).encode() + (os.readlink(path).encode() if path.is_symlink() else b"")
         members = parts(path.read_bytes(), str(inside)) if path.is_file() else ()
-        told += [f"{name}: {word.decode()}" for name, content in ((str(inside), here), *members) for word in WORDS if word in content]
-    return told
+        out += [f"{name}: {word.decode()}" for name, content in ((str(inside), here), *members) for word in WORDS if word in content]
+    return out

@@ -1,6 +1,6 @@
-"""What each of several processes runs in test_processes.py.
+"""Script of each of several processes in test_processes.py.
 
-`gradients BANK FOLDER`: one step of every case -> gradients.pt; `train BANK ENCODER`: fit() in CIRLIB_HOME, left at step STOP.
+`gradients BANK FOLDER`: one step of every case -> gradients.pt; `train BANK ENCODER`: fit() in CIRLIB_HOME, interrupted at step STOP.
 """
 
 import os
@@ -33,7 +33,7 @@ CASES = [
 
 
 def config(bank: str, task: str, loss: str, **values) -> TrainConfig:
-    """Two mixtures, two groups of a family run, or four pairs for each of two processes."""
+    """Return settings: two mixtures, two groups of a family run, or four pairs for each of two processes."""
     if task == "family":
         values = {"batch_size": 32, "mixtures_per_instrument": 2} | values
     values = {"batch_size": 16} | values
@@ -55,7 +55,7 @@ class Small(nn.Module):
 
 
 def gradients(bank, task: str, loss: str, norm: bool, chunk: int) -> dict[str, torch.Tensor]:
-    """Loss, gradients and buffers after one step, the same in every process."""
+    """Return loss, gradients and buffers after one step, equal in every process."""
     model = wrapped = Small(norm)
     if world() > 1:
         wrapped = nn.parallel.DistributedDataParallel(model)
@@ -68,14 +68,14 @@ def gradients(bank, task: str, loss: str, norm: bool, chunk: int) -> dict[str, t
 
 
 def all_gradients(bank) -> dict:
-    """Every case with a normalised batch, and in chunks of 3 sounds."""
+    """Return the gradients of every case: with batch normalisation, without, and with a gradient cache of 3 sounds."""
     return {
         (*case, norm, chunk): gradients(bank, *case, norm, chunk) for case in CASES for norm, chunk in ((True, 0), (False, 0), (False, 3))
     }
 
 
 def scores(bank) -> dict[str, float]:
-    """Validation of untrained encoders, on mixtures and on single sounds."""
+    """Return validation scores of untrained encoders, on mixtures and single sounds."""
     found = {}
     for task in ("mixture", "single"):
         torch.manual_seed(0)
@@ -85,7 +85,7 @@ def scores(bank) -> dict[str, float]:
 
 
 def run_config(bank: str, encoder: str) -> TrainConfig:
-    """A run of six steps."""
+    """Return settings of six steps."""
     return config(bank, "mixture", "multi-infonce", encoder=encoder, steps=6, valid_every=2, valid_size=5, log_every=1)
 
 
@@ -121,4 +121,4 @@ def main() -> None:
 if __name__ == "__main__":
     main()
     sys.stdout.flush()
-    os._exit(0)  # threads of gloo that still run would abort the process at its end, now and then
+    os._exit(0)  # running threads of gloo sometimes abort the process at exit

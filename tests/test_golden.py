@@ -1,4 +1,4 @@
-"""Values that were right once stay what they are; tests/golden/make.py wrote them."""
+"""Golden values do not change; tests/golden/make.py wrote them."""
 
 import importlib.util
 import json
@@ -24,6 +24,6 @@ def test_golden_file_holds_every_value(values):
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_value_is_what_it_was(values, name):
-    # bands of a log-mel that hold hardly any power tell how a processor rounds the others
+def test_golden_value_is_unchanged(values, name):
+    # bands of a log-mel with little power depend on the rounding of the others
     np.testing.assert_allclose(values[name], GOLDEN[name], rtol=1e-4, atol=5e-4 if name.startswith("log-mel") else 1e-5)

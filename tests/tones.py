@@ -1,4 +1,4 @@
-"""Shared by the tests of sources that read files: tones at any rate, what they sound like, builds that stop and go on."""
+"""Helpers for tests of sources: tones at any sample rate, measurements of sounds, interrupted builds."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,51 +18,46 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def at_rate(pitch: float, rate: int, seconds: float = 0.5, level: float = 0.5) -> np.ndarray:
-    """A pure tone like conftest.tone, at any rate."""
+    """Return a pure tone like conftest.tone, at any sample rate."""
     return level * np.cos(2 * np.pi * hz(pitch) * np.arange(round(seconds * rate)) / rate)
 
 
 def write(path: Path, audio: np.ndarray, rate: int = RATE, **options) -> Path:
-    """An audio file; folders above it are made."""
+    """Write an audio file and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, audio, rate, **options)
     return path
 
 
 def frequency(audio: np.ndarray) -> float:
-    """Strongest frequency (Hz) of a sound at 16 kHz."""
+    """Return the strongest frequency (Hz) of a sound at 16 kHz."""
     size = 1 << 18
     return np.abs(np.fft.rfft(audio * np.hanning(len(audio)), size)).argmax() * RATE / size
 
 
 def amplitude(audio: np.ndarray, frequency: float) -> float:
-    """Level of one partial of a sound at 16 kHz."""
+    """Return the level of a partial of a sound at 16 kHz."""
     window = np.hanning(len(audio))
     return 2 * np.abs(np.sum(audio * window * np.exp(-2j * np.pi * frequency * np.arange(len(audio)) / RATE))) / window.sum()
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """Bytes of each file of a folder."""
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
-
-
 def rows(bank: NoteBank, *columns: str) -> list[tuple]:
-    """These columns of the notes; None where null."""
+    """Return columns of the notes; None where null."""
     table = bank.notes[list(columns)].astype(object)
     return [tuple(row) for row in table.where(table.notna(), None).itertuples(index=False)]
 
 
 def assert_kept(monkeypatch, build: Callable[[Path], NoteBank], bank: NoteBank) -> None:
-    """Building a bank that is there does not touch it."""
+    """Assert that building an existing bank does not change it."""
     before = {file: file.stat().st_mtime_ns for file in bank.paths[0].iterdir()}
     with monkeypatch.context() as patch:
-        patch.setattr(builder, "BankBuilder", None)  # it would fail if it were called
+        patch.setattr(builder, "BankBuilder", None)  # a call would fail
         assert len(build(bank.paths[0])) == len(bank)
     assert {file: file.stat().st_mtime_ns for file in bank.paths[0].iterdir()} == before
 
 
 def assert_resumes(monkeypatch, module, job: str, after: int, build: Callable[[Path], NoteBank], path: Path, bank: NoteBank) -> None:
-    """A build that Ctrl-C stops within a job, `after` others, goes on with that job and ends as a clean build does, byte for byte."""
+    """Assert that a build stopped by Ctrl-C within a job, after `after` others, continues with it and equals a clean build bit by bit."""
     make, made = getattr(module, job), []
 
     def counted(stop, uid, **arguments):

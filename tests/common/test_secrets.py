@@ -1,6 +1,6 @@
-"""The key of Weights & Biases, the user's name and their home folder: planted as markers, searched in all that is written and printed.
+"""The W&B key, the user's name and the home folder, replaced by markers, occur in nothing that is written or printed.
 
-The smoke chain of notebooks is searched in test_notebooks.py, what is sent to a server in test_tracking.py.
+test_notebooks.py checks the notebooks, test_tracking.py what is sent to a server.
 """
 
 import os
@@ -24,7 +24,7 @@ from cirlib.training.config import TrainConfig, read_config, write_config
 SCRIPT = """
 import sys
 from pathlib import Path
-from cirlib.common import paths# before conftest, which has a home folder of its own
+from cirlib.common import paths  # before conftest, which changes CIRLIB_HOME
 sys.path.insert(0, sys.argv[1])
 from conftest import tone_sounds, build_bank, tone
 from tones import write
@@ -73,7 +73,7 @@ for act in (lambda: fit(TrainConfig(**config | {"bank": (str(user / "none"),)}))
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Project folder, and what was printed, of a user whose bank, model and samples lie in their home folder, outside of the project."""
+    """(project folder, output) of a user whose bank, model and samples are in the home folder, outside of the project."""
     user = tmp_path_factory.mktemp("users") / markers.USER
     env = {**markers.environment(user), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -83,15 +83,15 @@ def made(tmp_path_factory):
     return user / "project", done.stdout + done.stderr
 
 
-def test_what_is_written_tells_no_marker(made):
-    """But the table of a library, which must find the sounds again, and what an upload to W&B must find again."""
+def test_written_files_have_no_marker(made):
+    """Except the table of a library, which needs paths of sounds, and the file that `wandb sync` uploads."""
     project, _ = made
     names = {path.name for path in project.rglob("*")}
     assert {"best.pt", "last.pt", "config.yaml", "provenance.json", "encoder.onnx", "bank.json", "library.json"} <= names
     assert markers.found(project, but=("sounds.lance", "*.wandb")) == []
 
 
-def test_what_wandb_keeps_tells_no_marker_but_where_the_checkpoint_is_that_it_uploads(made):
+def test_wandb_file_has_the_path_of_its_checkpoint_only(made):
     (file,) = made[0].rglob("*.wandb")
     place = str(file.parent / "checkpoints").encode()
     content = file.read_bytes()
@@ -100,19 +100,19 @@ def test_what_wandb_keeps_tells_no_marker_but_where_the_checkpoint_is_that_it_up
     assert not list(file.parent.parent.rglob("*.log"))
 
 
-def test_what_is_printed_and_refused_tells_no_marker(made):
+def test_output_and_errors_have_no_marker(made):
     _, printed = made
     assert printed.count("Error") >= 6 and "~/none" in printed and "~/Samples" in printed
     assert [line for line in printed.splitlines() if any(word.decode() in line for word in markers.WORDS)] == []
 
 
-def test_onnx_tells_no_place_of_the_code(made):
+def test_onnx_file_has_no_path_of_the_code(made):
     content = next(made[0].rglob("*.onnx")).read_bytes()
     assert [word for word in (str(ROOT), "site-packages", sys.prefix, "cirlib/") if word.encode() in content] == []
 
 
-def test_a_short_path_is_found_again(monkeypatch, tmp_path):
-    """Settings of a run hold them; the run is the same."""
+def test_short_paths_are_found_again(monkeypatch, tmp_path):
+    """Settings of a run contain them; its key does not change."""
     monkeypatch.setenv("HOME", str(tmp_path))
     models = tmp_path / "models"
     AudioEncoder.create("cnn", seconds=0.3, width=8, dim=8).save(models / "x.pt")
@@ -126,7 +126,7 @@ def test_a_short_path_is_found_again(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("shape", ["folder is a link", "home is a link"])
-def test_a_folder_of_the_project_that_is_a_link_to_another_disk_is_shown_by_its_name(monkeypatch, tmp_path, shape):
+def test_linked_project_folder_is_shown_by_its_name(monkeypatch, tmp_path, shape):
     home, disk = tmp_path / "home", tmp_path / "disk"
     (disk / "bank").mkdir(parents=True)
     if shape == "home is a link":
@@ -144,19 +144,19 @@ def test_a_folder_of_the_project_that_is_a_link_to_another_disk_is_shown_by_its_
 
 
 def unreadable():
-    """A job whose file is gone."""
+    """Read a missing file."""
     (Path.home() / "gone" / "a.wav").read_bytes()
 
 
-def test_a_file_that_is_gone_is_told_by_its_name_alone(monkeypatch, tmp_path):
+def test_missing_file_is_reported_by_its_name_only(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / markers.USER))
     run_job(unreadable, {}, tmp_path / "shard.json", None)
     assert '"failed": "a.wav: No such file or directory"' in (tmp_path / "shard.json").read_text()
 
 
 @pytest.mark.parametrize("word", [word.decode() for word in markers.WORDS])
-def test_a_marker_is_found_wherever_it_is(tmp_path, word):
-    """The search itself: in text, names, links, and in what is packed."""
+def test_marker_search_finds_every_place(tmp_path, word):
+    """In texts, names, links, archives and compressed texts."""
     (tmp_path / "plain.txt").write_text(f"x{word}y")
     (tmp_path / word.replace("=", "")[:60]).mkdir()
     os.symlink(f"/home/{word}", tmp_path / "link")
@@ -167,5 +167,5 @@ def test_a_marker_is_found_wherever_it_is(tmp_path, word):
     text = PngImagePlugin.PngInfo()
     text.add_text("path", word * 9, zip=True)
     Image.new("L", (1, 1)).save(tmp_path / "e.png", pnginfo=text)
-    told = {line.partition(":")[0] for line in markers.found(tmp_path)}
-    assert told >= {"plain.txt", "link", "a.npz", "b.pt", "c.zip", "e.png"}
+    found = {line.partition(":")[0] for line in markers.found(tmp_path)}
+    assert found >= {"plain.txt", "link", "a.npz", "b.pt", "c.zip", "e.png"}

@@ -1,6 +1,6 @@
-"""Golden values of what must not drift: front end, mixtures, batches, losses, ranks. `python tests/golden/make.py` writes golden.json.
+"""Golden values of log-mel, mixtures, batches, losses and ranks. `python tests/golden/make.py` writes golden.json.
 
-Run it only when a change of these values is meant, and say so in the changelog.
+Run it only after an intended change of these values, and note that in the changelog.
 """
 
 import json
@@ -25,13 +25,13 @@ FILE = Path(__file__).with_name("golden.json")
 
 
 def chirp(seconds: float = 1.0, rate: int = 16000) -> np.ndarray:
-    """A sweep from 50 Hz to 7 kHz, (n,) float32."""
+    """Return a sweep from 50 Hz to 7 kHz, (n,) float32."""
     t = np.arange(round(seconds * rate)) / rate
     return (0.5 * np.sin(2 * np.pi * (50 * t + 3475 * t**2 / seconds))).astype(np.float32)
 
 
 def batches(bank: NoteBank) -> dict[str, list[int]]:
-    """What the same seed trains on: some steps of each kind."""
+    """Return some steps of each kind of batch."""
     out, steps = {}, (0, 7, 12)
     source = MixtureSteps(bank, batch_size=12, steps=10, size=20, seed=1, max_instruments=2)
     drawn = [source.batch(step) for step in steps]
@@ -45,7 +45,7 @@ def batches(bank: NoteBank) -> dict[str, list[int]]:
 
 
 def golden(bank: NoteBank) -> dict[str, list[float]]:
-    """Values by name; `bank` is the one of tones."""
+    """Return values by name, of the bank of tones."""
     out = {"log-mel of a chirp": LogMel(112)(torch.from_numpy(chirp())[None])[0, ::9, ::17].flatten().tolist()}
     for protocol in PROTOCOLS:
         for split in ("train", "test"):

@@ -88,7 +88,7 @@ def test_presets_of_folders(roots):
     """The nearest folder with the name of a category tells the family, the author is the bank; without a category there is a remark."""
     presets, remarks = find_presets(roots)
     assert [(uid, family, tag) for uid, (_, family, tag, _) in presets.items()] == list(TREE.values())
-    assert [(r.name, r.kept) for r in remarks] == [("Templates/Init.fxp", True)]
+    assert [(r.name, r.stored) for r in remarks] == [("Templates/Init.fxp", True)]
 
 
 def test_presets_come_with_surgepy(monkeypatch, data, roots, tmp_path):
@@ -275,8 +275,8 @@ def test_a_twin_that_is_silent(tmp_path):
         ({"level": 1e-5}, ValueError, "no usable note: silent"),
         ({"level": float("nan")}, ValueError, "no usable note: not finite"),
         ({"loads": False}, ValueError, "surgepy does not load this preset"),
-        ({"does": "raise"}, RuntimeError, "out of patience"),
-        ({"mixtures_per_instrument": "raise"}, RuntimeError, "out of patience"),
+        ({"on_load": "raise"}, RuntimeError, "out of patience"),
+        ({"on_note": "raise"}, RuntimeError, "out of patience"),
     ],
     ids=str,
 )
@@ -476,14 +476,14 @@ def test_an_unknown_category_is_noted(tmp_path):
 
 
 BAD = {  # name: (behaviour, reason)
-    "aborts": ({"mixtures_per_instrument": "abort"}, "ended its process (Aborted)"),
-    "breaks": ({"does": "segfault"}, "ended its process (Segmentation fault)"),
+    "aborts": ({"on_note": "abort"}, "ended its process (Aborted)"),
+    "breaks": ({"on_load": "segfault"}, "ended its process (Segmentation fault)"),
     "does not load": ({"loads": False}, "surgepy does not load this preset"),
-    "hangs": ({"mixtures_per_instrument": "hang"}, "took longer than 3 s"),
+    "hangs": ({"on_note": "hang"}, "took longer than 3 s"),
     "nan": ({"level": float("nan")}, "no usable note: not finite (NaN or infinite samples)"),
-    "raises": ({"does": "raise"}, "RuntimeError: out of patience"),
+    "raises": ({"on_load": "raise"}, "RuntimeError: out of patience"),
     "silent": ({"speaks": False}, "no usable note: silent"),
-    "sleeps": ({"does": "sleep"}, "took longer than 3 s"),
+    "sleeps": ({"on_load": "sleep"}, "took longer than 3 s"),
 }
 
 

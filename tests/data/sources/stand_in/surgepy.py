@@ -1,9 +1,9 @@
-"""Stand-in for surgepy, Surge's Python bindings: what cirlib calls of it, with sounds of a known answer.
+"""Stand-in for surgepy, Surge's Python bindings: the functions that cirlib calls, with known sounds.
 
-A preset is a JSON file that says what differs from PLAIN. A note sounds as a sine of its pitch, from note on to note off, at
-`level` times velocity / 127, times tempo / 120, halved by full aftertouch; the right channel has half of the left one's level.
-Every effect that is on adds a third harmonic, and sounds on at 3 kHz, at the level `tail`, from the first note until another
-preset is loaded. As in Surge, a change of effects is heard only after the next block, and C's stdout is written to.
+A preset is a JSON file with differences from PLAIN. A note is a sine of its pitch, from note on to note off, at `level` times
+velocity / 127, times tempo / 120, halved by full aftertouch; the right channel has half the level. Every active effect adds a third
+harmonic, and a tail of level `tail` at 3 kHz from the first note until another preset is loaded. As in Surge, a change of effects
+takes effect after the next block, and C's stdout is written to.
 """
 
 import ctypes
@@ -29,8 +29,8 @@ PLAIN = {
     "send_level": [[0, 0, 0, 0], [0, 0, 0, 0]],
     "loads": True,
     "speaks": True,  # or False, or "aftertouch"
-    "does": "",  # when it is loaded: one of ACTIONS
-    "mixtures_per_instrument": "",  # when it is played: one of ACTIONS
+    "on_load": "",  # one of ACTIONS
+    "on_note": "",  # one of ACTIONS
 }
 
 
@@ -48,7 +48,7 @@ ACTIONS = {
 
 
 class Parameter:
-    """A named parameter; Surge's are opaque, too."""
+    """A named parameter."""
 
     def __init__(self, value):
         self.value = float(value)
@@ -79,7 +79,7 @@ class SurgeSynthesizer:
         if not Path(path).exists():
             raise ValueError("File not found")
         preset = {**PLAIN, **json.loads(Path(path).read_text())}
-        ACTIONS.get(preset["does"], int)()
+        ACTIONS.get(preset["on_load"], int)()
         if preset["loads"]:
             self._load(preset)
             self.tempo = float(preset["tempo"])
@@ -105,7 +105,7 @@ class SurgeSynthesizer:
         os.write(1, b"Processing\n")
         blocks = blocks if blocks >= 0 else audio.shape[1] // BLOCK - start
         if self._notes:
-            ACTIONS.get(self._preset["mixtures_per_instrument"], int)()
+            ACTIONS.get(self._preset["on_note"], int)()
         for block in range(start, start + blocks):
             audio[:, block * BLOCK : (block + 1) * BLOCK] = self._block() * np.array([[1.0], [0.5]])
             self._running = self._types()

@@ -1,1 +1,1 @@
-"""Stand-in for the package demucs: what cirlib calls of it, with stems of a known answer."""
+"""Stand-in for the package demucs: the functions that cirlib calls, with known stems."""

@@ -4,7 +4,7 @@ import torch
 
 BANDS = {"bass": (0, 200), "other": (200, 2000), "drums": (2000, torch.inf), "vocals": (0, 0)}
 PAN = torch.tensor([1.5, 0.5])  # level of the channels of all stems
-HUM = 1e-4  # a network is never quite silent
+HUM = 1e-4  # a network is never silent
 calls = []  # (mix, shifts) of all calls
 
 

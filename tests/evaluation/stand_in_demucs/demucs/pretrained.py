@@ -11,7 +11,7 @@ loaded = []  # (name, repo) of all models that were loaded
 
 
 class Model(torch.nn.Module):
-    """What tells how a model is fed."""
+    """Sources and input format of a model."""
 
     def __init__(self, sources=("drums", "bass", "other", "vocals"), samplerate=44100):
         super().__init__()
@@ -20,7 +20,7 @@ class Model(torch.nn.Module):
 
 
 def get_model(name: str, repo: Path | None = None) -> Model:
-    """The model of that name."""
+    """Return the model of that name."""
     loaded.append((name, repo))
     if repo is not None and not repo.is_dir():
         sys.exit(1)
