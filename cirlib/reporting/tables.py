@@ -175,7 +175,7 @@ def caption(frame: pd.DataFrame, task: str) -> str:
         f"Percent, with 95 % intervals over instruments{' and seeds' if frame.seeds.max() > 1 else ''}",
         f"{_span(frame.queries)} {what} of test instruments, ranked among {about}{_span(frame.gallery)} instruments{where}",
         f"clips of {_span(frame.clip_s)} s",
-        f"seeds: {_span(frame.seeds)}",
+        f"{_span(frame.seeds)} seed{'s' if frame.seeds.max() > 1 else ''}",
         f"median rank: 1 is best. Paper (top-1 / top-5): {PAPER}",
     ]
     return "; ".join(texts) + "."

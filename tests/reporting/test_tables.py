@@ -176,12 +176,12 @@ def test_markdown_table_and_its_caption():
         "",
     ]
     assert lines[6] == (
-        "Percent, with 95 % intervals over instruments and seeds; 2,000 mixtures of test instruments, ranked among about 100 instruments of "
-        "a family; clips of 2.5 to 4 s; seeds: 1 to 2; median rank: 1 is best. Paper (top-1 / top-5): pretrained AST, "
+        "Percent, with 95 % intervals over instruments and seeds; 2,000 mixtures of test instruments, ranked among about 100 instruments "
+        "of a family; clips of 2.5 to 4 s; 1 to 2 seeds; median rank: 1 is best. Paper (top-1 / top-5): pretrained AST, "
         "20,000 steps, clips of 10 s, other sounds."
     )
     single = report.markdown(report.table(made[:1], "single"), "single")
-    assert "; 5 notes of test instruments, ranked among 100 instruments; clips of 4 s; seeds: 1; " in single
+    assert "; 5 notes of test instruments, ranked among 100 instruments; clips of 4 s; 1 seed; " in single
 
 
 # Runs
