@@ -85,7 +85,7 @@ def _absolute(scene):
 
 @attack("archive", "few bytes that unpack to many")
 def _bomb(scene):
-    unpack(scene, [member(f"{NAME}/zeros", bytes(300 << 20)), member(f"{NAME}/examples.json", b"{}")], "far larger than sound does")
+    unpack(scene, [member(f"{NAME}/zeros", bytes(300 << 20)), member(f"{NAME}/examples.json", b"{}")], "far larger than audio does")
 
 
 @attack("archive", "a name of megabytes")
@@ -297,7 +297,7 @@ for what, data in FONTS.items():
 
 @attack("SoundFont", "a program that General MIDI does not have")
 def _program(scene):
-    assert soundfont.preset_group(0, 60000, "Grand Piano", True) == "Piano"
+    assert soundfont.preset_family(0, 60000, name="Grand Piano", general_midi=True) == "Piano"
 
 
 # Audio

@@ -11,7 +11,7 @@ import soundfile
 from conftest import RATE, tone
 from tones import at_rate, write
 
-from cirlib.data.sources.nsynth import PARTS
+from cirlib.data.notes import SPLITS
 
 FAMILIES = ("bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "reed", "string", "synth_lead", "vocal")
 ORIGINS = ("acoustic", "electronic", "synthetic")
@@ -69,7 +69,7 @@ def example(number, name, qualities=()):
 
 def write_release(root, qualities=None, **parts):
     """Write the folders of a release. A part is {note_str: int16 or float audio, bytes of a file, or None: no file}."""
-    for part in PARTS:
+    for part in SPLITS:
         folder = root / f"nsynth-{part}"
         (folder / "audio").mkdir(parents=True)
         notes = parts.get(part, {})
@@ -87,7 +87,7 @@ def write_release(root, qualities=None, **parts):
 def pack(release, target):
     """Write the archives of a release."""
     target.mkdir(exist_ok=True)
-    for part in PARTS:
+    for part in SPLITS:
         with tarfile.open(target / f"nsynth-{part}.jsonwav.tar.gz", "w:gz", compresslevel=1) as tar:
             tar.add(release / f"nsynth-{part}", f"nsynth-{part}")
     return target

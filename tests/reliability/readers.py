@@ -93,7 +93,7 @@ def _sfz(folder: Path) -> Path:
 
 def _read_sfz(file: Path) -> None:
     config = sfz.SfzConfig(str(file.parent), notes=1, hold_s=0.02, tail_s=0.02)
-    for item in sfz.render_instrument("a", str(file), None, "train", config):
+    for item in sfz.render_instrument(uid="a", file=str(file), family=None, split="train", config=config):
         finite(getattr(item, "audio", 0))
 
 
@@ -102,21 +102,22 @@ def _font(folder: Path) -> Path:
 
 
 def _read_font(file: Path) -> None:
-    assert isinstance(soundfont.describe(file), str)
+    assert isinstance(soundfont.read_license(file), str)
     for bank, program, name in soundfont.read_presets(file)[:50]:
-        soundfont.preset_group(bank, program, name, True)
+        soundfont.preset_family(bank, program, name=name, general_midi=True)
 
 
 def _play_font(file: Path) -> None:
     """Render a short note of the first preset, as a build does."""
     bank, program, _ = soundfont.read_presets(file)[0]
     config = soundfont.SoundFontConfig(notes=1, hold_s=0.05, tail_s=0.05)
-    for item in soundfont.render_preset("a", str(file), bank, program, None, "train", config):
+    preset = {"uid": "a", "file": str(file), "bank": bank, "program": program, "family": None, "split": "train"}
+    for item in soundfont.render_preset(**preset, config=config):
         finite(getattr(item, "audio", 0))
 
 
 def _checkpoint(folder: Path) -> Path:
-    return AudioEncoder.create("cnn", 0.25, width=1, dim=4, outputs=2, parts=("Bass",)).save(folder / "x.pt", step=3)
+    return AudioEncoder.create("cnn", seconds=0.25, width=1, dim=4, outputs=2, heads=("Bass",)).save(folder / "x.pt", step=3)
 
 
 def _read_checkpoint(file: Path) -> None:
@@ -149,7 +150,7 @@ def _config(folder: Path) -> Path:
 
 def _library(folder: Path) -> Path:
     bank = _bank("bank.json")(folder).parent
-    return Library.build(bank, folder / "lib", AudioEncoder.create("cnn", 0.25, width=1, dim=4).eval()).path / "library.json"
+    return Library.build(bank, folder / "lib", AudioEncoder.create("cnn", seconds=0.25, width=1, dim=4).eval()).path / "library.json"
 
 
 def _read_library(file: Path) -> None:

@@ -103,7 +103,7 @@ class Evaluating(Training):
 
     def _evaluate(self, folder: Path, queries: int) -> None:
         config = dataclasses.replace(self.config(), queries=queries)
-        bank, encoder = evaluate.open_banks(config.bank), AudioEncoder.load(self.base / "run" / "best.pt", "cpu")
+        bank, encoder = evaluate.open_banks(config.bank), AudioEncoder.load(self.base / "run" / "best.pt", device="cpu")
         found = evaluate.embed_test(evaluate.Retriever(encoder), bank, config)
         ranks, result = evaluate.score(found, bank, config)
         result["self_match"] = evaluate.self_match(found, config.metric)
@@ -117,7 +117,7 @@ class Indexing(Stage):
 
     def make_base(self) -> None:
         torch.manual_seed(0)
-        AudioEncoder.create("cnn", 0.25, width=4, dim=16).eval().save(self.base / "best.pt")
+        AudioEncoder.create("cnn", seconds=0.25, width=4, dim=16).eval().save(self.base / "best.pt")
         for i in range(14):
             write(self.base / "sounds" / f"bass {i}.wav", tone(40 + i))
         self.run(self.base / "before", "")
