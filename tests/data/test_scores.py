@@ -1,61 +1,25 @@
-"""Mixtures sound as their rules say; measured on tones whose pitch, level and onset are known."""
+"""Scores follow their rules: rhythm, tempo, scale and pitches, measured on tones whose pitch, level and onset are known."""
 
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from conftest import RATE, SPLIT_SIZES, TONES, build_bank, hz, sound, tone
+from conftest import RATE, TONES, build_bank, hz, sound, tone
+from played import Played, play
 
-from cirlib.data import mixtures as mixing
-from cirlib.data.mixtures import SCALES, MixtureDataset, add_later, cumulative, draw, fade_out, rhythm, slots
+from cirlib.data.mixtures import MixtureDataset, fade_out
 from cirlib.data.note_statistics import default_pitch
+from cirlib.data.scores import SCALES, cumulative, draw, rhythm, slots
 from cirlib.data.taxonomy import MIXTURE_FAMILIES, family
 
 PERCUSSION, BASS, LEAD = range(3)
+MELODIC = {2: 0.1, 1: 0.3, 0.5: 0.3, 0.25: 0.3}
 RHYTHMS = {  # quarters: probability
     ("Chromatic Percussion", "strict"): {1: 0.8, 0.5: 0.2},
     ("Chromatic Percussion", "paper"): {1: 0.8, 0.5: 0.2},
     ("Bass", "strict"): {2: 0.45, 1: 0.4, 0.5: 0.1, 0.25: 0.05},
-    ("Bass", "paper"): {2: 0.1, 1: 0.3, 0.5: 0.3, 0.25: 0.3},
-    ("Synth Lead", "strict"): {2: 0.1, 1: 0.3, 0.5: 0.3, 0.25: 0.3},
-    ("Synth Lead", "paper"): {2: 0.1, 1: 0.3, 0.5: 0.3, 0.25: 0.3},
-    ("Piano", "strict"): {2: 0.1, 1: 0.3, 0.5: 0.3, 0.25: 0.3},
+    **dict.fromkeys([("Bass", "paper"), ("Synth Lead", "strict"), ("Synth Lead", "paper"), ("Piano", "strict")], MELODIC),
 }
-
-
-@dataclass
-class Played:
-    """A mixture and what was drawn on the way to it."""
-
-    mixture: mixing.Mixture
-    quarters: list[float]  # of each track, samples
-    slots: list[tuple[np.ndarray, np.ndarray]]  # of each track
-    tracks: np.ndarray  # (S, T) before they are delayed
-    delay: int
-
-
-def play(dataset, count):
-    """`count` mixtures with their slots and delays, spied on."""
-    out = []
-    for i in range(count):
-        with pytest.MonkeyPatch.context() as patch:
-            drawn, tracks, delays = [], [], set()
-
-            def spy_slots(lengths, quarter, samples, rng, drawn=drawn):
-                drawn.append((quarter, slots(lengths, quarter, samples, rng)))
-                return drawn[-1][1]
-
-            def spy_add_later(track, delay, circular, to, tracks=tracks, delays=delays):
-                tracks.append(track.copy())
-                delays.add(delay)
-                add_later(track, delay, circular, to)
-
-            patch.setattr(mixing, "slots", spy_slots)
-            patch.setattr(mixing, "add_later", spy_add_later)
-            mixture = dataset[i]
-        out.append(Played(mixture, [q for q, _ in drawn], [s for _, s in drawn], np.stack(tracks), *delays))  # one delay for all
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -87,55 +51,6 @@ def tones_of(p: Played, track: int):
         yield k, low + np.abs(waves[:, : len(part)] @ part).argmax() if loud else None
 
 
-# A pure function of (bank, seed, index)
-
-
-def same(a, b):
-    arrays = all(np.array_equal(getattr(a, n), getattr(b, n)) for n in ("mixture", "stems", "references"))
-    return arrays and a.instruments == b.instruments
-
-
-@pytest.mark.parametrize("protocol", mixing.PROTOCOLS)
-def test_a_mixture_depends_on_seed_and_index_only(tone_bank, protocol):
-    """Two datasets agree, in whatever order their mixtures are asked for."""
-    first, second = (MixtureDataset(tone_bank, size=6, seed=3, seconds=2, protocol=protocol) for _ in range(2))
-    forwards = [first[i] for i in range(6)]
-    backwards = [second[i] for i in reversed(range(6))][::-1]
-    assert all(same(a, b) for a, b in zip(forwards, backwards, strict=True))
-    assert not same(forwards[0], forwards[1])
-    assert not same(forwards[0], MixtureDataset(tone_bank, size=6, seed=4, seconds=2, protocol=protocol)[0])
-
-
-def test_splits_have_draws_of_their_own(tone_bank):
-    """The same seed and index play another rhythm in another split."""
-    tempos = {play(MixtureDataset(tone_bank, split=s, size=1, seconds=1), 1)[0].quarters[0] for s in SPLIT_SIZES}
-    assert len(tempos) == 3
-
-
-# Levels
-
-
-@pytest.mark.parametrize("protocol", mixing.PROTOCOLS)
-def test_levels(tone_bank, protocol):
-    """Tracks peak at 0.99, percussion weighs 4 times as much; they sum to the mixture, which then peaks at 0.99."""
-    for p in play(MixtureDataset(tone_bank, size=30, seconds=6, protocol=protocol), 30):
-        m = p.mixture
-        assert m.mixture.shape == (6 * RATE,)
-        assert m.stems.shape == m.references.shape == (3, 6 * RATE)
-        assert m.mixture.dtype == m.stems.dtype == m.references.dtype == np.float32
-        np.testing.assert_allclose(m.stems.sum(axis=0), m.mixture, atol=1e-6)
-        assert np.abs(m.mixture).max() == pytest.approx(0.99, abs=1e-5)
-        np.testing.assert_allclose(np.abs(p.tracks).max(axis=1), [4 * 0.99, 0.99, 0.99], rtol=1e-5)
-
-
-def test_level_of_a_mixture_whose_loudest_sample_is_shifted_out(tmp_path):
-    """It peaks at 0.99 all the same, and its tracks still sum to it."""
-    bank = build_bank(tmp_path / "bank", [sound("rising", np.linspace(0, 0.5, RATE) ** 2)])
-    for p in play(MixtureDataset(bank, ["Bass"], size=20, seconds=0.25), 20):
-        assert np.abs(p.mixture.mixture).max() == pytest.approx(0.99, abs=1e-5)
-        np.testing.assert_allclose(p.mixture.stems[0], p.mixture.mixture, atol=1e-6)
-
-
 # Rhythm
 
 
@@ -144,7 +59,7 @@ def test_slots(name, protocol):
     """Lengths of the family's rhythm, with its probabilities, fill the track without a gap; the last one is cut."""
     rng, quarter, lengths = np.random.default_rng(0), 9600.7, []
     for samples in [100, 30000, *rng.integers(100_000, 200_000, 400)]:
-        starts, ends = slots(rhythm(name, protocol), quarter, samples, rng)
+        starts, ends = slots(rhythm(name, protocol), quarter=quarter, samples=samples, rng=rng)
         assert (starts[0], ends[-1]) == (0, samples)
         np.testing.assert_array_equal(starts[1:], ends[:-1])
         whole = np.round((ends - starts)[:-1] / quarter * 4) / 4
@@ -161,7 +76,7 @@ def test_slots(name, protocol):
 
 def test_slots_that_fill_a_track_exactly():
     """No slot of no length follows."""
-    starts, ends = slots(((1, 1.0),), 100.0, 1000, np.random.default_rng(0))
+    starts, ends = slots(((1, 1.0),), quarter=100.0, samples=1000, rng=np.random.default_rng(0))
     assert starts.tolist() == list(range(0, 1000, 100)) and ends.tolist() == list(range(100, 1001, 100))
 
 
@@ -215,58 +130,13 @@ def test_notes_are_cut_to_their_slot_and_faded(flat_bank):
     assert found >= 5
 
 
-def test_notes_shorter_than_their_slot_are_padded(flat_bank):
+def test_short_notes_are_padded(flat_bank):
     """With silence, and they are not faded."""
     for p in play(MixtureDataset(flat_bank, size=10, seconds=6), 10):
         struck, (starts, _) = p.tracks[PERCUSSION], p.slots[PERCUSSION]
         before_last = struck[: int(starts[-1] - 0.02 * p.quarters[0])]  # the last slot may be too short for it
         assert set(np.unique(before_last)) == {0, struck.max()}
         assert np.count_nonzero(before_last) == round(0.05 * RATE) * (len(starts) - 1)
-
-
-@pytest.mark.parametrize(("length", "samples", "expected"), [(6, 3, [1, 1, 1, 1, 0.5, 0]), (2, 3, [1, 0]), (0, 3, [])])
-def test_fade_out(length, samples, expected):
-    note = np.ones(length, np.float32)
-    fade_out(note, samples)
-    np.testing.assert_allclose(note, expected)
-
-
-@pytest.mark.parametrize(
-    ("samples", "circular", "expected"),
-    [
-        (1, False, [[0, 1, 2, 3], [0, 5, 6, 7]]),
-        (3, False, [[0, 0, 0, 1], [0, 0, 0, 5]]),
-        (1, True, [[4, 1, 2, 3], [8, 5, 6, 7]]),
-        (3, True, [[2, 3, 4, 1], [6, 7, 8, 5]]),
-        (0, False, [[1, 2, 3, 4], [5, 6, 7, 8]]),
-        (0, True, [[1, 2, 3, 4], [5, 6, 7, 8]]),
-        (4, False, [[0] * 4] * 2),
-        (5, False, [[0] * 4] * 2),
-        (4, True, [[1, 2, 3, 4], [5, 6, 7, 8]]),
-        (5, True, [[4, 1, 2, 3], [8, 5, 6, 7]]),
-    ],
-)
-def test_tracks_are_delayed_or_go_around(samples, circular, expected):
-    """strict: silence comes first and the end is lost; paper: what leaves at the end comes in at the start."""
-    out = np.full((2, 4), 10.0)
-    for track, to in zip(np.arange(1.0, 9).reshape(2, 4), out, strict=True):
-        add_later(track, samples, circular, to)
-    np.testing.assert_array_equal(out - 10, expected)
-
-
-@pytest.mark.parametrize("protocol", mixing.PROTOCOLS)
-def test_all_tracks_are_delayed_together(tone_bank, protocol):
-    """By up to a tenth of a quarter."""
-    several = play(MixtureDataset(tone_bank, size=40, seconds=3, protocol=protocol), 40)
-    for p in several:
-        expected = np.zeros_like(p.tracks)
-        for track, to in zip(p.tracks, expected, strict=True):
-            add_later(track, p.delay, protocol == "paper", to)
-        expected *= 0.99 / np.abs(expected.sum(axis=0)).max()
-        np.testing.assert_allclose(p.mixture.stems, expected, atol=1e-6)
-    delays = [p.delay / p.quarters[0] for p in several]
-    assert 0 <= min(delays) < 0.02
-    assert 0.08 < max(delays) <= 0.1 + 1e-3
 
 
 # Notes
@@ -308,8 +178,8 @@ def test_all_tracks_play_in_one_scale(played):
 
 def chosen(bank, uid, scale, count):
     """Bank rows of notes drawn for a bass."""
-    dataset = MixtureDataset(bank, ["Bass"], size=1)
-    rows = dataset._choose_notes("Bass", uid, np.array(scale), count, np.random.default_rng(0))
+    composer = MixtureDataset(bank, families=["Bass"], size=1)._composer
+    rows = composer.choose_notes("Bass", uid, np.array(scale), count=count, rng=np.random.default_rng(0))
     assert set(bank.notes.instrument[rows]) == {uid}
     return rows
 
@@ -319,7 +189,7 @@ def shares(bank, uid, *scale, count=8000):
     return {pitch: n / count for pitch, n in Counter(bank.pitches[chosen(bank, uid, scale, count)]).items()}
 
 
-def test_pitches_follow_the_distribution_of_the_family(tmp_path):
+def test_pitches_follow_the_family(tmp_path):
     """Among its notes in the scale; all alike where the family has no mass; any note if none is in the scale."""
     low, _, top = family("Bass").pitch
     wide = [sound("wide", tone(p), pitch=float(p)) for p in range(low - 5, top + 6)]
@@ -335,75 +205,39 @@ def test_pitches_follow_the_distribution_of_the_family(tmp_path):
     assert set(chosen(bank, "unknown", range(12), 100)) == set(bank.notes.index[-3:])
 
 
-def test_pitches_follow_the_statistics_that_are_given(tone_bank):
+def test_pitches_follow_given_statistics(tone_bank):
     class Always:
         def pitch(self, name):
             return np.eye(128)[TONES[name][0] + 5]
 
     data = MixtureDataset(tone_bank, size=1, statistics=Always())
     for name, uid in data.plan(0):
-        rows = data._choose_notes(name, uid, np.arange(12), 50, np.random.default_rng(0))
+        rows = data._composer.choose_notes(name, uid, np.arange(12), count=50, rng=np.random.default_rng(0))
         assert set(tone_bank.pitches[rows]) == {TONES[name][0] + 5}
 
 
-@pytest.mark.parametrize("protocol", mixing.PROTOCOLS)
-@pytest.mark.parametrize("max_instruments", [1, 3])
-def test_batch_holds_what_the_items_hold(tone_bank, protocol, voices):
-    """In any order, bit for bit, and leaves out what is not asked for."""
-    data, indices = MixtureDataset(tone_bank, size=9, seconds=1.5, protocol=protocol, max_instruments=voices), [4, 0, 8, 4]
-    items = [data[i] for i in indices]
-    for tracks in ("references", "stems"):
-        mixtures, sounds = data.batch(indices, tracks)
-        np.testing.assert_array_equal(mixtures, np.stack([m.mixture for m in items]))
-        np.testing.assert_array_equal(sounds, np.stack([getattr(m, tracks) for m in items]))
-    mixtures, sounds = data.batch(indices, "none")
-    np.testing.assert_array_equal(mixtures, np.stack([m.mixture for m in items]))
-    assert sounds is None
-    with pytest.raises(ValueError, match="unknown tracks 'stem'"):
-        data.batch(indices, "stem")
-    with pytest.raises(IndexError, match="mixture 9 of 9"):
-        data.batch([9])
-
-
-def test_a_score_tells_what_a_mixture_plays(tone_bank):
+def test_score_gives_the_stems(tone_bank):
     """Played by hand, note by note, it gives the stems; all notes lie in the track; references only where they are asked for."""
     data = MixtureDataset(tone_bank, size=12, seconds=1.5)
     for i in range(12):
         score, m = data.score(i), data[i]
-        assert (score.plan, len(score.notes), len(score.references)) == (data.plan(i), 3, 3)
+        assert ([(t.family, t.instrument) for t in score.tracks], len(score.references)) == (data.plan(i), 3)
         assert data.score(i, references=False).references == []
-        for (rows, onsets, lengths), (_, uid), stem in zip(score.notes, score.plan, m.stems, strict=True):
-            assert set(tone_bank.notes.instrument[rows]) == {uid} and len(rows) == len(onsets) == len(lengths) > 0
-            assert min(onsets) >= 0 and max(np.add(onsets, lengths)) <= data.samples
-            heard = np.zeros(data.samples, np.float32)
-            for row, onset, length in zip(rows, onsets, lengths, strict=True):
+        for track, stem in zip(score.tracks, m.stems, strict=True):
+            assert set(tone_bank.notes.instrument[track.rows]) == {track.instrument}
+            assert min(track.onsets) >= 0 and max(np.add(track.onsets, track.lengths)) <= data.samples
+            rendered = np.zeros(data.samples, np.float32)
+            for row, onset, length in track:
                 note = tone_bank.audio(row, length)
                 fade_out(note, 160 if length < tone_bank.lengths[row] else 0)
-                heard[onset : onset + len(note)] += note
-            heard = np.concatenate([np.zeros(score.delay), heard])[: data.samples]
-            scale = np.abs(stem).max() / np.abs(heard).max()
-            np.testing.assert_allclose(scale * heard, stem, atol=1e-5)
-
-
-def test_sounds_are_asked_for_before_the_first_is_read(tone_bank, monkeypatch):
-    """Each note of the batch once, as far as it is played, then the references: so that a disk can read them together."""
-    data, told, read = MixtureDataset(tone_bank, size=9, seconds=1.5), {}, []
-    monkeypatch.setattr(tone_bank, "ahead", lambda rows, limits: told.setdefault(len(read), []).extend(zip(rows, limits, strict=False)))
-    audio = tone_bank.audio
-    monkeypatch.setattr(tone_bank, "audio", lambda row, limit=None: read.append((row, limit)) or audio(row, limit))
-    data.batch(range(9))
-    assert list(told) == [0]  # both times before anything was read
-    scores = [data.score(i) for i in range(9)]
-    played = [(row, length) for s in scores for rows, _, lengths in s.notes for row, length in zip(rows, lengths, strict=True)]
-    references = [(row, data.samples) for s in scores for row in s.references]
-    notes = told[0][: -len(references)]
-    assert told[0][-len(references) :] == references
-    assert dict(notes) == {row: max(n for r, n in played if r == row) for row, _ in played} and len(dict(notes)) == len(notes)
-    assert Counter(read) == Counter(played + references)
+                rendered[onset : onset + len(note)] += note
+            rendered = np.concatenate([np.zeros(score.delay), rendered])[: data.samples]
+            scale = np.abs(stem).max() / np.abs(rendered).max()
+            np.testing.assert_allclose(scale * rendered, stem, atol=1e-5)
 
 
 @pytest.mark.parametrize("p", [[1.0], [0.25, 0.5, 0.25], [0.0, 0.3, 0.0, 0.7, 0.0], list(np.full(90, 1 / 90))])
-def test_draws_are_those_of_numpy(p):
+def test_draws_equal_those_of_numpy(p):
     values = np.arange(len(p)) * 10
     drawn = draw(values, cumulative(7 * np.array(p)), 500, np.random.default_rng(5))
     np.testing.assert_array_equal(drawn, np.random.default_rng(5).choice(values, 500, p=p))
