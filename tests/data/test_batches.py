@@ -115,7 +115,7 @@ def test_open_mixtures_are_shared_by_processes(tone_bank):
         assert len(batches[0]) == len(batches[1]) == {1: 4, 2: 2, 3: 2}[parts[0].instruments(k)]
         assert not set(batches[0]) & set(batches[1])
     assert len(steps(tone_bank, 8, steps=1, max_instruments=3, world=2).batch(1)[1]) == 1  # just enough
-    with pytest.raises(ValueError, match=r"a batch_size of 7 is less than one mixture and its 3 instruments for each of 2 .* use 8 or more"):
+    with pytest.raises(ValueError, match=r"a batch_size of 7 is less than one mixture and its 3 instruments .* use 8 or more"):
         steps(tone_bank, 7, max_instruments=3, world=2)
 
 

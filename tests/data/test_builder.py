@@ -329,7 +329,9 @@ def test_second_builder_waits(tmp_path, capsys, monkeypatch):
 def test_folder_of_the_user_is_never_replaced(tmp_path, name):
     (tmp_path / name).mkdir()
     (tmp_path / name / "kick.wav").write_bytes(b"precious")
-    with pytest.raises(ValueError, match="is no note bank: choose another path|is no unfinished build: delete it if .*, or choose another"):
+    with pytest.raises(
+        ValueError, match=r"is no note bank: choose another path|is no unfinished build: delete it if .*, or choose another"
+    ):
         BankBuilder(tmp_path / "bank", SPEC)
     assert (tmp_path / name / "kick.wav").exists()
 

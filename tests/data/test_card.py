@@ -62,7 +62,7 @@ def test_measures(bank):
     assert table.loc["velocity", "5%"] < table.loc["velocity", "median"] == 100
 
 
-def test_levels_of_a_large_bank_are_sampled(bank, monkeypatch):
+def test_levels_of_large_banks_are_sampled(bank, monkeypatch):
     monkeypatch.setattr(card, "SAMPLED", 3)
     measures = card.note_measures(bank)
     assert measures.rms_db.notna().sum() == 3
@@ -85,11 +85,11 @@ def test_command_prints_the_card_and_verifies(bank):
         "license   CC0-1.0",
         "citation  tones of the tests",
         "4 instruments, 6 notes",
-        "left out: 3",
+        "skipped: 3",
         "hat.wav: silent",
-        "kept with a remark: 1",
+        "stored with a remark: 1",
         "1 without a pitch",
-        "checksums: all files are as they were made",
+        "checksums: all files are unchanged",
     ):
         assert words in done.stdout
     audio = bank.paths[0] / "audio.i16"
@@ -103,7 +103,7 @@ def test_command_prints_the_card_and_verifies(bank):
 @pytest.mark.parametrize(
     ("arguments", "words"), [([], "usage: python -m cirlib.data.card PATH"), (["/nowhere"], "error: no note bank at /nowhere")]
 )
-def test_command_says_what_is_wrong(arguments, words):
+def test_command_errors(arguments, words):
     done = command(*arguments)
     assert done.returncode == 1
     assert words in done.stderr

@@ -172,7 +172,7 @@ def test_guess_family(group, names):
     assert {name: guess_family(name) for name in names} == dict.fromkeys(names, group)
 
 
-def test_the_first_name_that_tells_decides():
+def test_most_specific_name_decides():
     """A file before its folder, a near folder before a far one."""
     assert guess_family("Violin", "Piano", "Drums") == "Strings"
     assert guess_family("take 3", "Piano", "Drums") == "Piano"
