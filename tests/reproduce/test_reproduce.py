@@ -333,3 +333,9 @@ def test_an_interrupt_ends_the_notebook_too(tmp_path, number):
         time.sleep(0.1)
     with pytest.raises(ProcessLookupError):
         os.kill(kernel, 0)
+
+
+def test_makefile_is_short_and_plain():
+    text = (paths.ROOT / "Makefile").read_text()
+    assert text.count("\n") <= 60
+    assert not [word for word in ("define", "$(eval", "$(call", "sed ", "include") if word in text]
