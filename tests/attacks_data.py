@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from conftest import build_bank, sound, tone
-from hostile import Scene, attack, bounded, quiet, refused
+from hostile import Scene, attack, attacks, bounded, quiet, refused
 from tones import write
 
 from cirlib.common import paths
@@ -72,16 +72,16 @@ ROWS = {
     "of an endless name": ("instrument", "x" * 10**6),
     "with an endless tag": ("tags", ["y" * 10**6]),
 }
-for what, (column, value) in ROWS.items():
 
-    @attack("bank", f"a sound {what}")
-    def _row(scene, column=column, value=value):
-        folder = bank(scene)
-        rows = pq.read_table(folder / "notes.parquet").to_pylist()
-        rows[1][column] = value
-        write_notes(folder, pa.Table.from_pylist(rows, schema=SCHEMA))
-        with bounded(), refused("is damaged"):
-            NoteBank.open(folder)
+
+@attacks("bank", ROWS, name="a sound {}")
+def _row(scene, column, value):
+    folder = bank(scene)
+    rows = pq.read_table(folder / "notes.parquet").to_pylist()
+    rows[1][column] = value
+    write_notes(folder, pa.Table.from_pylist(rows, schema=SCHEMA))
+    with bounded(), refused("is damaged"):
+        NoteBank.open(folder)
 
 
 INFOS = {
@@ -97,14 +97,14 @@ INFOS = {
     "a license that is a list": {"license": ["x"]},
     "a format that is an object": {"format": {"x": "y" * 10**5}},
 }
-for what, values in INFOS.items():
 
-    @attack("bank", what)
-    def _info(scene, values=values):
-        folder = bank(scene)
-        change_info(folder, **values)
-        with bounded(), refused("delete"):
-            NoteBank.open(folder)
+
+@attacks("bank", INFOS)
+def _info(scene, values):
+    folder = bank(scene)
+    change_info(folder, **values)
+    with bounded(), refused("delete"):
+        NoteBank.open(folder)
 
 
 @attack("bank", "no license and no citation")
@@ -256,13 +256,13 @@ CONFIGS = {
     "a number that no float holds": "key: k\nconfig: {start_lr: 1" + "0" * 400 + "}",
     "settings of the future": "key: k\nconfig: {of_the_future: 1}",
 }
-for what, text in CONFIGS.items():
 
-    @attack("config.yaml of a run", what)
-    def _other_config(scene, text=text):
-        (scene.inside / "config.yaml").write_text(text)
-        with refused():
-            read_config(scene.inside)
+
+@attacks("config.yaml of a run", CONFIGS)
+def _other_config(scene, text):
+    (scene.inside / "config.yaml").write_text(text)
+    with refused():
+        read_config(scene.inside)
 
 
 @attack("config.yaml of a run", "a key that would move the run elsewhere")
@@ -334,18 +334,18 @@ DATA = {
     "options that are a text": ({"options": "x"}, "options must be"),
     "an option of another kind": ({"source": "nsynth", "options": {"url": 5}}, "must be str"),
 }
-for what, (values, words) in DATA.items():
 
-    @attack("params", what)
-    def _data(scene, values=values, words=words):
-        file = scene.inside / "params" / "p" / "data.yaml"
-        file.parent.mkdir(parents=True)
-        file.write_text(json.dumps(values).replace("{root}", str(scene.root)))
-        scene.patch.setattr(sources, "PARAMS", scene.inside / "params")
-        scene.patch.setattr(paths, "HOME", scene.inside)
-        for act in (missing, ensure_banks):
-            with refused(words):
-                act("p")
+
+@attacks("params", DATA)
+def _data(scene, values, words):
+    file = scene.inside / "params" / "p" / "data.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(values).replace("{root}", str(scene.root)))
+    scene.patch.setattr(sources, "PARAMS", scene.inside / "params")
+    scene.patch.setattr(paths, "HOME", scene.inside)
+    for act in (missing, ensure_banks):
+        with refused(words):
+            act("p")
 
 
 # Libraries
@@ -353,7 +353,7 @@ for what, (values, words) in DATA.items():
 
 def library(scene: Scene) -> Library:
     """Build a library of one instrument."""
-    return Library.build(bank(scene), scene.inside / "lib", AudioEncoder.create("cnn", 0.5, width=2, dim=8).eval())
+    return Library.build(bank(scene), scene.inside / "lib", AudioEncoder.create("cnn", seconds=0.5, width=2, dim=8).eval())
 
 
 INFO = {
@@ -365,14 +365,14 @@ INFO = {
     "no digest": {"digest": None},
     "a format that is a list": {"format": [1]},
 }
-for what, values in INFO.items():
 
-    @attack("library.json", what)
-    def _library(scene, values=values):
-        file = library(scene).path / "library.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | values))
-        with refused("delete it and build it again"):
-            Library.open(file.parent)
+
+@attacks("library.json", INFO)
+def _library(scene, values):
+    file = library(scene).path / "library.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+    with refused("delete it and build it again"):
+        Library.open(file.parent)
 
 
 @attack("library.json", "nesting without end")
@@ -393,14 +393,14 @@ PRESENCES = {
     "a bias of another size": {"bias": [1.0, 2.0]},
     "weights of uneven rows": {"weights": [[1], [1, 2]]},
 }
-for what, values in PRESENCES.items():
 
-    @attack("presence.json", what)
-    def _presence(scene, values=values):
-        good = {"families": ["Bass"], "weights": [[0.0] * 8], "bias": [0.0], "encoder": "abc"}
-        (scene.inside / "presence.json").write_text(json.dumps(good | values))
-        with bounded(), refused("presence.json is damaged"):
-            Presence.load(scene.inside / "presence.json", "abc")
+
+@attacks("presence.json", PRESENCES)
+def _presence(scene, values):
+    good = {"families": ["Bass"], "weights": [[0.0] * 8], "bias": [0.0], "encoder": "abc"}
+    (scene.inside / "presence.json").write_text(json.dumps(good | values))
+    with bounded(), refused("presence.json is damaged"):
+        Presence.load(scene.inside / "presence.json", "abc")
 
 
 @attack("library", "a presence of vectors of another length")
@@ -419,7 +419,7 @@ def _conditions(scene):
     for k, name in enumerate(names):
         write(root / name, tone(50 + 2 * k, 0.3))
     write(scene.inside / "other" / "b.wav", tone(80, 0.3))
-    lib = Library.build(root, scene.inside / "lib", AudioEncoder.create("cnn", 0.5, width=2, dim=8).eval())
+    lib = Library.build(root, scene.inside / "lib", AudioEncoder.create("cnn", seconds=0.5, width=2, dim=8).eval())
     lib.add(scene.inside / "other")
     (root / names[0]).unlink()
     assert lib.add(root).removed == 1 and lib.describe()["sounds"] == 6

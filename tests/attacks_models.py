@@ -21,7 +21,7 @@ from cirlib.training.loop import TrainingError, _Trainer
 
 def content(**config) -> dict:
     """Return a valid checkpoint of a small encoder, with changed values of its configuration."""
-    encoder = AudioEncoder.create("cnn", 0.5, width=2, dim=8)
+    encoder = AudioEncoder.create("cnn", seconds=0.5, width=2, dim=8)
     custom = {"cirlib": {"name": "cnn", "seconds": 0.5, "width": 2, "dim": 8, **config}}
     return {"model_state_dict": encoder.backbone.state_dict(), "custom_config": custom}
 
@@ -80,7 +80,7 @@ def _code_of_hub(scene):
     (scene.inside / "config.json").write_text(json.dumps({**config, "intermediate_size": 64, "max_length": 112}))
     torch.save({"x": scene.evil()}, scene.inside / "pytorch_model.bin")
     with refused("no AST could be loaded"):
-        AudioEncoder.create(str(scene.inside), 1.0)
+        AudioEncoder.create(str(scene.inside), seconds=1.0)
 
 
 @attack("checkpoint", "code that a pretrained folder brings along")
@@ -89,7 +89,7 @@ def _code_of_folder(scene):
     config = {"model_type": "own", "auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.C"}}
     (scene.inside / "config.json").write_text(json.dumps(config))
     with refused("no AST could be loaded"):
-        AudioEncoder.create(str(scene.inside), 1.0)
+        AudioEncoder.create(str(scene.inside), seconds=1.0)
 
 
 @attack("checkpoint", "a pretrained folder that asks for terabytes")
@@ -97,7 +97,7 @@ def _size_of_folder(scene):
     config = {"model_type": "audio-spectrogram-transformer", "hidden_size": 10**9, "num_hidden_layers": 10**9}
     (scene.inside / "config.json").write_text(json.dumps(config))
     with bounded(), refused("hidden_size must be 1 to 4096"):
-        AudioEncoder.create(str(scene.inside), 1.0)
+        AudioEncoder.create(str(scene.inside), seconds=1.0)
 
 
 @attack("checkpoint", "few bytes that unpack to many")
@@ -159,7 +159,7 @@ def _ast_code(scene):
 
 ODD = {
     "width": (10**9, "width must be 1 to"), "dim": (-5, "dim must be 1 to"), "outputs": (10**12, "outputs must be"),
-    "parts": ([f"p{i}" for i in range(10**4)], "parts"), "seconds": (1e9, "encoders hear clips of"), "mean": (float("nan"), "mean and std"),
+    "heads": ([f"p{i}" for i in range(10**4)], "heads"), "seconds": (1e9, "encoders hear clips of"), "mean": (float("nan"), "mean and std"),
     "std": (0.0, "mean and std"), "of_the_future": (1, "unknown EncoderConfig parameter 'of_the_future'"), "ast": ("x", "must be dict"),
 }  # fmt: skip
 for name, (value, words) in ODD.items():
@@ -195,7 +195,7 @@ def _overflow(scene):
 def _library(scene):
     folder = scene.inside / "lib"
     build_bank(scene.inside / "bank", [sound("a/b/c", quiet())])
-    Library.build(scene.inside / "bank", folder, AudioEncoder.create("cnn", 0.5, width=2, dim=8).eval())
+    Library.build(scene.inside / "bank", folder, AudioEncoder.create("cnn", seconds=0.5, width=2, dim=8).eval())
     torch.save({"x": scene.evil()}, folder / "encoder.pt")
     with refused("damaged or no checkpoint of an encoder"):
         Library.open(folder).search(quiet())
@@ -203,7 +203,7 @@ def _library(scene):
 
 @attack("embeddings.npz", "objects in arrays")
 def _objects(scene):
-    np.savez(scene.inside / "embeddings.npz", mixtures=np.array([scene.evil()], object), gallery=np.zeros((1, 2)), parts=np.array([]))
+    np.savez(scene.inside / "embeddings.npz", mixtures=np.array([scene.evil()], object), gallery=np.zeros((1, 2)), heads=np.array([]))
     examples(scene)
 
 

@@ -50,7 +50,7 @@ class Features:
     that it ranks at random, always the same one.
     """
 
-    parts = ()  # as Retriever.parts
+    heads = ()  # as Retriever.heads
 
     def __init__(self, name: str, bank: NoteBank, seconds: float, n_jobs: int = -1):
         self.feature, self.n_jobs = FEATURES[choose("features", name, FEATURES)], n_jobs
@@ -106,6 +106,6 @@ def _block(feature, sounds: Sequence[np.ndarray]) -> np.ndarray:
 def make_retriever(config, bank: NoteBank, n_jobs: int = -1):
     """Retriever of a baseline that is not trained: config.task mfcc, timbre-toolbox or demucs."""
     if config.task == "demucs":
-        single = AudioEncoder.load(config.single_run()[1], best_device())
+        single = AudioEncoder.load(config.single_run()[1], device=best_device())
         return separated(single, lambda waveforms: separate_demucs(waveforms, config.families, RATE))
     return Features(config.task, bank, config.seconds, n_jobs)

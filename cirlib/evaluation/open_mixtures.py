@@ -17,7 +17,7 @@ from ..common.untrusted import read_json
 from ..data.bank import NoteBank
 from ..data.mixtures import MixtureDataset
 from ..data.taxonomy import FAMILIES, GROUPS
-from ..models.heads import MIX, one_part, own_part
+from ..models.heads import MIX, select_family_head, select_head
 from . import protocol as evaluate
 from . import ranking as retrieval
 
@@ -57,18 +57,18 @@ def embed(retriever: evaluate.Retriever, mixtures: Sequence[MixtureDataset]) -> 
 
 
 def ranks(
-    vectors: np.ndarray, truth: pd.DataFrame, gallery: np.ndarray, items: pd.DataFrame, metric: str, parts: Sequence[str] = ()
+    vectors: np.ndarray, truth: pd.DataFrame, gallery: np.ndarray, items: pd.DataFrame, metric: str, heads: Sequence[str] = ()
 ) -> pd.DataFrame:
     """`truth` with the rank of each instrument (0 = first) among the whole gallery, and `rank_in_family` among its family's items.
 
-    The share of ranks below k is the recall at k: at most k / voices of a mixture's instruments can be among its first k. `parts`: families
+    The share of ranks below k is the recall at k: at most k / voices of a mixture's instruments can be among its first k. `heads`: families
     that the vectors have a part for; the whole gallery is ranked by the part for mixes.
     """
     position = pd.Series(np.arange(len(items)), index=items.index)[truth.instrument].to_numpy()
     queries = vectors[truth["query"].to_numpy()]
-    told = own_part(queries, truth.family, parts), own_part(gallery, items.family, parts)
-    inside = retrieval.ranks(*told, position, items.family.to_numpy(), metric)
-    whole = retrieval.ranks(one_part(queries, MIX, parts), one_part(gallery, MIX, parts), position, None, metric)
+    told = select_family_head(queries, truth.family, heads), select_family_head(gallery, items.family, heads)
+    inside = retrieval.ranks(*told, position, groups=items.family.to_numpy(), metric=metric)
+    whole = retrieval.ranks(select_head(queries, MIX, heads), select_head(gallery, MIX, heads), position, metric=metric)
     return truth.assign(rank=whole, rank_in_family=inside)
 
 
@@ -87,7 +87,7 @@ def nearest_by_family(vectors: np.ndarray, gallery: np.ndarray, items: pd.DataFr
 
 @dataclass
 class Presence:
-    """Probability that each family plays in a sound: sigmoid(W x + b) of the embedding x (in parts: of the one for mixes) at unit length.
+    """Probability that each family plays in a sound: sigmoid(W x + b) of the embedding x (in heads: of the one for mixes) at unit length.
 
     Calibrated over mixtures of 1 to MOST instruments, as many of each: told for a sound of which the number is known, it is too high for
     one instrument and too low for many.
@@ -179,15 +179,15 @@ def average_precision(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def calibration(probability: np.ndarray, truth: np.ndarray) -> pd.DataFrame:
-    """Told probabilities (N, F) in BINS equal ranges: mean probability, share that is right, number."""
+    """Return a row for each of BINS equal ranges of probabilities (N, F): mean prediction, share that is true, number."""
     place = np.minimum((probability.ravel() * BINS).astype(int), BINS - 1)
-    frame = pd.DataFrame({"bin": place, "told": probability.ravel(), "right": truth.ravel().astype(float)})
-    return frame.groupby("bin").agg(told=("told", "mean"), right=("right", "mean"), number=("right", "size")).reset_index()
+    frame = pd.DataFrame({"bin": place, "predicted": probability.ravel(), "true": truth.ravel().astype(float)})
+    return frame.groupby("bin").agg(predicted=("predicted", "mean"), true=("true", "mean"), number=("true", "size")).reset_index()
 
 
 def calibration_error(table: pd.DataFrame) -> float:
-    """Expected calibration error of `calibration`: the mean difference between told and right, weighted by number."""
-    return float(((table.told - table.right).abs() * table.number).sum() / table.number.sum())
+    """Return the expected calibration error: the mean difference between predicted and true of `calibration`, weighted by number."""
+    return float(((table.predicted - table.true).abs() * table.number).sum() / table.number.sum())
 
 
 def presence_summary(probability: np.ndarray, truth: np.ndarray, draws: int = 300, seed: int = 0) -> dict:

@@ -20,7 +20,7 @@ from ..data.bank import NoteBank
 from ..data.mixtures import MixtureDataset, load_sounds
 from ..models import distributed as processes
 from ..models.encoder import AudioEncoder
-from ..models.heads import SOUND, one_part, own_part
+from ..models.heads import SINGLE, select_family_head, select_head
 from . import ranking as retrieval
 from . import robustness as degrade
 
@@ -59,7 +59,7 @@ class Retriever:
 
     def __init__(self, encoder: AudioEncoder, mixtures: Waves | None = None, separate: Waves | None = None):
         self.encoder, self.mixtures, self.separate = encoder, mixtures or encoder.embed, separate
-        self.parts = encoder.config.parts  # families that its vectors have a part for
+        self.heads = encoder.config.heads  # families that its vectors have a part for
 
     def notes(self, bank: NoteBank, rows: Sequence[int], protocol: str = "strict") -> np.ndarray:
         """Vectors (N, D) of single sounds of a bank, cut or padded to the encoder's clip length."""
@@ -67,28 +67,28 @@ class Retriever:
 
 
 def embed_rows(
-    encoder: AudioEncoder, bank: NoteBank, rows: Sequence[int], protocol: str = "strict", head: bool = False, n_jobs: int = 1
+    encoder: AudioEncoder, bank: NoteBank, rows: Sequence[int], protocol: str = "strict", outputs: bool = False, n_jobs: int = 1
 ) -> np.ndarray:
-    """Embeddings (N, D), or outputs of the head, of single sounds of a bank, cut or padded to the encoder's clip length.
+    """Embeddings (N, D), or outputs of its last layer, of single sounds of a bank, cut or padded to the encoder's clip length.
 
     `n_jobs`: worker processes of joblib, of this machine or of a Dask cluster that sees the same disk (joblib.parallel_config);
     1: this process, with all its cores or its GPU.
     """
     rows = np.asarray(rows)  # a column of a table is indexed by its names
     if not len(rows):
-        return np.empty((0, encoder.config.outputs if head else encoder.dim), np.float32)
+        return np.empty((0, encoder.config.outputs if outputs else encoder.dim), np.float32)
     if n_jobs != 1:
         from joblib import Parallel, delayed, effective_n_jobs
 
         parts = np.array_split(rows, min(len(rows), effective_n_jobs(n_jobs)))  # the encoder travels with each
-        return np.concatenate(Parallel(n_jobs)(delayed(_embed_part)(encoder, bank.paths, part, protocol, head) for part in parts))
+        return np.concatenate(Parallel(n_jobs)(delayed(_embed_part)(encoder, bank.paths, part, protocol, outputs) for part in parts))
     samples = round(encoder.config.seconds * bank.sample_rate)
-    return _in_blocks(len(rows), lambda i: encoder.embed(load_sounds(bank, rows[i], samples=samples, protocol=protocol), head=head))
+    return _in_blocks(len(rows), lambda i: encoder.embed(load_sounds(bank, rows[i], samples=samples, protocol=protocol), outputs=outputs))
 
 
-def _embed_part(encoder: AudioEncoder, paths: list[Path], rows: Sequence[int], protocol: str, head: bool) -> np.ndarray:
+def _embed_part(encoder: AudioEncoder, paths: list[Path], rows: Sequence[int], protocol: str, outputs: bool) -> np.ndarray:
     """In a worker process: the bank is opened there, its sounds do not travel."""
-    return embed_rows(encoder, _opened(tuple(paths)), rows, protocol, head)
+    return embed_rows(encoder, _opened(tuple(paths)), rows, protocol, outputs)
 
 
 @cache
@@ -115,16 +115,16 @@ def _in_blocks(count: int, vectors: Callable[[np.ndarray], np.ndarray]) -> np.nd
     return processes.share(count, lambda own: np.concatenate([vectors(own[i : i + BLOCK]) for i in range(0, len(own), BLOCK)]))
 
 
-def mixture_ranks(vectors, truth: pd.DataFrame, gallery, items: pd.DataFrame, metric: str, parts: Sequence[str] = ()) -> pd.DataFrame:
+def mixture_ranks(vectors, truth: pd.DataFrame, gallery, items: pd.DataFrame, metric: str, heads: Sequence[str] = ()) -> pd.DataFrame:
     """`truth` with the rank of each instrument among the gallery items of its family, for vectors of embed_mixtures.
 
-    `parts`: families that the vectors have a part for; these are compared by that part alone.
+    `heads`: families that the vectors have a part for; these are compared by that part alone.
     """
     query = truth["query"].to_numpy()
     queries = vectors[query] if vectors.ndim == 2 else vectors[query, truth.place.to_numpy()]
-    queries, gallery = own_part(queries, truth.family, parts), own_part(gallery, items.family, parts)
+    queries, gallery = select_family_head(queries, truth.family, heads), select_family_head(gallery, items.family, heads)
     position = pd.Series(np.arange(len(items)), index=items.index)[truth.instrument].to_numpy()
-    rank = retrieval.ranks(queries, gallery, position, items.family.to_numpy(), metric)
+    rank = retrieval.ranks(queries, gallery, position, groups=items.family.to_numpy(), metric=metric)
     return truth.drop(columns="place").assign(source=items.source.to_numpy()[position], rank=rank)
 
 
@@ -139,8 +139,8 @@ def single_ranks(queries, rows, bank: NoteBank, gallery, items: pd.DataFrame, me
     interval = np.abs(notes.pitch.to_numpy() - bank.pitches[items.reference.to_numpy()[position]])
     middle = pd.Series(interval).groupby(notes.instrument.to_numpy()).transform("median").to_numpy()
     distance = np.where(np.isnan(interval), "several notes", np.where(interval <= middle, "near half", "far half"))
-    first = retrieval.nearest(queries, gallery, 1, metric)[:, 0]
-    rank = retrieval.ranks(queries, gallery, position, None, metric)
+    first = retrieval.nearest(queries, gallery, 1, metric=metric)[:, 0]
+    rank = retrieval.ranks(queries, gallery, position, metric=metric)
     return notes.assign(row=rows, distance=distance, found=items.family.to_numpy()[first], rank=rank)
 
 
@@ -180,7 +180,7 @@ class Validation:
         bank, items, metric, protocol = self.bank, self.items, self.config.metric, self.config.protocol
         gallery = retriever.notes(bank, items.reference.to_numpy(), protocol)
         if self.on_mixtures:
-            table = mixture_ranks(*embed_mixtures(retriever, self.dataset), gallery, items, metric, retriever.parts)
+            table = mixture_ranks(*embed_mixtures(retriever, self.dataset), gallery, items, metric, retriever.heads)
         else:
             table = single_ranks(retriever.notes(bank, self.rows, protocol), self.rows, bank, gallery, items, metric)
         rank = table["rank"].to_numpy()
@@ -197,14 +197,14 @@ class Embedded:
     truth: pd.DataFrame | None = None  # a row per stem of the mixtures
     singles: np.ndarray | None = None  # (N, D)
     rows: np.ndarray | None = None  # (N,) bank rows of the single sounds
-    parts: tuple[str, ...] = ()  # families that the vectors have a part for; single sounds are compared by the part for them
+    heads: tuple[str, ...] = ()  # families that the vectors have a part for; single sounds are compared by the part for them
 
 
 def embed_test(retriever: Retriever, bank: NoteBank, config, split: str = "test") -> Embedded:
     """Gallery and queries, of the instruments of a split, of the tests that `config.tests` names; another split hears none of "test"."""
     items = bank.gallery()
     items = items[(items.split != "test") | (split == "test")]
-    out = Embedded(items, retriever.notes(bank, items.reference.to_numpy(), config.protocol), parts=retriever.parts)
+    out = Embedded(items, retriever.notes(bank, items.reference.to_numpy(), config.protocol), heads=retriever.heads)
     if "mixture" in config.tests:
         out.mixtures, out.truth = embed_mixtures(retriever, config.mixtures(bank, split, config.queries, EVAL_SEED))
     if "single" in config.tests:
@@ -218,9 +218,9 @@ def rank_test(found: Embedded, bank: NoteBank, config, metric: str) -> dict[str,
     ranks = {}
     if found.mixtures is not None:
         inside = found.items.family.isin(config.families).to_numpy()
-        ranks["mixture"] = mixture_ranks(found.mixtures, found.truth, found.gallery[inside], found.items[inside], metric, found.parts)
+        ranks["mixture"] = mixture_ranks(found.mixtures, found.truth, found.gallery[inside], found.items[inside], metric, found.heads)
     if found.singles is not None:
-        singles, gallery = (one_part(vectors, SOUND, found.parts) for vectors in (found.singles, found.gallery))
+        singles, gallery = (select_head(vectors, SINGLE, found.heads) for vectors in (found.singles, found.gallery))
         ranks["single"] = single_ranks(singles, found.rows, bank, gallery, found.items, metric)
     return ranks
 
@@ -235,9 +235,9 @@ def metrics(test: str, ranks: pd.DataFrame, items: pd.DataFrame) -> dict:
         slices = {"family": ranks.family.fillna("(none)"), "source": ranks.source, "distance": ranks.distance}
     among = "family" if test == "mixture" else None
     by = {
-        f"by_{name}": {k: retrieval.summary(ranks, among, labels == k) for k in sorted(labels.unique())} for name, labels in slices.items()
+        f"by_{name}": {k: retrieval.summary(ranks, by=among, mask=labels == k) for k in sorted(labels.unique())} for name, labels in slices.items()
     }
-    total = retrieval.summary(ranks, among)
+    total = retrieval.summary(ranks, by=among)
     return {"chance": {f"top{k}": retrieval.chance(sizes, k) for k in retrieval.TOP_K}, **total, **by}
 
 
@@ -254,8 +254,8 @@ def score(found: Embedded, bank: NoteBank, config) -> tuple[dict[str, pd.DataFra
 
 def self_match(found: Embedded, metric: str) -> float:
     """Share of the reference notes that find themselves first in the gallery; a low one is told, it is for the reader to judge."""
-    gallery = one_part(found.gallery, SOUND, found.parts)
-    itself = retrieval.ranks(gallery, gallery, np.arange(len(found.items)), None, metric)
+    gallery = select_head(found.gallery, SINGLE, found.heads)
+    itself = retrieval.ranks(gallery, gallery, np.arange(len(found.items)), metric=metric)
     share = retrieval.top_k(itself, 1)
     print(f"reference notes that find themselves first: {100 * share:.1f} %")
     if share < SELF_MATCH:
@@ -268,7 +268,7 @@ def write_results(folder: Path, found: Embedded, ranks: dict[str, pd.DataFrame],
 
     Ranks of tests that were asked for earlier and are no longer go.
     """
-    arrays = {"gallery": found.gallery, "items": found.items.index.to_numpy(str), "parts": np.array(found.parts, str)}
+    arrays = {"gallery": found.gallery, "items": found.items.index.to_numpy(str), "heads": np.array(found.heads, str)}
     if found.mixtures is not None:
         arrays["mixtures"] = found.mixtures[:KEPT_MIXTURES]
     if found.singles is not None:

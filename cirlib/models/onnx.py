@@ -19,7 +19,7 @@ from ..common.files import write_atomic
 from ..common.packages import require
 from ..common.paths import at_home, short
 from .encoder import AudioEncoder
-from .heads import part_names
+from .heads import head_names
 
 OPSET = 18
 
@@ -51,7 +51,7 @@ def _kernel(frontend: LogMel) -> torch.Tensor:
 
 def export_onnx(encoder: AudioEncoder, path: str | Path) -> Path:
     """Write `path`; inputs "waveforms" (B, T), outputs "embeddings" (B, D), any B. Its metadata tells sample_rate, seconds and,
-    of an embedding in parts, their names.
+    of an embedding in heads, their names.
 
     The embedding of `AudioEncoder.embed` for clips of T samples (zero-padded by the caller). ValueError where onnx is not installed.
     """
@@ -68,8 +68,8 @@ def export_onnx(encoder: AudioEncoder, path: str | Path) -> Path:
             input_names=["waveforms"], output_names=["embeddings"], dynamic_shapes=({0: "batch"},),
         )  # fmt: skip
     told = {"sample_rate": str(RATE), "seconds": json.dumps(encoder.config.seconds), "encoder": encoder.config.name}
-    if encoder.config.parts:
-        told["parts"] = json.dumps(part_names(encoder.config.parts))  # of an embedding, in this order, of the same size
+    if encoder.config.heads:
+        told["heads"] = json.dumps(head_names(encoder.config.heads))  # of an embedding, in this order, of the same size
     model = program.model_proto
     for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, *model.functions):
         part.ClearField("metadata_props")  # they tell paths of this machine

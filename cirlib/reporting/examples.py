@@ -9,7 +9,7 @@ from ..common.files import one_line
 from ..common.paths import short
 from ..evaluation.protocol import EVAL_SEED, open_banks
 from ..evaluation.ranking import nearest
-from ..models.heads import own_part
+from ..models.heads import select_family_head
 from ..training.config import read_config
 from .pages import Example, Sound, examples_page
 
@@ -27,7 +27,7 @@ def write_examples(folder: Path, path: Path, title: str, intro: str, count: int 
     items = bank.gallery()
     try:
         with np.load(folder / "embeddings.npz", allow_pickle=False) as file:
-            vectors, gallery, parts = file["mixtures"], file["gallery"], list(file["parts"])
+            vectors, gallery, heads = file["mixtures"], file["gallery"], list(file["heads"])
         ranks = pd.read_parquet(folder / "mixture_ranks.parquet")
     except FileNotFoundError:
         raise
@@ -46,7 +46,7 @@ def write_examples(folder: Path, path: Path, title: str, intro: str, count: int 
         for place, (name, uid) in enumerate(zip(mixture.families, mixture.instruments, strict=True)):
             inside = np.flatnonzero(items.family == name)
             asked = vectors[query] if vectors.ndim == 2 else vectors[query, place]
-            asked, notes = own_part(asked[None], [name], parts), own_part(gallery[inside], [name] * len(inside), parts)
+            asked, notes = select_family_head(asked[None], [name], heads), select_family_head(gallery[inside], [name] * len(inside), heads)
             near = items.index[inside[nearest(asked, notes, MATCHES, metric=config.metric)[0]]]
             matches = [sound(found, f"match {i}", found == uid) for i, found in enumerate(near, 1)]
             rows.append((name, sound(uid, "the reference note of the instrument that plays"), matches))

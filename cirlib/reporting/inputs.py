@@ -9,7 +9,8 @@ from ..common.paths import at_home, short
 from ..data.note_statistics import load_statistics
 from ..evaluation.demucs import require_demucs
 from ..models.checkpoints import find_checkpoint
-from ..models.encoder import ENCODERS, origin
+from ..models.encoder import ENCODERS
+from ..models.pretrained import weights_path
 from ..training.config import WITH_ENCODER, TrainConfig
 from .rows import Row
 
@@ -48,7 +49,7 @@ def _statistics(name: str) -> None:
 
 def _encoder(name: str) -> None:
     """Raise FileNotFoundError for a checkpoint, a folder or a model of the hub that is not available."""
-    place = origin(name)
+    place = weights_path(name)
     if name.endswith(".pt"):
         find_checkpoint(place)
     elif place:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from ..common.settings import choose
 from ..data.taxonomy import GROUPS
 from ..evaluation.ranking import Search
-from ..models.heads import MIX, SOUND, one_part, part_names
+from ..models.heads import MIX, SINGLE, head_names, select_head
 
 COLUMNS = ["instrument", "family", "source", "path", "start", "seconds", "distance"]  # of matches
 
@@ -29,7 +29,7 @@ class Gallery:
         owner = self.rows[["origin", "instrument"]]
         self.first = np.flatnonzero((owner != owner.shift()).any(axis=1))  # first row of each instrument
         self.families = self.rows.family.to_numpy(object)[self.first]
-        self._vectors = {name: np.ascontiguousarray(one_part(vectors, name, heads)[order]) for name in part_names(heads) or (SOUND,)}
+        self._vectors = {name: np.ascontiguousarray(select_head(vectors, name, heads)[order]) for name in head_names(heads) or (SINGLE,)}
         self._searches: dict[str, Search] = {}
 
     def nearest(self, vector: np.ndarray, family: str | None = None, *, k: int = 5, mix: bool = True) -> pd.DataFrame:
@@ -40,8 +40,8 @@ class Gallery:
         if vector.shape != (self._dim,):
             raise ValueError(f"an embedding of this library has shape {(self._dim,)}, got {vector.shape}")
         members = self._members(family)
-        head = family if family in self._heads else MIX if mix and self._heads else SOUND
-        search = self._search(head).with_queries(one_part(vector[None], head, self._heads))
+        head = family if family in self._heads else MIX if mix and self._heads else SINGLE
+        search = self._search(head).with_queries(select_head(vector[None], head, self._heads))
         values, slack = search.screen(np.arange(1))
         best = np.minimum.reduceat(values[0], self.first)[members]
         k = min(k, len(members))

@@ -19,8 +19,9 @@ from ..common.settings import choose, from_dict, to_dict
 from ..common.untrusted import read_json
 from ..data.bank import NoteBank
 from ..evaluation.open_mixtures import Presence
-from ..models.encoder import ENCODERS, AudioEncoder, digest, origin
-from ..models.heads import MIX, one_part
+from ..models.encoder import ENCODERS, AudioEncoder, digest
+from ..models.heads import MIX, select_head
+from ..models.pretrained import weights_path
 from ..training.config import read_config
 from . import query
 from .catalog import Catalog, as_float, is_bank, open_catalog
@@ -128,7 +129,7 @@ class Library:
         """The encoder of all vectors. Raises ValueError if its file is missing or another one."""
         if self._encoder is None:
             file = self.path / "encoder.pt"
-            encoder = AudioEncoder.load(file, best_device()) if file.exists() else None
+            encoder = AudioEncoder.load(file, device=best_device()) if file.exists() else None
             if encoder is None or digest(encoder) != self.info.digest:
                 place = paths.short(self.path)
                 raise ValueError(f"{place}/encoder.pt is missing or not the encoder of this library: delete {place} and build it again")
@@ -174,7 +175,7 @@ class Library:
         matches = pd.concat([self.nearest(vector, family, k=1) for family in names], ignore_index=True)
         probability = {}
         if model := self._presence():
-            heads = one_part(vector[None], MIX, self.info.heads)
+            heads = select_head(vector[None], MIX, self.info.heads)
             probability = dict(zip(model.families, model(heads)[0], strict=True))
         matches.insert(1, "presence", matches.family.map(probability).astype(float))
         return matches.sort_values(["presence", "distance"], ascending=[False, True], ignore_index=True)
@@ -260,8 +261,8 @@ def load_trained(encoder: str | AudioEncoder | None) -> tuple[AudioEncoder, str,
     name = paths.display_name(encoder)
     if not (encoder.endswith(".pt") or encoder.startswith("wandb:")):
         return AudioEncoder.create(encoder).eval().to(best_device()), name, "cosine"
-    file = origin(encoder)
-    loaded = AudioEncoder.load(file, best_device())
+    file = weights_path(encoder)
+    loaded = AudioEncoder.load(file, device=best_device())
     if (file.parent / "config.yaml").is_file():
         return loaded, name, read_config(file.parent)[0].metric
     return loaded, name, "l2" if "triplet" in file.name.lower() else "cosine"
@@ -271,5 +272,5 @@ def _create(path: Path, encoder: AudioEncoder, *, name: str, metric: str) -> Non
     """Create an empty library; library.json comes last and marks it as complete."""
     encoder.save(path / "encoder.pt")
     Table.create(path, encoder.dim)
-    info = Info(name, digest(encoder), metric, encoder.dim, encoder.config.seconds, encoder.config.parts)
+    info = Info(name, digest(encoder), metric, encoder.dim, encoder.config.seconds, encoder.config.heads)
     write_json(path / "library.json", to_dict(info))

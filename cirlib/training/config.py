@@ -16,7 +16,7 @@ from ..data.mixtures import PROTOCOLS, MixtureDataset
 from ..data.note_statistics import NoteStatistics, load_statistics, statistics_file
 from ..data.taxonomy import MIXTURE_FAMILIES
 from ..evaluation.protocol import TESTS
-from ..models.encoder import origin
+from ..models.pretrained import weights_path
 from . import losses
 from .optimiser import OPTIMISERS
 
@@ -117,7 +117,7 @@ class TrainConfig:
         Raises as single_run() does, and for an encoder for single sounds that was trained on other sounds.
         """
         values = {k: v for k, v in to_dict(self).items() if k not in ASIDE and (v or k not in LATER)}
-        if (place := origin(self.encoder)) and place.exists():
+        if (place := weights_path(self.encoder)) and place.exists():
             values["encoder"] = content_hash(place)
         if self.task in WITH_SINGLE:
             values["single"] = sha256(self._single_of(data))

@@ -25,13 +25,13 @@ def backward(
         return loss.detach()
     sounds = task.sounds(batch).split(chunk)
     with torch.no_grad():
-        vectors = torch.cat([model(part, head=task.head).float() for part in sounds])
+        vectors = torch.cat([model(part, outputs=task.outputs).float() for part in sounds])
     vectors.requires_grad_()
     loss = task.objective(vectors, batch)
     gradients = torch.autograd.grad(loss, vectors)[0].split(chunk)
     for i, (part, gradient) in enumerate(zip(sounds, gradients, strict=True)):
         with unsynchronised() if i + 1 < len(sounds) else nullcontext():
-            model(part, head=task.head).float().backward(gradient)
+            model(part, outputs=task.outputs).float().backward(gradient)
     return loss.detach()
 
 

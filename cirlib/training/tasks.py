@@ -1,7 +1,7 @@
 """What is trained: each task makes its model, the batches of its steps, its loss, and the retriever that is validated and tested.
 
 mixture        one vector for every sound, mixtures near their instruments (the paper's method)
-family         parts of the vector for single sounds, for mixes and for each family: mixtures and pairs in one batch (ours)
+family         heads of the vector for single sounds, for mixes and for each family: mixtures and pairs in one batch (ours)
 single         pairs of sounds of one instrument (paper, single-instrument experiment)
 classify       instrument, family or tags of single sounds; retrieval by the embedding under the head
 multi-encoder  one vector per family, predicted from the mixture (Kim et al., arXiv 2211.07951)
@@ -21,7 +21,7 @@ from ..evaluation import classifiers as classification
 from ..evaluation.protocol import Retriever, Validation
 from ..models.distributed import gather
 from ..models.encoder import AudioEncoder
-from ..models.heads import MIX, SOUND, part_names
+from ..models.heads import MIX, SINGLE, head_names
 from . import losses
 from .config import ON_MIXTURES, TrainConfig
 
@@ -42,18 +42,18 @@ class Task:
         return self._encoder()
 
     def _encoder(self, **options) -> AudioEncoder:
-        encoder = AudioEncoder.create(self.config.encoder, self.config.seconds, **options)
+        encoder = AudioEncoder.create(self.config.encoder, seconds=self.config.seconds, **options)
         return encoder.to(memory_format=torch.channels_last) if self.config.encoder == "cnn" else encoder
 
     def load(self, path) -> torch.nn.Module:
         """The model of a checkpoint, where it is tested."""
-        return AudioEncoder.load(path, best_device())
+        return AudioEncoder.load(path, device=best_device())
 
     def batch(self, step: int) -> Batch:
         """Tensors of a step."""
         raise NotImplementedError
 
-    head = False  # the loss asks for the outputs of the encoder's head
+    outputs = False  # the loss asks for the outputs of the encoder's head
 
     def sounds(self, batch: Batch) -> torch.Tensor:
         """Waveforms (N, T) of a batch that the model hears."""
@@ -65,7 +65,7 @@ class Task:
 
     def loss(self, model, batch: Batch) -> torch.Tensor:
         """Scalar with gradients, every sound of the batch in one forward pass."""
-        return self.objective(model(self.sounds(batch), head=self.head).float(), batch)
+        return self.objective(model(self.sounds(batch), outputs=self.outputs).float(), batch)
 
     def close(self) -> None:
         """Stop what runs beside the training, after its last batch."""
@@ -136,7 +136,7 @@ class FamilyTask(Task):
         self._number = {uid: i for i, uid in enumerate(self.bank.instruments.index)}
 
     def model(self) -> AudioEncoder:
-        return self._encoder(parts=tuple(self.steps.families))
+        return self._encoder(heads=tuple(self.steps.families))
 
     def batch(self, step: int) -> Batch:
         dataset, indices, named, rows = self.steps.batch(step)
@@ -157,9 +157,9 @@ class FamilyTask(Task):
 
     def objective(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
         n, m, temperature = len(batch["instruments"]), len(batch["mixtures"]), self.config.temperature
-        names = part_names(self.steps.families)
-        parts = vectors.reshape(len(vectors), len(names), -1)  # (N, parts, D)
-        notes, mixtures, others = parts.split([2 * n, m, len(parts) - 2 * n - m])
+        names = head_names(self.steps.families)
+        heads = vectors.reshape(len(vectors), len(names), -1)  # (N, heads, D)
+        notes, mixtures, others = heads.split([2 * n, m, len(heads) - 2 * n - m])
         families, instruments = (batch[name].repeat(2) for name in ("families", "instruments"))
         members, first = gather(batch["members"]), len(names) - len(self.steps.families)
         own = notes[torch.arange(2 * n, device=notes.device), first + families]
@@ -172,12 +172,12 @@ class FamilyTask(Task):
         heard = gather(singles), gather(torch.zeros_like(playing)), gather(playing), gather(mixtures[:, mix, None])
         loss = loss + MIX_WEIGHT * losses.family_infonce(*heard, members, temperature)
 
-        sound = names.index(SOUND)
+        sound = names.index(SINGLE)
         sides = (torch.cat(pair) for pair in zip(notes[:, sound].chunk(2), others[:, sound].chunk(2), strict=True))
         return loss + self.alike(*map(gather, sides))
 
     def alike(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        """Loss of the parts `sound` (N, D) of two sounds of N instruments."""
+        """Loss of the heads `sound` (N, D) of two sounds of N instruments."""
         return losses.pair_loss("infonce", first, second, self.config.temperature)
 
 
@@ -222,7 +222,7 @@ class ClassifyTask(Task):
         rows = self.steps.batch(step)
         return {"sounds": torch.from_numpy(self._clips(rows)), "targets": torch.from_numpy(self.targets[rows])}
 
-    head = True
+    outputs = True
 
     def sounds(self, batch: Batch) -> torch.Tensor:
         return batch["sounds"]
@@ -249,7 +249,7 @@ class MultiEncoderTask(SingleEncoderTask):
     def model(self) -> AudioEncoder:
         return self._encoder(outputs=len(self.config.families) * self.single.dim)
 
-    head = True
+    outputs = True
 
     def sounds(self, batch: Batch) -> torch.Tensor:
         return batch["mixtures"]
@@ -261,7 +261,7 @@ class MultiEncoderTask(SingleEncoderTask):
         return losses.cosine_loss(self._split(vectors), targets)
 
     def retriever(self, model) -> Retriever:
-        return Retriever(self.single.to(model.device), lambda waveforms: self._split(model.embed(waveforms, head=True)))
+        return Retriever(self.single.to(model.device), lambda waveforms: self._split(model.embed(waveforms, outputs=True)))
 
 
 TRAINED = {

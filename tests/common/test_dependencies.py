@@ -56,7 +56,7 @@ def _render(source, **options):
 
 def _search(folder, bank):
     write(folder / "sounds" / "a.wav", tone(60))
-    Library.build(folder / "sounds", folder / "lib", AudioEncoder.create("cnn", 0.5))
+    Library.build(folder / "sounds", folder / "lib", AudioEncoder.create("cnn", seconds=0.5))
 
 
 def _degrade(folder, bank):
@@ -80,8 +80,8 @@ USES = [  # package, start of the message, a use of it (bokeh: test_map_page.py)
     ("pretty_midi", "MIDI files need", lambda folder, bank: midi.read_folder(folder)),
     ("lancedb", "libraries need", _search),
     ("soxr", "libraries need", _search),
-    ("onnx", "ONNX files need", lambda folder, bank: export.export_onnx(AudioEncoder.create("cnn", 0.5), folder / "x.onnx")),
-    ("onnxscript", "ONNX files need", lambda folder, bank: export.export_onnx(AudioEncoder.create("cnn", 0.5), folder / "x.onnx")),
+    ("onnx", "ONNX files need", lambda folder, bank: export.export_onnx(AudioEncoder.create("cnn", seconds=0.5), folder / "x.onnx")),
+    ("onnxscript", "ONNX files need", lambda folder, bank: export.export_onnx(AudioEncoder.create("cnn", seconds=0.5), folder / "x.onnx")),
     ("demucs", "stems by Demucs need", lambda folder, bank: demucs.require_demucs()),
     ("pedalboard", "degraded queries need", _degrade),
     (

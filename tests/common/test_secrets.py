@@ -18,7 +18,8 @@ from PIL import Image, PngImagePlugin
 from cirlib.common import paths
 from cirlib.common.paths import ROOT
 from cirlib.data.jobs import run_job
-from cirlib.models.encoder import AudioEncoder, origin
+from cirlib.models.encoder import AudioEncoder
+from cirlib.models.pretrained import weights_path
 from cirlib.training.config import TrainConfig, read_config, write_config
 
 SCRIPT = """
@@ -59,7 +60,7 @@ for arguments in ("info own", "search own " + str(user / "Samples" / "bass.wav")
     except SystemExit as error:
         print(error)
 for act in (lambda: fit(TrainConfig(**config | {"bank": (str(user / "none"),)})), lambda: AudioEncoder.load(user / "none.pt"),
-            lambda: AudioEncoder.load(user / "Samples" / "bass.wav"), lambda: AudioEncoder.create(str(user / "Samples"), 0.3),
+            lambda: AudioEncoder.load(user / "Samples" / "bass.wav"), lambda: AudioEncoder.create(str(user / "Samples"), seconds=0.3),
             lambda: midi.load_statistics(user / "none.json"), lambda: midi.read_folder(user / "none"),
             lambda: cir.check(cir.CirConfig(path=str(user / "none"))), lambda: nsynth.check(nsynth.NSynthConfig(path=str(user / "none"))),
             lambda: BankBuilder(user / "Samples", {}), lambda: folder.build(user / "b", folder.FolderConfig(path=str(user / "none")))):
@@ -120,8 +121,8 @@ def test_short_paths_are_found_again(monkeypatch, tmp_path):
     write_config(tmp_path / "run", config, "key")
     again, _ = read_config(tmp_path / "run")
     assert (again.bank, again.encoder) == (("~/banks/a",), "~/models/x.pt")
-    assert paths.at_home(again.bank[0]) == tmp_path / "banks" / "a" and origin(again.encoder) == models / "x.pt"
-    assert origin("~/models") == models and paths.display_name("owner/name") == "owner/name"
+    assert paths.at_home(again.bank[0]) == tmp_path / "banks" / "a" and weights_path(again.encoder) == models / "x.pt"
+    assert weights_path("~/models") == models and paths.display_name("owner/name") == "owner/name"
     assert again.key([]) == config.key([])
 
 

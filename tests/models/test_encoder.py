@@ -173,13 +173,13 @@ def test_the_folder_of_a_run_is_told_its_checkpoint(tmp_path):
     (tmp_path / "seed0" / "best.pt").touch()
     for folder in (tmp_path, tmp_path / "seed0"):
         with pytest.raises(ValueError, match=r"is the folder of a run, not a pretrained AST: name its checkpoint, .*seed0/best\.pt$"):
-            AudioEncoder.create(str(folder), 1.0)
+            AudioEncoder.create(str(folder), seconds=1.0)
 
 
 def test_another_file_is_no_encoder(tmp_path):
     (tmp_path / "mix.wav").touch()
     with pytest.raises(ValueError, match=r"mix\.wav is no encoder: name a checkpoint \(\.pt\), a hub id or the folder"):
-        AudioEncoder.create(str(tmp_path / "mix.wav"), 1.0)
+        AudioEncoder.create(str(tmp_path / "mix.wav"), seconds=1.0)
 
 
 def hidden_mean(model, features):
@@ -394,10 +394,10 @@ def test_head_is_a_norm_and_a_linear_layer():
     mean, variance = vectors.mean(axis=1, keepdims=True), vectors.var(axis=1, keepdims=True)
     norm, dense = ([w.detach().numpy().astype(float) for w in part.parameters()] for part in encoder.classifier.children())
     expected = (norm[0] * (vectors - mean) / np.sqrt(variance + 1e-12) + norm[1]) @ dense[0].T + dense[1]
-    np.testing.assert_allclose(encoder.embed(clips, head=True), expected, atol=1e-5)
-    np.testing.assert_allclose(encoder(torch.from_numpy(np.stack(clips)), head=True).detach(), expected, atol=1e-5)
-    np.testing.assert_allclose(encoder.embed([np.concatenate(clips)], head=True)[0], expected.mean(axis=0), atol=1e-5)
-    assert encoder.embed([], head=True).shape == (0, 5)
+    np.testing.assert_allclose(encoder.embed(clips, outputs=True), expected, atol=1e-5)
+    np.testing.assert_allclose(encoder(torch.from_numpy(np.stack(clips)), outputs=True).detach(), expected, atol=1e-5)
+    np.testing.assert_allclose(encoder.embed([np.concatenate(clips)], outputs=True)[0], expected.mean(axis=0), atol=1e-5)
+    assert encoder.embed([], outputs=True).shape == (0, 5)
 
 
 def test_embedding_does_not_depend_on_the_head():
@@ -415,14 +415,14 @@ def test_gradients_of_the_head_reach_every_weight(name):
     encoder(waveforms).square().sum().backward()
     assert all(p.grad is None for p in encoder.classifier.parameters())
     encoder.zero_grad()
-    encoder(waveforms, head=True).square().sum().backward()
+    encoder(waveforms, outputs=True).square().sum().backward()
     without = [k for k, p in encoder.named_parameters() if p.grad is None or not p.grad.any()]
     assert [k for k in without if not k.endswith("key.bias")] == []
 
 
 def test_no_head(encoder):
     with pytest.raises(ValueError, match=r"^this encoder \(cnn\) has no head: it was trained to embed only$"):
-        encoder.embed(sounds(SECOND), head=True)
+        encoder.embed(sounds(SECOND), outputs=True)
 
 
 @pytest.mark.parametrize("name", ["cnn", "ast-tiny"])
@@ -434,7 +434,7 @@ def test_checkpoint_of_a_classifier(tmp_path, name, labels):
     encoder.labels = labels
     loaded = AudioEncoder.load(encoder.save(tmp_path / "classifier.pt"))
     assert (loaded.labels, loaded.config, loaded.training) == (labels, encoder.config, False)
-    np.testing.assert_array_equal(loaded.embed(clips, head=True), encoder.embed(clips, head=True))
+    np.testing.assert_array_equal(loaded.embed(clips, outputs=True), encoder.embed(clips, outputs=True))
     np.testing.assert_array_equal(loaded.embed(clips), encoder.embed(clips))
 
 
@@ -460,11 +460,11 @@ def test_published_classifier(tmp_path, key):
         expected = model(features.input_values).logits.numpy()
     encoder = AudioEncoder.load(tmp_path / "published.pt")
     assert encoder.labels == [f"name {k}" for k in range(12)]
-    np.testing.assert_allclose(encoder.embed(clips, head=True), expected, atol=1e-4)
+    np.testing.assert_allclose(encoder.embed(clips, outputs=True), expected, atol=1e-4)
     assert np.abs(expected[0] - expected[1]).max() > 0.01
     again = AudioEncoder.load(encoder.save(tmp_path / "again.pt"))
     assert again.labels == encoder.labels
-    np.testing.assert_allclose(again.embed(clips, head=True), expected, atol=1e-4)
+    np.testing.assert_allclose(again.embed(clips, outputs=True), expected, atol=1e-4)
 
 
 def test_configuration_from_elsewhere_does_no_harm(tmp_path):
@@ -483,7 +483,7 @@ def test_configuration_from_elsewhere_does_no_harm(tmp_path):
     torch.save(content, tmp_path / "foreign.pt")
     plain, foreign = (AudioEncoder.load(tmp_path / f"{name}.pt") for name in ("plain", "foreign"))
     assert (plain.config, plain.labels) == (foreign.config, foreign.labels)
-    np.testing.assert_array_equal(foreign.embed(sounds(SECOND), head=True), plain.embed(sounds(SECOND), head=True))
+    np.testing.assert_array_equal(foreign.embed(sounds(SECOND), outputs=True), plain.embed(sounds(SECOND), outputs=True))
     kept = torch.load(foreign.save(tmp_path / "ours.pt"), weights_only=True)["custom_config"]
     assert "someone" not in str(kept)
 
@@ -525,7 +525,7 @@ def test_create_from_a_checkpoint(trained, tmp_path, monkeypatch, place):
     monkeypatch.setenv("HOME", str(tmp_path))
     encoder, clips = AudioEncoder.create(place.format(home=tmp_path), seconds=1.0, outputs=3), sounds(SECOND)
     assert encoder.labels == [], "another task gives other names to as many outputs"
-    assert np.abs(encoder.embed(clips, head=True) - trained.embed(clips, head=True)).max() > 1e-3
+    assert np.abs(encoder.embed(clips, outputs=True) - trained.embed(clips, outputs=True)).max() > 1e-3
     np.testing.assert_array_equal(encoder.embed(clips), trained.embed(clips))
 
 
@@ -537,7 +537,7 @@ def test_other_outputs_get_a_fresh_head_or_none(trained, tmp_path, outputs):
         assert (now.labels, now.config.outputs) == ([], outputs)
         np.testing.assert_array_equal(now.embed(clips), trained.embed(clips))
         if outputs:
-            assert now.embed(clips, head=True).shape == (1, outputs)
+            assert now.embed(clips, outputs=True).shape == (1, outputs)
         else:
             assert now.classifier is None
 
@@ -545,14 +545,14 @@ def test_other_outputs_get_a_fresh_head_or_none(trained, tmp_path, outputs):
 def test_checkpoint_without_a_head_gets_one(tmp_path):
     path = small().save(tmp_path / "encoder.pt")
     encoder = AudioEncoder.create(str(path), seconds=1.0, outputs=4)
-    assert encoder.embed(sounds(SECOND), head=True).shape == (1, 4)
+    assert encoder.embed(sounds(SECOND), outputs=True).shape == (1, 4)
     np.testing.assert_array_equal(encoder.embed(sounds(SECOND)), small().embed(sounds(SECOND)))
 
 
 def test_pretrained_folder_gets_a_head(hub_folder):
     folder, clips, expected = hub_folder
     encoder = AudioEncoder.create(str(folder), seconds=1.0, outputs=4)
-    assert encoder.embed(clips, head=True).shape == (2, 4)
+    assert encoder.embed(clips, outputs=True).shape == (2, 4)
     np.testing.assert_allclose(encoder.embed(clips), expected, atol=1e-4)
 
 
@@ -573,7 +573,7 @@ def test_create_from_an_artifact(trained, monkeypatch, tmp_path):
     monkeypatch.setattr(tracking, "download", lambda *args: asked.append(args) or tmp_path / "runs" / "best.pt")
     encoder = AudioEncoder.create("wandb:team/cirlib/demo-family-seed0:best", seconds=1.0, outputs=3)
     assert asked == [("team/cirlib/demo-family-seed0:best", paths.DATA / "checkpoints")]
-    assert encoder.labels == [] and encoder.embed(sounds(SECOND), head=True).shape == (1, 3)
+    assert encoder.labels == [] and encoder.embed(sounds(SECOND), outputs=True).shape == (1, 3)
     np.testing.assert_array_equal(encoder.embed(sounds(SECOND)), trained.embed(sounds(SECOND)))
     with pytest.raises(ValueError, match=r"^wandb:team/cirlib/x:best was trained on clips of 1 s"):
         AudioEncoder.create("wandb:team/cirlib/x:best")
@@ -581,7 +581,7 @@ def test_create_from_an_artifact(trained, monkeypatch, tmp_path):
 
 def test_a_trained_encoder_tells_the_distance_that_it_was_trained_with(tmp_path):
     """By its run, else by the name of its loss in the name of the file."""
-    encoder = AudioEncoder.create("cnn", 0.5, width=4, dim=8)
+    encoder = AudioEncoder.create("cnn", seconds=0.5, width=4, dim=8)
     files = [tmp_path / "run" / "best.pt", tmp_path / "ICASSP26_Triplet-full_bs48.pt", tmp_path / "other.pt"]
     for file in files:
         encoder.save(file)
@@ -596,7 +596,7 @@ def test_a_trained_encoder_tells_the_distance_that_it_was_trained_with(tmp_path)
 
 def test_digest_tells_all_that_an_embedding_depends_on():
     """Weights, clip length and the scale of the front end."""
-    encoder = AudioEncoder.create("cnn", 0.5, width=4, dim=8)
+    encoder = AudioEncoder.create("cnn", seconds=0.5, width=4, dim=8)
     digests = {digest(encoder)}
     for name, value in (("seconds", 1.0), ("mean", 0.0), ("std", 1.0)):
         other = AudioEncoder(dataclasses.replace(encoder.config, **{name: value}))

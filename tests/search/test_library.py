@@ -33,7 +33,7 @@ NAMES = ("bass one.wav", "bass two.flac", "deep/Lead C4.wav", "deep/Lead D4.wav"
 @pytest.fixture(scope="module")
 def encoder() -> AudioEncoder:
     torch.manual_seed(0)
-    return AudioEncoder.create("cnn", SECONDS, width=4, dim=16).eval()
+    return AudioEncoder.create("cnn", seconds=SECONDS, width=4, dim=16).eval()
 
 
 def note(pitch: float, seconds: float = 0.3) -> np.ndarray:
@@ -114,7 +114,7 @@ def test_search_is_exact_below_float32_rounding(metric):
 @pytest.fixture
 def with_heads(tone_bank, tmp_path) -> Library:
     torch.manual_seed(0)
-    return Library.build(tone_bank.paths[0], tmp_path / "lib", AudioEncoder.create("cnn", SECONDS, parts=MIXTURE_FAMILIES[:2]).eval())
+    return Library.build(tone_bank.paths[0], tmp_path / "lib", AudioEncoder.create("cnn", seconds=SECONDS, heads=MIXTURE_FAMILIES[:2]).eval())
 
 
 @pytest.mark.parametrize("place, mix, head", [(None, False, 0), (None, True, 1), (0, False, 2), (1, True, 3), (2, False, 0), (2, True, 1)])
@@ -473,7 +473,7 @@ def test_writers_take_turns_and_killed_ones_lose_nothing(built, tmp_path):
 
 
 def test_another_encoder_or_metric_is_refused(built, folder, encoder, tmp_path):
-    other = AudioEncoder.create("cnn", SECONDS, width=4, dim=16).eval()
+    other = AudioEncoder.create("cnn", seconds=SECONDS, width=4, dim=16).eval()
     for wrong, metric, words in (
         (other, "", r"lib was built with an encoder \(cosine\), which is not the same as an encoder \(cosine\) now: their vectors"),
         (encoder, "l2", r"\(cosine\), which is not the same as an encoder \(l2\) now"),

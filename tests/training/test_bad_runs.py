@@ -195,7 +195,7 @@ def test_features_of_no_sound(tone_bank):
     ("change", "weights"),
     [
         ({"seconds": 0.0}, {}), ({"seconds": float("nan")}, {}), ({"std": 0.0}, {}), ({"width": 16}, {}), ({"width": 0}, {}),
-        ({"name": "ast", "ast": {"hidden_size": 8, "num_attention_heads": 0}}, {}), ({"parts": ["Bass"]}, {}), ({"outputs": 3}, {}),
+        ({"name": "ast", "ast": {"hidden_size": 8, "num_attention_heads": 0}}, {}), ({"heads": ["Bass"]}, {}), ({"outputs": 3}, {}),
         (None, {"audio_spectrogram_transformer.embeddings.position_embeddings": torch.zeros(1, 2, 8)}),
         (None, {"audio_spectrogram_transformer.embeddings.position_embeddings": torch.zeros(3)}),
     ],

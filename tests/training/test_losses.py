@@ -346,14 +346,14 @@ def test_losses_of_each_task():
 
 
 @pytest.mark.parametrize("mixtures_per_instrument", [1, 2, 3])
-def test_family_infonce(plays):
-    """Against a loop: note r and a mixture m it plays in, among the mixtures without it and among the notes of others of its family."""
-    generator = torch.Generator().manual_seed(plays)
+def test_family_infonce(mixtures_per_instrument):
+    """Against a loop: note r and a mixture m it mixtures_per_instrument in, among the mixtures without it and among the notes of others of its family."""
+    generator = torch.Generator().manual_seed(mixtures_per_instrument)
     groups, families_, dim, t = 3, 3, 2, 0.3
     instruments = torch.arange(groups * families_).repeat(2) + 40  # two notes of each
     families = (torch.arange(groups * families_) % families_).repeat(2)
     columns = [
-        torch.cat([40 + f + families_ * torch.randperm(groups, generator=generator) for _ in range(plays)]) for f in range(families_)
+        torch.cat([40 + f + families_ * torch.randperm(groups, generator=generator) for _ in range(mixtures_per_instrument)]) for f in range(families_)
     ]
     members = torch.stack(columns, dim=1)
     references = torch.randn(len(instruments), dim, generator=generator, dtype=torch.float64, requires_grad=True)

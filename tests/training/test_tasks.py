@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from cirlib.evaluation.demucs import stem_retriever
 from test_training import config  # noqa: F401 (a fixture)
 
 from cirlib.data.mixtures import PEAK, clip
 from cirlib.data.taxonomy import MIXTURE_FAMILIES
 from cirlib.evaluation.protocol import Retriever, embed_mixtures, embed_test
 from cirlib.evaluation.ranking import ranks
-from cirlib.evaluation.separation import separated
 from cirlib.models.encoder import AudioEncoder
 from cirlib.training import losses, tasks
 from cirlib.training.loop import fit
@@ -49,20 +49,20 @@ def test_mixture_loss_is_that_of_the_embeddings(config, tone_bank):  # noqa: F81
 
 
 @pytest.mark.parametrize("single_pairs", [0, 2])
-def test_batch_of_a_family_run(config, tone_bank, pairs):  # noqa: F811
-    """Mixtures, two notes of each of their instruments, and pairs of other families; the loss asks each part for its own."""
+def test_batch_of_a_family_run(config, tone_bank, single_pairs):  # noqa: F811
+    """Mixtures, two notes of each of their instruments, and single_pairs of other families; the loss asks each part for its own."""
     row = dataclasses.replace(
         config,
         task="family",
         loss="family-infonce",
         families=MIXTURE_FAMILIES[:2],
         curriculum=(),
-        batch_size=14 + 2 * pairs,
-        single_pairs=pairs,
+        batch_size=14 + 2 * single_pairs,
+        single_pairs=single_pairs,
     )
     task = make_task(row, tone_bank)
     batch, (dataset, indices, named, rows) = task.batch(1), task.steps.batch(1)
-    assert task.sounds(batch).shape == (14 + 2 * pairs, 8000) and len(indices) == 6 and len(named) == 4
+    assert task.sounds(batch).shape == (14 + 2 * single_pairs, 8000) and len(indices) == 6 and len(named) == 4
     uids = tone_bank.instruments.index
     for k, i in enumerate(indices):
         item = dataset[i]
@@ -72,7 +72,7 @@ def test_batch_of_a_family_run(config, tone_bank, pairs):  # noqa: F811
         assert uids[int(batch["instruments"][k])] == uid and dataset.families[batch["families"][k]] == name
         for side in (0, 1):
             np.testing.assert_array_equal(batch["references"][side, k], clip(tone_bank, rows[side, k], 8000))
-    if pairs:
+    if single_pairs:
         others = task.pairs.batch(1)
         assert set(tone_bank.notes.family[others.ravel()]) == {MIXTURE_FAMILIES[2]}
         np.testing.assert_array_equal(batch["single_pairs"][1, 0], clip(tone_bank, others[0, 1], 8000))
@@ -84,7 +84,7 @@ def test_batch_of_a_family_run(config, tone_bank, pairs):  # noqa: F811
     families, instruments = (batch[name].repeat(2) for name in ("families", "instruments"))
     found = losses.family_infonce(own, families, instruments, mixtures[:, 2:], batch["members"], row.temperature)
     sides, any_family = [first[:, 0], second[:, 0]], [first[:, 1], second[:, 1]]
-    if pairs:
+    if single_pairs:
         others = [heard(sounds) for sounds in batch["single_pairs"]]
         sides = [torch.cat([side, other[:, 0]]) for side, other in zip(sides, others, strict=True)]
         any_family += [other[:, 1] for other in others]
@@ -133,7 +133,7 @@ def test_a_family_run_is_validated_by_the_parts_of_the_families(config, tone_ban
         tone_bank,
     )
     retriever = task.retriever(task.model().eval())
-    assert retriever.parts == embed_test(retriever, tone_bank, task.config).parts == MIXTURE_FAMILIES
+    assert retriever.heads == embed_test(retriever, tone_bank, task.config).parts == MIXTURE_FAMILIES
     validation = task.validation()
     assert 0 < validation(retriever)["mrr"] <= 1
     items, metric = validation.items, task.config.metric
@@ -188,7 +188,7 @@ def test_multi_encoder_predicts_the_embeddings_of_its_frozen_single_encoder(sing
     model, batch = task.model().eval(), task.batch(0)
     teacher = AudioEncoder.load(run.checkpoint)
     targets = teacher(batch["references"].flatten(0, 1)).reshape(3, 3, -1)
-    predicted = model(batch["mixtures"], head=True).reshape(3, 3, -1)
+    predicted = model(batch["mixtures"], outputs=True).reshape(3, 3, -1)
     expected = (1 - torch.nn.functional.cosine_similarity(predicted, targets, dim=2)).mean()
     torch.testing.assert_close(task.loss(model, batch), expected, rtol=1e-4, atol=1e-5)
     task.loss(model, batch).backward()
@@ -205,7 +205,7 @@ def test_separator_learns_the_stems_and_its_stems_are_embedded_as_notes_are(sing
     torch.testing.assert_close(batch["stems"].sum(dim=1), batch["mixtures"], rtol=0, atol=1e-5)
     teacher = AudioEncoder.load(run.checkpoint)
     stems = np.stack([0.01 * batch["stems"][:, 0].numpy(), np.zeros((3, 8000), np.float32), batch["stems"][:, 2].numpy()], axis=1)
-    retriever = separated(teacher, lambda mixtures: stems)
+    retriever = stem_retriever(teacher, lambda mixtures: stems)
     assert retriever.separate(None) is stems and Retriever(teacher).separate is None
     vectors = retriever.mixtures(batch["mixtures"].numpy())
     silent = teacher.embed(np.zeros((1, 8000), np.float32))[0]

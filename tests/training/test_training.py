@@ -16,7 +16,8 @@ from cirlib.evaluation import classifiers as classification
 from cirlib.models.encoder import AudioEncoder
 from cirlib.training import config as experiment
 from cirlib.training import loop as training
-from cirlib.training import losses, tracking
+from cirlib.common import tracking
+from cirlib.training import losses
 from cirlib.training.config import read_config
 from cirlib.training.loop import TrainConfig, TrainingError, fit, learning_rate
 from cirlib.training.tasks import MixtureTask
@@ -55,10 +56,10 @@ def test_what_is_not_fast_at_bf16_trains_in_float32_and_says_so(config, monkeypa
 
 
 @pytest.mark.parametrize(("task", "loss", "batch_size"), [("mixture", "multi-infonce", 12), ("family", "family-infonce", 24)])
-def test_what_is_compiled_is_what_training_calls(config, monkeypatch, task, loss, clips):
+def test_what_is_compiled_is_what_training_calls(config, monkeypatch, task, loss, batch_size):
     calls = []
     monkeypatch.setattr(torch, "compile", lambda encode: lambda features: calls.append(len(features)) or encode(features))
-    config = dataclasses.replace(config, task=task, loss=loss, batch_size=clips, curriculum=(), steps=2, compile=True)
+    config = dataclasses.replace(config, task=task, loss=loss, batch_size=batch_size, curriculum=(), steps=2, compile=True)
     fit(config, progress=False)
     assert len(calls) > 2  # two steps, and validation
 

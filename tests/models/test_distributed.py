@@ -49,8 +49,8 @@ def one(tone_bank) -> dict:
 
 @pytest.mark.parametrize("case", several_processes.CASES)
 @pytest.mark.parametrize(("norm", "gradient_cache_size"), [(False, 0), (True, 0), (False, 3)])
-def test_two_processes_have_the_loss_and_gradient_of_one(one, two, case, norm, chunk):
-    a, b = one[*case, norm, chunk], two["gradients"][*case, norm, chunk]
+def test_two_processes_have_the_loss_and_gradient_of_one(one, two, case, norm, gradient_cache_size):
+    a, b = one[*case, norm, gradient_cache_size], two["gradients"][*case, norm, gradient_cache_size]
     assert a.keys() == b.keys() and a["loss"] > 0
     for name, value in a.items():
         scale = max(1.0, value.abs().max().item())

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from cirlib.models.encoder import AudioEncoder, digest
-from cirlib.models.heads import HEADS, MIX, SOUND, PartReadout, one_part, own_part, part_names
+from cirlib.models.heads import ATTENTION_HEADS, MIX, SINGLE, FamilyHeads, head_names, select_family_head, select_head
 
 FAMILIES = ("Chromatic Percussion", "Bass", "Synth Lead")
 
 
 def test_parts_are_attention_over_time_in_each_band():
     torch.manual_seed(0)
-    b, bands, t, channels, families = 2, 3, 5, 2 * HEADS, 4
-    readout, maps, pooled = PartReadout(channels, bands, 7, families, 6), torch.randn(b, bands, t, channels), torch.randn(b, 7)
+    b, bands, t, channels, families = 2, 3, 5, 2 * ATTENTION_HEADS, 4
+    readout, maps, pooled = FamilyHeads(channels, bands, 7, families, 6), torch.randn(b, bands, t, channels), torch.randn(b, 7)
     scores, got = readout.attention(maps), readout(maps, pooled)
     assert got.shape == (b, 1 + families, 6)
     for i in range(b):
@@ -24,7 +24,7 @@ def test_parts_are_attention_over_time_in_each_band():
         for p in range(families):
             attended = []
             for band in range(bands):
-                for h in range(HEADS):
+                for h in range(ATTENTION_HEADS):
                     weight = torch.stack([scores[i, band, k, h * families + p] for k in range(t)]).softmax(0)
                     attended.append(sum(weight[k] * maps[i, band, k, 2 * h : 2 * h + 2] for k in range(t)))
             expected = readout.dense(torch.cat(attended))
@@ -35,7 +35,7 @@ def test_parts_are_attention_over_time_in_each_band():
 def test_encoder_with_parts(tmp_path, name):
     """Each part has length 1; a checkpoint gives the same embedding; the digest tells the weights of the readout."""
     torch.manual_seed(0)
-    encoder = AudioEncoder.create(name, 0.5, parts=FAMILIES).eval()
+    encoder = AudioEncoder.create(name, seconds=0.5, heads=FAMILIES).eval()
     sounds = np.random.default_rng(0).normal(size=(3, 8000)).astype(np.float32) / 10
     vectors = encoder.embed(sounds)
     size = encoder.dim // 5
@@ -43,40 +43,40 @@ def test_encoder_with_parts(tmp_path, name):
     np.testing.assert_allclose(np.linalg.norm(vectors.reshape(3, 5, size), axis=2), 1, atol=1e-5)
     assert np.abs(vectors[:, :size] - vectors[:, size : 2 * size]).max() > 1e-5
     loaded = AudioEncoder.load(encoder.save(tmp_path / "parts.pt"))
-    assert loaded.config.parts == FAMILIES
+    assert loaded.config.heads == FAMILIES
     np.testing.assert_array_equal(loaded.embed(sounds), vectors)
     before = digest(encoder)
     with torch.no_grad():
-        encoder.readout.dense.bias += 1
+        encoder.family_heads.dense.bias += 1
     assert digest(loaded) == before != digest(encoder)
 
 
 @pytest.mark.parametrize("name", ["cnn", "ast-tiny"])
 def test_training_with_parts_can_start_from_an_encoder_without(tmp_path, name):
     """The first part is the embedding that the encoder without parts gives, and gives again without them."""
-    plain = AudioEncoder.create(name, 0.5)
+    plain = AudioEncoder.create(name, seconds=0.5)
     path = str(plain.save(tmp_path / "plain.pt"))
-    encoder = AudioEncoder.create(path, 0.5, parts=FAMILIES)
-    assert encoder.config.parts == FAMILIES and encoder.dim == 5 * plain.dim
+    encoder = AudioEncoder.create(path, seconds=0.5, heads=FAMILIES)
+    assert encoder.config.heads == FAMILIES and encoder.dim == 5 * plain.dim
     sounds = np.random.default_rng(0).normal(size=(3, 8000)).astype(np.float32) / 10
     before = plain.embed(sounds)
     np.testing.assert_allclose(
-        one_part(encoder.embed(sounds), SOUND, FAMILIES), before / np.linalg.norm(before, axis=1, keepdims=True), atol=1e-6
+        select_head(encoder.embed(sounds), SINGLE, FAMILIES), before / np.linalg.norm(before, axis=1, keepdims=True), atol=1e-6
     )
-    back = AudioEncoder.create(str(encoder.save(tmp_path / "parts.pt")), 0.5)
+    back = AudioEncoder.create(str(encoder.save(tmp_path / "parts.pt")), seconds=0.5)
     assert back.readout is None
     np.testing.assert_array_equal(back.embed(sounds), before)
 
 
 def test_no_embeddings_have_parts_too():
-    assert one_part(np.empty((0, 6)), SOUND, ["Bass"]).shape == own_part(np.empty((0, 6)), [], ["Bass"]).shape == (0, 2)
+    assert select_head(np.empty((0, 6)), SINGLE, ["Bass"]).shape == select_family_head(np.empty((0, 6)), [], ["Bass"]).shape == (0, 2)
 
 
 def test_the_part_of_the_own_family_is_compared():
     vectors = np.arange(30.0).reshape(3, 10)  # three sounds, five parts of two numbers
     expected = [vectors[0, 6:8], vectors[1, 2:4], vectors[2, 2:4]]
-    np.testing.assert_array_equal(own_part(vectors, ["Bass", "Piano", math.nan], FAMILIES), expected)
-    for k, name in enumerate((SOUND, MIX, *FAMILIES)):
-        assert part_names(FAMILIES)[k] == name
-        np.testing.assert_array_equal(one_part(vectors, name, FAMILIES), vectors[:, 2 * k : 2 * k + 2])
-    assert part_names(()) == () and own_part(vectors, ["Bass"] * 3, ()) is vectors is one_part(vectors, MIX, ())
+    np.testing.assert_array_equal(select_family_head(vectors, ["Bass", "Piano", math.nan], FAMILIES), expected)
+    for k, name in enumerate((SINGLE, MIX, *FAMILIES)):
+        assert head_names(FAMILIES)[k] == name
+        np.testing.assert_array_equal(select_head(vectors, name, FAMILIES), vectors[:, 2 * k : 2 * k + 2])
+    assert head_names(()) == () and select_family_head(vectors, ["Bass"] * 3, ()) is vectors is select_head(vectors, MIX, ())

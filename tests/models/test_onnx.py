@@ -22,11 +22,11 @@ def clips(seconds: float) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize(("name", "seconds", "parts"), [("cnn", 0.7, ()), ("ast-tiny", 1.0, ()), ("cnn", 0.7, ("Bass",))])
-def test_onnx_embeds_as_the_encoder_does(tmp_path, name, seconds, parts):
+@pytest.mark.parametrize(("name", "seconds", "heads"), [("cnn", 0.7, ()), ("ast-tiny", 1.0, ()), ("cnn", 0.7, ("Bass",))])
+def test_onnx_embeds_as_the_encoder_does(tmp_path, name, seconds, heads):
     onnxruntime = pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
-    encoder = AudioEncoder.create(name, seconds=seconds, parts=parts).eval()
+    encoder = AudioEncoder.create(name, seconds=seconds, heads=heads).eval()
     with torch.no_grad():  # embeddings of the size that training gives
         for weight in encoder.parameters():
             weight *= 1.5
@@ -37,7 +37,7 @@ def test_onnx_embeds_as_the_encoder_does(tmp_path, name, seconds, parts):
         found = session.run(["embeddings"], {"waveforms": clips(seconds)[:count]})[0]
         np.testing.assert_allclose(found, expected[:count], atol=1e-4 * max(1, np.abs(expected).max()))
     assert np.abs(expected[0] - expected[1]).max() > 0.01
-    told = {"sample_rate": "16000", "seconds": str(seconds), "encoder": name} | ({"parts": '["sound", "mix", "Bass"]'} if parts else {})
+    told = {"sample_rate": "16000", "seconds": str(seconds), "encoder": name} | ({"heads": '["sound", "mix", "Bass"]'} if heads else {})
     assert session.get_modelmeta().custom_metadata_map == told
     content = path.read_bytes()
     assert not any(word in content for word in (b"site-packages", str(tmp_path).encode(), b"cirlib/"))
