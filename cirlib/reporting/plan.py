@@ -142,11 +142,11 @@ class Plan:
             banks = [_bank(data_values(file)) for file in data_files(self.preset)]
             self._sums = None if None in banks else [info["sha256"] for bank in banks for info in bank.infos]
         if self._sums is None:
-            return "its sounds come first"
+            return "waits for its sounds"
         try:
             key = config.key(self._sums)
         except (ValueError, FileNotFoundError) as error:
-            return f"{config.single} comes first" if config.task in WITH_SINGLE else str(error)
+            return f"waits for {config.single}" if config.task in WITH_SINGLE else str(error)
         if not (config.folder / "config.yaml").exists():
             return "not started yet"
         return "" if stored_config(config.folder)["key"] == key else "settings or sounds changed"

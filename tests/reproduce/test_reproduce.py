@@ -87,10 +87,10 @@ def test_everything_is_to_do_at_first(home, monkeypatch, capsys):
     (home / "data" / "p" / "bank.json").unlink()
     assert plan(monkeypatch, capsys) == {
         "make the sounds data/p": "not made yet",
-        "baseline mfcc, seed 3": "its sounds come first",
-        "train single, seed 0": "its sounds come first",
-        "test single, seed 0": "its sounds come first",
-        "baseline multi, seed 0": "its sounds come first",
+        "baseline mfcc, seed 3": "waits for its sounds",
+        "train single, seed 0": "waits for its sounds",
+        "test single, seed 0": "waits for its sounds",
+        "baseline multi, seed 0": "waits for its sounds",
         "tables and figures": "not written yet",
     }
     assert not (home / "runs" / "p" / "overrides.yaml").exists(), "a dry run writes nothing"
@@ -123,7 +123,7 @@ def test_unfinished_runs_go_on(home, monkeypatch, capsys):
     (home / "runs" / "p" / "single" / "seed0" / "train.json").unlink()
     assert plan(monkeypatch, capsys, "--rows", "single")["train single, seed 0"] == "interrupted"
     found = plan(monkeypatch, capsys, "--rows", "multi")
-    assert found["baseline multi, seed 0"] == "single comes first" and "train single, seed 0" in found
+    assert found["baseline multi, seed 0"] == "waits for single" and "train single, seed 0" in found
 
 
 def test_times_of_files_do_not_matter(home, monkeypatch, capsys):
