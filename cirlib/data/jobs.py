@@ -63,7 +63,7 @@ def run_job(make: Callable, job: dict, shard: Path, limit_s: float | None) -> No
     part = shard.with_suffix(f".{uuid.uuid4().hex}.part")  # unique: a worker that outlived a killed build may still run this job
     try:
         with writing(shard):
-            state = _write_samples(make, job, shard.with_suffix(".started"), part, limit_s)
+            state = _write_samples(make, job, marker=shard.with_suffix(".started"), part=part, limit_s=limit_s)
             if shard.exists():
                 return
             if "failed" not in state:
@@ -74,7 +74,7 @@ def run_job(make: Callable, job: dict, shard: Path, limit_s: float | None) -> No
         part.unlink(missing_ok=True)
 
 
-def _write_samples(make: Callable, job: dict, marker: Path, part: Path, limit_s: float | None) -> dict:
+def _write_samples(make: Callable, job: dict, *, marker: Path, part: Path, limit_s: float | None) -> dict:
     """Write the samples of a job to `part`; return its rows and remarks, or why it failed."""
     if multiprocessing.parent_process() is None:
         limit_s = None  # the user's own process: never end it

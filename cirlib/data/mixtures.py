@@ -2,7 +2,7 @@
 
 scores.py draws the notes; here they are read, cut, summed and normalised. Each track peaks at PEAK times the weight of
 its family, then the mixture peaks at PEAK. Protocol `strict` (default) delays all tracks by the same silence. `paper`
-keeps what the reference code does where it changes numbers: the delay is circular, and a reference note is divided by
+follows the reference code where it changes numbers: the delay is circular, and a reference note is divided by
 its maximum instead of its maximum magnitude.
 """
 

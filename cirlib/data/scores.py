@@ -2,8 +2,8 @@
 
 Every instrument plays a random rhythm in one random scale (paper section 3, mixture generation). Two protocols:
 `strict` (default): each family has its own rhythm, and every stem has at least one note.
-`paper`: what the reference code does where it changes numbers: bass plays the melodic rhythm, a stem may rest
-throughout, and training references are always the reference note.
+`paper`: as the reference code, where it changes numbers: bass plays the melodic rhythm, a stem may rest throughout,
+and training references are always the reference note.
 """
 
 import math
@@ -88,11 +88,11 @@ class Composer:
         """Return a score for (family, instrument) pairs; without references `Score.references` is empty."""
         scale = (np.array(list(SCALES.values())[rng.integers(len(SCALES))]) + rng.integers(12)) % 12
         quarter = 60 / rng.uniform(*TEMPO) * self.bank.sample_rate
-        tracks = [self._track(name, uid, scale, quarter, rng) for name, uid in plan]
+        tracks = [self._track(name, uid, scale=scale, quarter=quarter, rng=rng) for name, uid in plan]
         delay = round(rng.uniform(0, DELAY) * quarter)
         return Score(tracks, delay, [self._draw_reference(uid, rng) for _, uid in plan] if references else [])
 
-    def _track(self, name: str, uid: str, scale: np.ndarray, quarter: float, rng: np.random.Generator) -> Track:
+    def _track(self, name: str, uid: str, *, scale: np.ndarray, quarter: float, rng: np.random.Generator) -> Track:
         """Draw the notes of one instrument, up to the end of the mixture."""
         starts, ends = slots(rhythm(name, self.protocol), quarter=quarter, samples=self.samples, rng=rng)
         sounding = rng.random(len(starts)) >= family(name).rest
@@ -100,13 +100,13 @@ class Composer:
             audible = starts.searchsorted(self.samples - quarter / 4)  # humanising and delay cannot push these past the end
             if not sounding[:audible].any():
                 sounding[rng.integers(max(1, audible))] = True
-        rows = self.choose_notes(name, uid, scale, count=len(starts), rng=rng)
+        rows = self.choose_notes(name, uid, scale=scale, count=len(starts), rng=rng)
         jitter = np.round(rng.uniform(-HUMANISE, HUMANISE, len(starts)) * quarter).astype(int)
         onsets = np.maximum(starts + jitter, 0)
         lengths = np.minimum(ends - starts, self.samples - onsets)
         return Track(name, uid, rows[sounding].tolist(), onsets[sounding].tolist(), lengths[sounding].tolist())
 
-    def choose_notes(self, name: str, uid: str, scale: np.ndarray, *, count: int, rng: np.random.Generator) -> np.ndarray:
+    def choose_notes(self, name: str, uid: str, *, scale: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
         """Draw bank rows (count,) of notes of an instrument: in the scale, by the pitch distribution of its family."""
         rows, allowed = self.bank.rows_of[uid], np.zeros(13, bool)
         allowed[scale] = True

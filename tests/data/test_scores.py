@@ -179,7 +179,7 @@ def test_all_tracks_play_in_one_scale(played):
 def chosen(bank, uid, scale, count):
     """Bank rows of notes drawn for a bass."""
     composer = MixtureDataset(bank, families=["Bass"], size=1)._composer
-    rows = composer.choose_notes("Bass", uid, np.array(scale), count=count, rng=np.random.default_rng(0))
+    rows = composer.choose_notes("Bass", uid, scale=np.array(scale), count=count, rng=np.random.default_rng(0))
     assert set(bank.notes.instrument[rows]) == {uid}
     return rows
 
@@ -212,7 +212,7 @@ def test_pitches_follow_given_statistics(tone_bank):
 
     data = MixtureDataset(tone_bank, size=1, statistics=Always())
     for name, uid in data.plan(0):
-        rows = data._composer.choose_notes(name, uid, np.arange(12), count=50, rng=np.random.default_rng(0))
+        rows = data._composer.choose_notes(name, uid, scale=np.arange(12), count=50, rng=np.random.default_rng(0))
         assert set(tone_bank.pitches[rows]) == {TONES[name][0] + 5}
 
 
