@@ -144,7 +144,7 @@ for name, value in SIZES.items():
 
     @attack("checkpoint", f"an AST whose {name} is {value}")
     def _ast(scene, name=name, value=value):
-        load(scene, ast(**{name: value}), f"does not fit an encoder that this version knows (ValueError: {name} must be 1 to")
+        load(scene, ast(**{name: value}), f"does not fit an encoder of this version (ValueError: {name} must be 1 to")
 
 
 @attack("checkpoint", "an AST of allowed size without weights")
@@ -159,7 +159,7 @@ def _ast_code(scene):
 
 ODD = {
     "width": (10**9, "width must be 1 to"), "dim": (-5, "dim must be 1 to"), "outputs": (10**12, "outputs must be"),
-    "heads": ([f"p{i}" for i in range(10**4)], "heads"), "seconds": (1e9, "encoders hear clips of"), "mean": (float("nan"), "mean and std"),
+    "heads": ([f"p{i}" for i in range(10**4)], "heads"), "seconds": (1e9, "the clip length of an encoder"), "mean": (float("nan"), "mean and std"),
     "std": (0.0, "mean and std"), "of_the_future": (1, "unknown EncoderConfig parameter 'of_the_future'"), "ast": ("x", "must be dict"),
 }  # fmt: skip
 for name, (value, words) in ODD.items():
@@ -187,7 +187,7 @@ def _overflow(scene):
     what["model_state_dict"]["stem.0.bias"].fill_(1e30)
     what["model_state_dict"]["head.weight"].fill_(3e38)
     torch.save(what, scene.inside / "x.pt")
-    with refused("embeddings that are not finite"):
+    with refused("are not finite"):
         AudioEncoder.load(scene.inside / "x.pt").embed([quiet(0.5).astype(np.float32)])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile import Scene, attack, bounded, quiet, refused
+from hostile import Scene, attack, attacks, bounded, quiet, refused
 from source_files import NSYNTH, tones, write_release, write_set
 from tones import write
 
@@ -52,11 +52,11 @@ ARCHIVES = {
     "a device": [member(f"{NAME}/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3)],
     "a pipe": [member(f"{NAME}/pipe", type=tarfile.FIFOTYPE)],
 }
-for what, members in ARCHIVES.items():
 
-    @attack("archive", what)
-    def _archive(scene, members=members):
-        unpack(scene, [*members, member(f"{NAME}/examples.json", b"{}")], "is damaged or another archive")
+
+@attacks("archive", ARCHIVES)
+def _archive(scene, members):
+    unpack(scene, [*members, member(f"{NAME}/examples.json", b"{}")], "is damaged or another archive")
 
 
 def unpack(scene: Scene, members: list, words: str) -> None:
@@ -114,12 +114,12 @@ NOTES = {
     "qualities that are a number": lambda notes: {NOTE: {**notes[NOTE], "qualities_str": 3}},
     "a family that is a list": lambda notes: {NOTE: {**notes[NOTE], "instrument_family_str": ["bass"]}},
 }
-for what, change in NOTES.items():
 
-    @attack("NSynth", what)
-    def _note(scene, change=change):
-        with refused("is not the metadata of NSynth"):
-            nsynth.build(scene.inside / "bank", nsynth.NSynthConfig(str(release(scene, change))), n_jobs=1)
+
+@attacks("NSynth", NOTES)
+def _note(scene, change):
+    with refused("is not the metadata of NSynth"):
+        nsynth.build(scene.inside / "bank", nsynth.NSynthConfig(str(release(scene, change))), n_jobs=1)
 
 
 @attack("NSynth", "a sound that is a link out")
@@ -148,14 +148,14 @@ CELLS = {
     "qualities that nest without end": ("qualities", "[" * 1900, "is no list of strings"),
     "qualities that are no list": ("qualities", "{{1: 2}}", "is no list of strings"),
 }
-for what, (column, value, words) in CELLS.items():
 
-    @attack("table of the authors' layout", what)
-    def _cell(scene, column=column, value=value, words=words):
-        line = {**NSYNTH[0], column: value.format(root=scene.root)}
-        write_set(scene.inside / "nsynth_v1.0", [line], sounds=False)
-        with refused(words):
-            cir.build(scene.inside / "bank", cir.CirConfig(str(scene.inside)), n_jobs=1)
+
+@attacks("table of the authors' layout", CELLS)
+def _cell(scene, column, value, words):
+    line = {**NSYNTH[0], column: value.format(root=scene.root)}
+    write_set(scene.inside / "nsynth_v1.0", [line], sounds=False)
+    with refused(words):
+        cir.build(scene.inside / "bank", cir.CirConfig(str(scene.inside)), n_jobs=1)
 
 
 # SFZ
@@ -197,12 +197,10 @@ def instrument(scene: Scene, text: str) -> sfz.SfzConfig:
     return sfz.SfzConfig(str(library / "x.sfz"), notes=1, hold_s=0.1, tail_s=0.1, valid=0.0, test=0.0)
 
 
-for what, text in TEXTS.items():
-
-    @attack("SFZ", what)
-    def _sfz(scene, text=text):
-        with bounded(), refused("too many variables" if "$AA" in text else "outside of its library"):
-            sfz.build(scene.inside / "bank", instrument(scene, text), n_jobs=1)
+@attacks("SFZ", TEXTS)
+def _sfz(scene, text):
+    with bounded(), refused("too many variables" if "$AA" in text else "outside of its library"):
+        sfz.build(scene.inside / "bank", instrument(scene, text), n_jobs=1)
 
 
 @attack("SFZ", "a name that is not UTF-8")
@@ -285,14 +283,14 @@ FONTS = {
     "a list of 4 GB": font(chunk(b"pdta", b"phdr", 2**32 - 1)),
     "a list within a list of 4 GB": font(chunk(b"INFO", b"ICOP\xff\xff\xff\xff"), chunk(b"pdta", b"phdr\xff\xff\xff\xff")),
 }
-for what, data in FONTS.items():
 
-    @attack("SoundFont", what)
-    def _font(scene, data=data):
-        pytest.importorskip("fluidsynth", exc_type=ImportError)  # the package alone is not enough
-        (scene.inside / "x.sf2").write_bytes(data)
-        with bounded(), refused("SoundFont"):
-            soundfont.build(scene.inside / "bank", soundfont.SoundFontConfig((str(scene.inside / "x.sf2"),)), n_jobs=1)
+
+@attacks("SoundFont", FONTS)
+def _font(scene, data):
+    pytest.importorskip("fluidsynth", exc_type=ImportError)  # the package alone is not enough
+    (scene.inside / "x.sf2").write_bytes(data)
+    with bounded(), refused("SoundFont"):
+        soundfont.build(scene.inside / "bank", soundfont.SoundFontConfig((str(scene.inside / "x.sf2"),)), n_jobs=1)
 
 
 @attack("SoundFont", "a program that General MIDI does not have")
@@ -323,14 +321,14 @@ AUDIO = {
     "a FLAC file that promises days": b"fLaC\x80\x00\x00\x22" + bytes.fromhex("1000100000000000000003e800ffffffffff") + bytes(16),
     "garbage": np.random.default_rng(0).bytes(5000),
 }
-for what, data in AUDIO.items():
 
-    @attack("audio", what)
-    def _audio(scene, data=data):
-        (scene.inside / "x.wav").write_bytes(data)
-        for read in (read_audio, read_long):
-            with bounded(), refused():
-                read(scene.inside / "x.wav")
+
+@attacks("audio", AUDIO)
+def _audio(scene, data):
+    (scene.inside / "x.wav").write_bytes(data)
+    for read in (read_audio, read_long):
+        with bounded(), refused():
+            read(scene.inside / "x.wav")
 
 
 @attack("audio", "hours of silence in a few bytes")
@@ -357,18 +355,18 @@ SCORES = {
     "an event after a million bars": TRACK + b"\0\0\0\x10\0\x90\x3c\x40\xff\xff\xff\x7f\x80\x3c\0\0\xff\x2f\0",
     "no tempo": TRACK + b"\0\0\0\x13\0\xff\x51\3\0\0\0\0\x90\x3c\x40\1\x80\x3c\0\0\xff\x2f\0",
 }
-for what, data in SCORES.items():
 
-    @attack("MIDI", what)
-    def _score(scene, data=data):
-        (scene.inside / "x.mid").write_bytes(data)
-        with bounded():
-            try:
-                notes = read_midi(scene.inside / "x.mid")
-            except ValueError as error:
-                assert str(error).startswith("not readable as MIDI (") and "\n" not in str(error)
-            else:
-                assert all(np.isfinite(rows).all() for rows in notes.values())
+
+@attacks("MIDI", SCORES)
+def _score(scene, data):
+    (scene.inside / "x.mid").write_bytes(data)
+    with bounded():
+        try:
+            notes = read_midi(scene.inside / "x.mid")
+        except ValueError as error:
+            assert str(error).startswith("not readable as MIDI (") and "\n" not in str(error)
+        else:
+            assert all(np.isfinite(rows).all() for rows in notes.values())
 
 
 TABLES = {
@@ -379,10 +377,10 @@ TABLES = {
     "durations of ages": '{"log_duration_s": {"Bass": {"bin_edges": [0, 400], "probabilities": [1]}}}',
     "NaN": '{"pitch": {"Bass": {"values": [1], "probabilities": [NaN]}}}',
 }
-for what, text in TABLES.items():
 
-    @attack("note statistics", what)
-    def _statistics(scene, text=text):
-        (scene.inside / "x.json").write_text(text)
-        with bounded(), refused("is no file of note statistics"):
-            NoteStatistics.load(scene.inside / "x.json")
+
+@attacks("note statistics", TABLES)
+def _statistics(scene, text):
+    (scene.inside / "x.json").write_text(text)
+    with bounded(), refused("is no file of note statistics"):
+        NoteStatistics.load(scene.inside / "x.json")

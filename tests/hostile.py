@@ -25,6 +25,18 @@ def attack(kind: str, what: str):
     return register
 
 
+def attacks(kind: str, cases: dict, name: str = "{}"):
+    """Register an attack for each case: what it tries -> arguments after `scene`."""
+
+    def register(function):
+        for what, values in cases.items():
+            arguments = values if isinstance(values, tuple) else (values,)
+            attack(kind, name.format(what))(lambda scene, arguments=arguments: function(scene, *arguments))
+        return function
+
+    return register
+
+
 class Scene:
     """`inside`: folder of the hostile files; beside it are a secret sound and text. Code of an attack would create `canary`."""
 
