@@ -16,7 +16,7 @@ from ..common.settings import choose
 from ..data.bank import NoteBank
 from ..models.encoder import AudioEncoder
 from . import timbre
-from .separation import separate_demucs, separated
+from .demucs import separate, stem_retriever
 
 FRAME, HOP, BANDS, COEFFICIENTS = 1024, 256, 128, 40
 
@@ -107,5 +107,5 @@ def make_retriever(config, bank: NoteBank, n_jobs: int = -1):
     """Retriever of a baseline that is not trained: config.task mfcc, timbre-toolbox or demucs."""
     if config.task == "demucs":
         single = AudioEncoder.load(config.single_run()[1], device=best_device())
-        return separated(single, lambda waveforms: separate_demucs(waveforms, config.families, RATE))
+        return stem_retriever(single, lambda waveforms: separate(waveforms, config.families))
     return Features(config.task, bank, config.seconds, n_jobs)
