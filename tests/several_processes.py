@@ -1,4 +1,4 @@
-"""Script of each of several processes in test_processes.py.
+"""Script of each of several processes in test_distributed.py.
 
 `gradients BANK FOLDER`: one step of every case -> gradients.pt; `train BANK ENCODER`: fit() in CIRLIB_HOME, interrupted at step STOP.
 """
