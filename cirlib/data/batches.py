@@ -52,11 +52,10 @@ def _check_size(dataset: MixtureDataset, whole: int) -> None:
         raise ValueError(f"a batch needs 1 to {len(dataset)} mixtures (the size of an epoch), got {whole}")
 
 
-def share(count: int, world: int, what: str) -> int:
-    """Return count / world; ValueError if `world` processes cannot share `count` evenly."""
+def check_even(count: int, world: int, what: str) -> None:
+    """Raise ValueError if `world` processes cannot share `count` evenly."""
     if count % world:
         raise ValueError(f"{world} processes cannot share {count} {what} evenly: change batch_size")
-    return count // world
 
 
 class MixtureSteps:
@@ -95,7 +94,7 @@ class MixtureSteps:
         if max_instruments:
             self._counts = np.random.default_rng([seed, COUNTS]).integers(1, max_instruments + 1, steps)
         else:
-            share(batch_size // (1 + most), world, f"mixtures of {most} instruments (batch_size {batch_size})")
+            check_even(batch_size // (1 + most), world, f"mixtures of {most} instruments (batch_size {batch_size})")
             self._counts = np.full(steps, most)
         self._streams = {}  # instruments per mixture -> (number of the next batch, iterator)
 
@@ -167,7 +166,7 @@ class FamilySteps:
                 f"use {2 * world * group} or more"
             )
         if not max_instruments:
-            share(batch_size // group, world, f"{what} and their notes (batch_size {batch_size})")
+            check_even(batch_size // group, world, f"{what} and their notes (batch_size {batch_size})")
         first = self._groups(1 if max_instruments else len(families)) * (1 + len(families))
         self.steps = MixtureSteps(bank, batch_size=first, families=families, seed=seed, **options)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .bank import NoteBank
-from .batches import share
+from .batches import check_even
 from .scores import cumulative, draw
 
 
@@ -62,7 +62,7 @@ class PairSteps:
                 f"{self.pairs} pairs need as many training instruments with two sounds or more{other}; there are {count}: "
                 f"use a smaller {setting}"
             )
-        share(self.pairs, self.world, "pairs")
+        check_even(self.pairs, self.world, "pairs")
 
     def batch(self, step: int) -> np.ndarray:
         """Return the bank rows (pairs / world, 2) of a step."""
@@ -122,7 +122,7 @@ class NoteSteps:
     def __init__(self, rows: np.ndarray, batch_size: int, *, seed: int = 0, rank: int = 0, world: int = 1):
         if not 1 <= batch_size <= len(rows):
             raise ValueError(f"a batch needs 1 to {len(rows)} sounds (those of the training split), got {batch_size}")
-        share(batch_size, world, "sounds")
+        check_even(batch_size, world, "sounds")
         self.rows, self.batch_size, self.seed, self.rank, self.world = np.asarray(rows), batch_size, seed, rank, world
 
     def batch(self, step: int) -> np.ndarray:
