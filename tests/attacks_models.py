@@ -159,7 +159,7 @@ def _ast_code(scene):
 
 ODD = {
     "width": (10**9, "width must be 1 to"), "dim": (-5, "dim must be 1 to"), "outputs": (10**12, "outputs must be"),
-    "heads": ([f"p{i}" for i in range(10**4)], "heads"), "seconds": (1e9, "the clip length of an encoder"), "mean": (float("nan"), "mean and std"),
+    "heads": ([f"p{i}" for i in range(10**4)], "heads"), "seconds": (1e9, "the clip length"), "mean": (float("nan"), "mean and std"),
     "std": (0.0, "mean and std"), "of_the_future": (1, "unknown EncoderConfig parameter 'of_the_future'"), "ast": ("x", "must be dict"),
 }  # fmt: skip
 for name, (value, words) in ODD.items():

@@ -65,7 +65,7 @@ def build_bank(source: str, path: str | Path, options: dict, n_jobs: int = -1) -
     """
     options, path = source_options(source, options), at_home(path)
     try:
-        return import_module(f".{source}", __package__).build(path, source_config(source)(**options), n_jobs)
+        return import_module(f".{source}", __package__).build(path, source_config(source)(**options), n_jobs=n_jobs)
     except (Missing, FileNotFoundError) as missing:
         bank = made_elsewhere(path, source, options)
         if bank is None:
