@@ -49,7 +49,7 @@ class Small(nn.Module):
         self.first, self.last = nn.Conv2d(1, 6, 16, stride=16).double(), nn.Linear(6 * 5 * 6, 20).double()
         self.norm = BatchNorm(6).double() if norm else nn.Identity()
 
-    def forward(self, waveforms, head=False):
+    def forward(self, waveforms, outputs=False):
         x = waveforms.double()[:, :7680].reshape(len(waveforms), 1, 80, 96)
         return self.last(torch.tanh(self.norm(self.first(x))).flatten(1))
 

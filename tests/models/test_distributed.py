@@ -22,7 +22,7 @@ from cirlib.training.loop import TrainingError, fit
 from cirlib.training.tasks import MixtureTask, make_task
 from tests import several_processes
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 
 
 def launch(count: int, *arguments, **env) -> subprocess.CompletedProcess:
@@ -175,8 +175,3 @@ def test_processes_that_see_other_runs_stop(tone_bank, tmp_path, monkeypatch):
         fit(several_processes.run_config(str(tone_bank.paths[0]), "cnn"), progress=False)
 
 
-@pytest.mark.parametrize(("values", "world"), [({}, 2), ({"compile": True}, 1), ({"gradient_cache_size": 4}, 1)])
-def test_the_separator_trains_in_one_process_only(tone_bank, values, world):
-    config = several_processes.config(str(tone_bank.paths[0]), "separate", "magnitude", **values)
-    with pytest.raises(ValueError, match="the separator trains in one process, on whole batches, not compiled"):
-        make_task(config, tone_bank, 0, world)

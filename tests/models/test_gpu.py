@@ -40,7 +40,7 @@ def gpu_step(config, tone_bank):  # noqa: F811
 
     def step(name, loss, encoder, optimiser):
         clips = 28 if name == "family" else 12
-        task = make_task(dataclasses.replace(config, task=name, loss=loss, encoder=encoder, curriculum=(), batch_size=clips), tone_bank)
+        task = make_task(dataclasses.replace(config, task=name, loss=loss, encoder=encoder, batch_size=clips), tone_bank)
         batch, model = task.batch(0), task.model().train()
         with FakeTensorMode() as mode, NoIndexFromTheHost(), torch.no_grad():
             for module in model.modules():

@@ -5,10 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from cirlib.evaluation.demucs import stem_retriever
 from test_training import config  # noqa: F401 (a fixture)
 
-from cirlib.data.mixtures import PEAK, clip
+from cirlib.data.mixtures import load_sound
 from cirlib.data.taxonomy import MIXTURE_FAMILIES
 from cirlib.evaluation.protocol import Retriever, embed_mixtures, embed_test
 from cirlib.evaluation.ranking import ranks
@@ -21,7 +20,7 @@ from cirlib.training.tasks import make_task
 @pytest.fixture
 def single(config):  # noqa: F811
     """A trained encoder for single sounds, and the settings that stand on it."""
-    row = dataclasses.replace(config, task="single", loss="infonce", experiment="single-infonce", steps=2, curriculum=())
+    row = dataclasses.replace(config, task="single", loss="infonce", experiment="single-infonce", steps=2)
     return fit(row, progress=False), row
 
 
@@ -30,7 +29,7 @@ def task_of(row, bank, name, **changes):
 
 
 def test_batch_of_mixtures_sums_up_and_names_its_families(config, tone_bank):  # noqa: F811
-    task = make_task(dataclasses.replace(config, curriculum=()), tone_bank)
+    task = make_task(dataclasses.replace(config), tone_bank)
     batch = task.batch(0)
     dataset, indices = task.steps.batch(0)
     for k, i in enumerate(indices):
@@ -41,7 +40,7 @@ def test_batch_of_mixtures_sums_up_and_names_its_families(config, tone_bank):  #
 
 
 def test_mixture_loss_is_that_of_the_embeddings(config, tone_bank):  # noqa: F811
-    task = make_task(dataclasses.replace(config, curriculum=()), tone_bank)
+    task = make_task(dataclasses.replace(config), tone_bank)
     encoder, batch = task.model().eval(), task.batch(0)
     stems = torch.stack([encoder(group) for group in batch["references"]])
     expected = losses.mixture_loss("multi-infonce", stems, encoder(batch["mixtures"]), batch["families"], task.config.temperature)
@@ -56,7 +55,6 @@ def test_batch_of_a_family_run(config, tone_bank, single_pairs):  # noqa: F811
         task="family",
         loss="family-infonce",
         families=MIXTURE_FAMILIES[:2],
-        curriculum=(),
         batch_size=14 + 2 * single_pairs,
         single_pairs=single_pairs,
     )
@@ -71,11 +69,11 @@ def test_batch_of_a_family_run(config, tone_bank, single_pairs):  # noqa: F811
     for k, (name, uid) in enumerate(named):
         assert uids[int(batch["instruments"][k])] == uid and dataset.families[batch["families"][k]] == name
         for side in (0, 1):
-            np.testing.assert_array_equal(batch["references"][side, k], clip(tone_bank, rows[side, k], 8000))
+            np.testing.assert_array_equal(batch["references"][side, k], load_sound(tone_bank, rows[side, k], samples=8000))
     if single_pairs:
         others = task.pairs.batch(1)
         assert set(tone_bank.notes.family[others.ravel()]) == {MIXTURE_FAMILIES[2]}
-        np.testing.assert_array_equal(batch["single_pairs"][1, 0], clip(tone_bank, others[0, 1], 8000))
+        np.testing.assert_array_equal(batch["single_pairs"][1, 0], load_sound(tone_bank, others[0, 1], samples=8000))
 
     encoder = task.model().eval()
     heard = lambda x: encoder(x).reshape(len(x), 4, -1)  # noqa: E731 - parts for single sounds, for mixes and two for families
@@ -98,7 +96,7 @@ def test_batch_of_a_family_run(config, tone_bank, single_pairs):  # noqa: F811
 def test_parts_of_families_that_do_not_play_learn_nothing_in_a_step(config, tone_bank):  # noqa: F811
     """`voices` of a family run: in each step some families play in all mixtures; the loss asks for their parts alone."""
     row = dataclasses.replace(
-        config, task="family", loss="family-infonce", curriculum=(), batch_size=14, mixtures_per_instrument=2, max_instruments=2
+        config, task="family", loss="family-infonce", batch_size=14, mixtures_per_instrument=2, max_instruments=2
     )
     task, numbers = make_task(row, tone_bank), set()
     encoder = task.model().eval()
@@ -119,7 +117,7 @@ def test_parts_of_families_that_do_not_play_learn_nothing_in_a_step(config, tone
     "values", [{"batch_size": 12}, {"batch_size": 16, "task": "family", "loss": "family-infonce", "mixtures_per_instrument": 2}]
 )
 def test_training_hears_mixtures_through_effects_and_notes_and_validation_without(config, tone_bank, values):  # noqa: F811
-    plain = dataclasses.replace(config, curriculum=(), **values)
+    plain = dataclasses.replace(config, **values)
     row = dataclasses.replace(plain, effects=1.0)
     one, other = (make_task(c, tone_bank).batch(1) for c in (plain, row))
     assert {name for name, value in one.items() if not torch.equal(value, other[name])} == {"mixtures"}
@@ -129,7 +127,7 @@ def test_training_hears_mixtures_through_effects_and_notes_and_validation_withou
 def test_a_family_run_is_validated_by_the_parts_of_the_families(config, tone_bank):  # noqa: F811
     """A readout whose family parts know nothing ranks mixtures as chance does; single sounds are compared by the part for them."""
     task = make_task(
-        dataclasses.replace(config, task="family", loss="family-infonce", curriculum=(), batch_size=18, mixtures_per_instrument=3),
+        dataclasses.replace(config, task="family", loss="family-infonce", batch_size=18, mixtures_per_instrument=3),
         tone_bank,
     )
     retriever = task.retriever(task.model().eval())
@@ -154,8 +152,8 @@ def test_pairs_are_two_sounds_of_one_instrument(single, tone_bank):
     rows, sounds = task.steps.batch(0), task.batch(0)["sounds"]
     assert sounds.shape == (2, 6, 8000)
     for k, (a, b) in enumerate(rows):
-        np.testing.assert_array_equal(sounds[0, k], clip(tone_bank, a, 8000))
-        np.testing.assert_array_equal(sounds[1, k], clip(tone_bank, b, 8000))
+        np.testing.assert_array_equal(sounds[0, k], load_sound(tone_bank, a, samples=8000))
+        np.testing.assert_array_equal(sounds[1, k], load_sound(tone_bank, b, samples=8000))
     encoder = task.model().eval()
     expected = losses.pair_loss("infonce", encoder(sounds[0]), encoder(sounds[1]), task.config.temperature)
     torch.testing.assert_close(task.loss(encoder, {"sounds": sounds}), expected, rtol=1e-4, atol=1e-5)
@@ -166,7 +164,7 @@ def test_classifier_hears_the_sound_that_its_target_names(single, tone_bank):
     task = make_task(dataclasses.replace(row, task="classify", loss="instrument"), tone_bank)
     rows, batch = task.steps.batch(0), task.batch(0)
     for k, i in enumerate(rows):
-        np.testing.assert_array_equal(batch["sounds"][k], clip(tone_bank, i, 8000))
+        np.testing.assert_array_equal(batch["sounds"][k], load_sound(tone_bank, i, samples=8000))
         assert task.labels[batch["targets"][k]] == tone_bank.notes.instrument[i].removesuffix("_no_fx")
 
 
@@ -198,23 +196,6 @@ def test_multi_encoder_predicts_the_embeddings_of_its_frozen_single_encoder(sing
     np.testing.assert_allclose(task.retriever(model).notes(tone_bank, [0, 5]), Retriever(teacher).notes(tone_bank, [0, 5]), atol=1e-5)
 
 
-def test_separator_learns_the_stems_and_its_stems_are_embedded_as_notes_are(single, tone_bank):
-    run, row = single
-    task = task_of(row, tone_bank, "separate")
-    batch = task.batch(0)
-    torch.testing.assert_close(batch["stems"].sum(dim=1), batch["mixtures"], rtol=0, atol=1e-5)
-    teacher = AudioEncoder.load(run.checkpoint)
-    stems = np.stack([0.01 * batch["stems"][:, 0].numpy(), np.zeros((3, 8000), np.float32), batch["stems"][:, 2].numpy()], axis=1)
-    retriever = stem_retriever(teacher, lambda mixtures: stems)
-    assert retriever.separate(None) is stems and Retriever(teacher).separate is None
-    vectors = retriever.mixtures(batch["mixtures"].numpy())
-    silent = teacher.embed(np.zeros((1, 8000), np.float32))[0]
-    for k in range(3):
-        loud = PEAK * stems[k, 0] / np.abs(stems[k, 0]).max()
-        np.testing.assert_allclose(vectors[k, 0], teacher.embed(loud[None])[0], atol=1e-4)
-        np.testing.assert_allclose(vectors[k, 1], silent, atol=1e-4)
-
-
 @pytest.mark.parametrize("name", ["mfcc", "timbre-toolbox", "demucs"])
 def test_baselines_without_training_say_where_they_are_made(single, tone_bank, name):
     _, row = single
@@ -228,15 +209,12 @@ def test_baselines_on_a_single_encoder_name_the_row_that_is_missing(config, tone
         task_of(row, tone_bank, "multi-encoder", single="nowhere")
     with pytest.raises(ValueError, match=r"single-infonce hears clips of 0.5 s, multi-encoder of 1 s: make them equal"):
         task_of(row, tone_bank, "multi-encoder", seconds=1.0)
-    with pytest.raises(ValueError, match="leave curriculum empty"):
-        task_of(row, tone_bank, "separate", curriculum=(0.5,))
 
 
-@pytest.mark.parametrize("name", ["multi-encoder", "separate"])
-def test_what_is_loaded_to_be_tested_lies_on_the_best_device(single, tone_bank, monkeypatch, name):
+def test_loaded_models_are_on_the_best_device(single, tone_bank, monkeypatch):
     """All of it: the model and the encoder for single sounds. `meta` stands for a GPU."""
     _, row = single
-    task = task_of(row, tone_bank, name)
+    task = task_of(row, tone_bank, "multi-encoder")
     path = task.model().save(row.folder / "model.pt")
     monkeypatch.setattr(tasks, "best_device", lambda: "meta")
     model = task.load(path)

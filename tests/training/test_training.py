@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from cirlib.common import tracking
 from cirlib.common.settings import from_dict, to_dict
 from cirlib.evaluation import classifiers as classification
 from cirlib.models.encoder import AudioEncoder
 from cirlib.training import config as experiment
 from cirlib.training import loop as training
-from cirlib.common import tracking
 from cirlib.training import losses
 from cirlib.training.config import read_config
 from cirlib.training.loop import TrainConfig, TrainingError, fit, learning_rate
@@ -28,7 +28,7 @@ def config(tone_bank, tmp_path, monkeypatch) -> TrainConfig:
     """Six steps on the tones, in a runs folder of its own."""
     monkeypatch.setattr("cirlib.common.paths.RUNS", tmp_path)
     return TrainConfig(
-        preset="test", bank=(str(tone_bank.paths[0]),), loss="multi-infonce", seconds=0.5, steps=6, batch_size=12, curriculum=(0.34,),
+        preset="test", bank=(str(tone_bank.paths[0]),), loss="multi-infonce", seconds=0.5, steps=6, batch_size=12, 
         epoch_size=20, valid_every=2, valid_size=6, log_every=1,
     )  # fmt: skip
 
@@ -59,7 +59,7 @@ def test_what_is_not_fast_at_bf16_trains_in_float32_and_says_so(config, monkeypa
 def test_what_is_compiled_is_what_training_calls(config, monkeypatch, task, loss, batch_size):
     calls = []
     monkeypatch.setattr(torch, "compile", lambda encode: lambda features: calls.append(len(features)) or encode(features))
-    config = dataclasses.replace(config, task=task, loss=loss, batch_size=batch_size, curriculum=(), steps=2, compile=True)
+    config = dataclasses.replace(config, task=task, loss=loss, batch_size=batch_size, steps=2, compile=True)
     fit(config, progress=False)
     assert len(calls) > 2  # two steps, and validation
 
@@ -75,29 +75,29 @@ def test_learning_rate_warms_up_then_decays_exponentially():
 
 @pytest.mark.parametrize("loss", losses.MIXTURE_LOSSES)
 def test_every_mixture_loss_trains(config, loss):
-    run = fit(dataclasses.replace(config, loss=loss, experiment=loss, steps=2, curriculum=()), progress=False)
+    run = fit(dataclasses.replace(config, loss=loss, experiment=loss, steps=2), progress=False)
     assert np.isfinite(run.history.loss).all() and AudioEncoder.load(run.checkpoint).dim == 256
 
 
 @pytest.mark.parametrize("loss", losses.PAIR_LOSSES)
 def test_every_pair_loss_trains(config, loss):
-    run = fit(dataclasses.replace(config, task="single", loss=loss, experiment=loss, steps=2, curriculum=()), progress=False)
+    run = fit(dataclasses.replace(config, task="single", loss=loss, experiment=loss, steps=2), progress=False)
     assert np.isfinite(run.history.loss).all() and 0 <= run.metrics["valid"]["top1"] <= 1
 
 
 @pytest.mark.parametrize("loss", losses.CLASS_LOSSES)
 def test_every_classifier_trains_and_keeps_its_labels(config, tone_bank, loss):
-    run = fit(dataclasses.replace(config, task="classify", loss=loss, experiment=loss, steps=2, curriculum=()), progress=False)
+    run = fit(dataclasses.replace(config, task="classify", loss=loss, experiment=loss, steps=2), progress=False)
     encoder = AudioEncoder.load(run.checkpoint)
     assert encoder.labels == classification.labels(tone_bank, loss) and encoder.config.outputs == len(encoder.labels)
     assert np.isfinite(run.history.loss).all() and 0 <= run.metrics["valid"]["top1"] <= 1
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
-@pytest.mark.parametrize("task", ["mixture", "single", "classify", "multi-encoder", "separate"])
+@pytest.mark.parametrize("task", ["mixture", "single", "classify", "multi-encoder"])
 def test_interrupted_run_continues_to_the_same_weights_bit_for_bit(config, monkeypatch, task, stop):
-    single = dataclasses.replace(config, task="single", loss="infonce", experiment="single-infonce", curriculum=())
-    if task in ("multi-encoder", "separate"):
+    single = dataclasses.replace(config, task="single", loss="infonce", experiment="single-infonce")
+    if task == "multi-encoder":
         fit(dataclasses.replace(single, steps=2), progress=False)
     if task != "mixture":
         config = dataclasses.replace(single, task=task, loss=losses.LOSSES[task][-1], experiment=task)
@@ -267,7 +267,7 @@ def test_command_line_checks_the_settings_before_sounds_are_made(config, tone_ba
 
 
 def test_offline_tracking_writes_a_run_that_can_be_synced(config):
-    run = fit(dataclasses.replace(config, wandb="offline", steps=2, curriculum=()), progress=False)
+    run = fit(dataclasses.replace(config, wandb="offline", steps=2), progress=False)
     assert list(run.folder.glob("wandb/offline-run-*/*.wandb"))
     (staged,) = run.folder.glob("wandb/offline-run-*/checkpoints/*.pt")
     assert staged.read_bytes() == run.checkpoint.read_bytes()
@@ -294,7 +294,6 @@ def test_online_tracking_without_secrets_says_what_is_missing(monkeypatch, tmp_p
         ({"hard_negative_ratio": float("nan")}, "hard_negative_ratio must be between 0 and 1, got nan"),
         ({"warmup": -0.1}, "warmup must be between 0 and 1, got -0.1"),
         ({"max_instruments": 4}, "voices must be 0 to 3"),
-        ({"max_instruments": 2, "curriculum": [0.5]}, "without curriculum and endless"),
         ({"max_instruments": 2, "task": "single", "loss": "infonce"}, "of the mixture or family task"),
         ({"seed": -1}, "seed must be 0 or more, got -1"),
         ({"tests": []}, "tests must name what is tested: mixture, single"),
