@@ -1,4 +1,4 @@
-"""The Audio Spectrogram Transformer of the paper (section 3): its shapes, and its weights by their names in published files."""
+"""The Audio Spectrogram Transformer of the paper (section 3): shapes, and names of weights in published files."""
 
 import torch
 from torch import nn
@@ -23,7 +23,7 @@ AST_NAMES = {  # names in transformers 5 -> in published files (transformers 4)
 
 
 def ast_shape(name: str, frames: int) -> dict:
-    """Fields of transformers.ASTConfig of a preset that hears so many frames of 10 ms."""
+    """Return the fields of transformers.ASTConfig of a preset with an input of `frames` frames of 10 ms."""
     hidden, layers, heads = AST_SHAPES[name]
     return {
         "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads, "intermediate_size": 4 * hidden,
@@ -32,7 +32,7 @@ def ast_shape(name: str, frames: int) -> dict:
 
 
 def stored_shape(weights: dict[str, torch.Tensor], frames: int) -> dict:
-    """Shape of an AST from its weights by their published names, for files that do not tell it."""
+    """Return the shape of an AST from its weights by their published names, for files without one."""
     position = weights["embeddings.position_embeddings"]  # (1, patches + 2, hidden)
     layers = 1 + max(int(k.split(".")[2]) for k in weights if k.startswith("encoder.layer."))
     shape = ast_shape("ast-base", frames)
@@ -41,7 +41,7 @@ def stored_shape(weights: dict[str, torch.Tensor], frames: int) -> dict:
 
 
 def make_ast(shape: dict) -> nn.Module:
-    """transformers.ASTModel with random weights."""
+    """Return a transformers.ASTModel with random weights."""
     with torch.device("cpu"):  # also while a caller is on meta: what this imports keeps tensors of its own
         from transformers import ASTConfig, ASTModel
 
@@ -49,7 +49,7 @@ def make_ast(shape: dict) -> nn.Module:
 
 
 def published_name(name: str) -> str:
-    """Name of an AST's weight in published files; the names of other backbones stay as they are."""
+    """Return the name of an AST's weight in published files; names of other backbones stay as they are."""
     if name.startswith("layers."):
         name = "encoder.layer." + name.removeprefix("layers.")
     for ours, theirs in AST_NAMES.items():

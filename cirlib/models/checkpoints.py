@@ -21,7 +21,7 @@ def write_checkpoint(path: Path, state: dict[str, torch.Tensor], custom: dict) -
 
 
 def write_tensors(path: Path, content: dict) -> Path:
-    """torch.save, atomically; through a file of Python's, which tells what the system refused."""
+    """Save by torch atomically; a file object of Python gives the reason if the system refuses to write."""
 
     def save(part: Path) -> None:
         with open(part, "wb") as file:
@@ -31,7 +31,7 @@ def write_tensors(path: Path, content: dict) -> Path:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The path of a file that is there; FileNotFoundError that says how to get it."""
+    """Return the path of a checkpoint that exists; the FileNotFoundError says how to get it."""
     path = Path(path)
     if path.is_file():
         return path
@@ -41,7 +41,7 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def read_checkpoint(path: str | Path, of: str) -> tuple[dict[str, torch.Tensor], dict]:
-    """Weights and plain data of a checkpoint; FileNotFoundError or ValueError that says what the file is not (`of`: "an encoder")."""
+    """Return weights and plain data of a checkpoint of what `of` names ("an encoder"). Raises FileNotFoundError or ValueError."""
     path = find_checkpoint(path)
     try:
         content = read_tensors(path)
@@ -58,16 +58,16 @@ def read_checkpoint(path: str | Path, of: str) -> tuple[dict[str, torch.Tensor],
 
 
 def read_tensors(path: Path) -> Any:
-    """What torch.save wrote, tensors and plain data only; raises whatever the bytes of another file lead to.
+    """Read a file of torch.save, tensors and plain data only: no code is run, and compressed files are refused.
 
-    No code is run, and memory is that of the file: what is packed could be anything once it is unpacked.
+    Raises whatever the bytes of another file lead to.
     """
     check_uncompressed(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _usable(value: Any) -> bool:
-    """Whether a weight is a tensor of finite numbers that all lie in the file."""
+    """Return whether a weight is a tensor of finite numbers that are all stored in the file."""
     if not isinstance(value, torch.Tensor) or value.device.type != "cpu" or value.layout is not torch.strided or value.dtype not in DTYPES:
         return False
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():  # one number that stands for many

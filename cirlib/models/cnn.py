@@ -1,4 +1,4 @@
-"""A small convolutional encoder that learns fast on a CPU: dense 3x3 convolutions that halve time and frequency."""
+"""A small convolutional encoder that trains fast on a CPU: dense 3x3 convolutions that halve time and frequency."""
 
 from itertools import pairwise
 
@@ -9,7 +9,7 @@ from .distributed import BatchNorm
 
 
 class ConvNet(nn.Module):
-    """(B, frames, 128) log-mel -> (B, dim): four strided convolutions, mean and maximum over time, a linear layer."""
+    """Embed log-mels (B, frames, 128) as (B, dim): four strided convolutions, mean and maximum over time, a linear layer."""
 
     def __init__(self, width: int = 32, dim: int = 256):
         super().__init__()
@@ -28,9 +28,9 @@ class ConvNet(nn.Module):
         return self.head(self.pool(self.maps(features)))
 
     def maps(self, features: torch.Tensor) -> torch.Tensor:
-        """What the convolutions make of it: (B, C, frames / 32, 8)."""
+        """Return the feature maps (B, C, frames / 32, 8)."""
         return self.stages(self.stem(features[:, None]))
 
     def pool(self, maps: torch.Tensor) -> torch.Tensor:
-        """Mean and maximum over time of these: (B, 2C * 8)."""
+        """Return mean and maximum over time of feature maps: (B, 2C * 8)."""
         return torch.cat([maps.mean(dim=2), maps.amax(dim=2)], dim=1).flatten(1)

@@ -1,4 +1,4 @@
-"""Several processes train one model: what one needs from the others. With one process `gather` and `share` are the identity.
+"""Training in several processes. With one process, `gather` and `share` are the identity.
 
 A step of W processes has the loss and the gradient of a step of one process on the same global batch: `gather` joins the
 embeddings before the loss, its gradient is summed over the processes, and DistributedDataParallel takes the mean over W.
@@ -16,19 +16,19 @@ from ..common.device import best_device, fast_bf16
 
 
 def world() -> int:
-    """Number of processes."""
+    """Return the number of processes."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """Number of this process, 0 to world() - 1."""
+    """Return the number of this process, 0 to world() - 1."""
     return distributed.get_rank() if world() > 1 else 0
 
 
 def make_accelerator(precision: str = ""):
-    """This process among those that train together, gloo between CPU processes.
+    """Return the Accelerator of this process; CPU processes communicate by gloo.
 
-    bf16 on GPUs unless told otherwise; never where the device is not fast at it, which is told.
+    precision: "bf16", "float32" or "" (bf16 on GPUs). Devices without fast bf16 train in float32, and a message says so.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -61,7 +61,7 @@ def end() -> None:
 
 
 def gather(x: torch.Tensor) -> torch.Tensor:
-    """(N, ...) of each process -> (W * N, ...), in the order of the processes, with gradients. N must be the same everywhere."""
+    """Concatenate (N, ...) of each process to (W * N, ...), by process number, with gradients. N must be the same in each."""
     return _Gather.apply(x) if world() > 1 else x
 
 
@@ -81,7 +81,7 @@ class _Gather(torch.autograd.Function):
 
 
 def share(count: int, make: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """make(indices) -> one row per index, for all of range(count): every process makes its part, and all get the whole."""
+    """Return the rows of make(indices) for range(count): each process makes its share, all return the whole."""
     if world() == 1:
         return make(np.arange(count))
     parts, own = [None] * world(), np.arange(rank(), count, world())
@@ -93,7 +93,7 @@ def share(count: int, make: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation over the batch of all processes, on any device; with one process, torch's own."""
+    """Normalise over the batch of all processes, on any device; with one process as torch does."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or world() == 1:

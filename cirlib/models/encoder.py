@@ -29,7 +29,7 @@ from .pretrained import NONE_SHIPPED, load_ast, local_folder, weights_path
 
 
 class AudioEncoder(nn.Module):
-    """Waveforms (B, T) at 16 kHz -> embeddings (B, D), not normalised."""
+    """Embed waveforms (B, T) at 16 kHz as (B, D), not normalised."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
@@ -118,7 +118,7 @@ class AudioEncoder(nn.Module):
         return self.classifier(vectors) if outputs else vectors
 
     def encode(self, features: torch.Tensor) -> torch.Tensor:
-        """Log-mel (B, frames, 128) -> embeddings (B, D)."""
+        """Embed log-mels (B, frames, 128) as (B, D)."""
         if self.family_heads is None:
             out = self.backbone(features)
             return out if isinstance(out, torch.Tensor) else out.pooler_output
@@ -227,7 +227,7 @@ def digest(encoder: AudioEncoder) -> str:
 
 
 class OutputLayer(nn.Module):
-    """Embeddings (B, D) -> (B, outputs): layer norm, linear layer; as in transformers.ASTForAudioClassification."""
+    """Map embeddings (B, D) to (B, outputs): layer norm and linear layer, as transformers.ASTForAudioClassification."""
 
     def __init__(self, dim: int, outputs: int):
         super().__init__()
@@ -239,7 +239,7 @@ class OutputLayer(nn.Module):
 
 
 def _checked(sound, i: int, sample_rate: int) -> torch.Tensor:
-    """A sound as a float32 tensor at 16 kHz, or a ValueError."""
+    """Return a sound as a float32 tensor (T,) at 16 kHz; ValueError for what cannot be embedded."""
     sound = torch.as_tensor(np.asarray(sound), dtype=torch.float32)
     if sound.ndim != 1 or not len(sound):
         raise ValueError(f"sound {i} must be mono with at least one sample, got shape {tuple(sound.shape)}")

@@ -1,4 +1,4 @@
-"""An encoder as one ONNX file that runs without torch: waveforms (B, T) at 16 kHz, of its clip length -> embeddings (B, D).
+"""Export an encoder as one ONNX file that runs without torch: waveforms (B, T) at 16 kHz, of its clip length -> embeddings (B, D).
 
 python -m cirlib.models.onnx CHECKPOINT FILE.onnx
 """
@@ -25,7 +25,7 @@ OPSET = 18
 
 
 class _Exportable(nn.Module):
-    """The encoder with a front end that ONNX has operations for: its linear part, Fourier transform included, is one convolution."""
+    """Wrap an encoder with a front end of ONNX operations: its linear part, Fourier transform included, is one convolution."""
 
     def __init__(self, encoder: AudioEncoder):
         super().__init__()
@@ -41,7 +41,7 @@ class _Exportable(nn.Module):
 
 
 def _kernel(frontend: LogMel) -> torch.Tensor:
-    """Mean removal, pre-emphasis, window and Fourier transform of a frame as filters (2 * 257, 1, 400): real and imaginary part in turn."""
+    """Return mean removal, pre-emphasis, window and FFT of a frame as filters (2 * 257, 1, 400), real and imaginary part in turn."""
     frames = torch.eye(WINDOW, dtype=torch.float64)  # what becomes of each sample of a frame
     frames = frames - frames.mean(dim=1, keepdim=True)
     frames = frames - PREEMPHASIS * torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
@@ -50,30 +50,30 @@ def _kernel(frontend: LogMel) -> torch.Tensor:
 
 
 def export_onnx(encoder: AudioEncoder, path: str | Path) -> Path:
-    """Write `path`; inputs "waveforms" (B, T), outputs "embeddings" (B, D), any B. Its metadata tells sample_rate, seconds and,
-    of an embedding in heads, their names.
+    """Write `path`; inputs "waveforms" (B, T), outputs "embeddings" (B, D), any B. Its metadata holds sample_rate,
+    seconds and the names of the heads, if any.
 
-    The embedding of `AudioEncoder.embed` for clips of T samples (zero-padded by the caller). ValueError where onnx is not installed.
+    Gives the embeddings of `AudioEncoder.embed` for clips of T samples (zero-padded by the caller). Raises ValueError without onnx.
     """
     require("ONNX files", "onnx", "onnxscript")
     import onnx
 
     module = _Exportable(copy.deepcopy(encoder).cpu()).eval()
     example = torch.zeros(2, round(encoder.config.seconds * RATE))
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)  # misses torchvision, which nobody needs
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)  # warns of torchvision, which is not needed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module, (example,), dynamo=True, opset_version=OPSET, verbose=False,
             input_names=["waveforms"], output_names=["embeddings"], dynamic_shapes=({0: "batch"},),
         )  # fmt: skip
-    told = {"sample_rate": str(RATE), "seconds": json.dumps(encoder.config.seconds), "encoder": encoder.config.name}
+    metadata = {"sample_rate": str(RATE), "seconds": json.dumps(encoder.config.seconds), "encoder": encoder.config.name}
     if encoder.config.heads:
-        told["heads"] = json.dumps(head_names(encoder.config.heads))  # of an embedding, in this order, of the same size
+        metadata["heads"] = json.dumps(head_names(encoder.config.heads))  # in this order, of equal size
     model = program.model_proto
     for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, *model.functions):
-        part.ClearField("metadata_props")  # they tell paths of this machine
-    onnx.helper.set_model_props(model, told)
+        part.ClearField("metadata_props")  # they hold paths of this machine
+    onnx.helper.set_model_props(model, metadata)
     write_atomic(Path(path), lambda part: onnx.save(model, part))
     return Path(path)
 

@@ -79,7 +79,7 @@ def test_shared_work_comes_back_in_order(two):
 
 
 @pytest.mark.parametrize("encoder", ["cnn", "ast-tiny"])
-def test_two_processes_train_as_one_does_and_one_goes_on_from_them(tone_bank, tmp_path, monkeypatch, encoder):
+def test_two_processes_train_as_one_and_one_resumes_them(tone_bank, tmp_path, monkeypatch, encoder):
     """Two processes validate after steps 2 and 4 and end in step 5; one process goes on from step 4."""
     path = tone_bank.paths[0]
     config = several_processes.run_config(str(path), encoder)
@@ -97,10 +97,10 @@ def test_two_processes_train_as_one_does_and_one_goes_on_from_them(tone_bank, tm
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused(tone_bank):
     config = several_processes.config(str(tone_bank.paths[0]), "mixture", "triplet")
-    with pytest.raises(ValueError, match=r"4 mixtures of 3 \(16 clips\) in a batch cannot be shared evenly by 3 processes"):
+    with pytest.raises(ValueError, match=r"3 processes cannot share 4 mixtures of 3 instruments \(batch_size 16\) evenly"):
         make_task(config, tone_bank, 0, 3)
     for task, loss in (("single", "infonce"), ("classify", "family")):
-        with pytest.raises(ValueError, match="cannot be shared evenly by 3 processes"):
+        with pytest.raises(ValueError, match="3 processes cannot share"):
             make_task(several_processes.config(str(tone_bank.paths[0]), task, loss), tone_bank, 0, 3)
 
 
@@ -149,8 +149,8 @@ def test_chunks_train_an_ast_and_are_refused_for_a_cnn(tone_bank, tmp_path, monk
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_batch_that_cannot_be_made_is_one_sentence_from_a_worker_too(tone_bank, tmp_path, monkeypatch, workers):
-    """The first one is made before training begins; of the second it is told when it is needed."""
+def test_a_failing_batch_is_one_sentence_from_workers_too(tone_bank, tmp_path, monkeypatch, workers):
+    """The first batch is made before training begins; the second fails when it is needed."""
     made = MixtureTask.batch
 
     def batch(self, step):
@@ -173,5 +173,3 @@ def test_processes_that_see_other_runs_stop(tone_bank, tmp_path, monkeypatch):
         TrainingError, match=r"the processes do not all see the same .*last.pt: put runs/ on a disk that all machines share"
     ):
         fit(several_processes.run_config(str(tone_bank.paths[0]), "cnn"), progress=False)
-
-

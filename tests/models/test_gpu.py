@@ -1,6 +1,6 @@
 """Steps on a GPU that is not there: PyTorch's fake tensors have a device and no values, and refuse what a GPU refuses.
 
-Without gradients, whose engine needs a GPU; nor is anything made whose size a GPU would have to tell first.
+Without gradients, whose engine needs a GPU, and without tensors whose size depends on values on the GPU.
 """
 
 import dataclasses
@@ -39,8 +39,8 @@ def gpu_step(config, tone_bank):  # noqa: F811
     """Loss of a step (task, loss, encoder, optimiser) whose batch, parameters and buffers are on the GPU, and nothing else."""
 
     def step(name, loss, encoder, optimiser):
-        clips = 28 if name == "family" else 12
-        task = make_task(dataclasses.replace(config, task=name, loss=loss, encoder=encoder, batch_size=clips), tone_bank)
+        batch_size = 28 if name == "family" else 12
+        task = make_task(dataclasses.replace(config, task=name, loss=loss, encoder=encoder, batch_size=batch_size), tone_bank)
         batch, model = task.batch(0), task.model().train()
         with FakeTensorMode() as mode, NoIndexFromTheHost(), torch.no_grad():
             for module in model.modules():

@@ -1,4 +1,4 @@
-"""An embedding in parts: what each part hears, how it is stored, and which part is compared."""
+"""Per-family heads: what each attends to, how they are stored, and which head is compared."""
 
 import math
 
@@ -12,14 +12,15 @@ from cirlib.models.heads import ATTENTION_HEADS, MIX, SINGLE, FamilyHeads, head_
 FAMILIES = ("Chromatic Percussion", "Bass", "Synth Lead")
 
 
-def test_parts_are_attention_over_time_in_each_band():
+def test_family_heads_attend_over_time_in_each_band():
     torch.manual_seed(0)
     b, bands, t, channels, families = 2, 3, 5, 2 * ATTENTION_HEADS, 4
-    readout, maps, pooled = FamilyHeads(channels, bands, 7, families, 6), torch.randn(b, bands, t, channels), torch.randn(b, 7)
-    scores, got = readout.attention(maps), readout(maps, pooled)
+    layer = FamilyHeads(channels=channels, bands=bands, pooled=7, families=families, dim=6)
+    maps, pooled = torch.randn(b, bands, t, channels), torch.randn(b, 7)
+    scores, got = layer.attention(maps), layer(maps, pooled)
     assert got.shape == (b, 1 + families, 6)
     for i in range(b):
-        mix = readout.mix(pooled[i])
+        mix = layer.mix(pooled[i])
         torch.testing.assert_close(got[i, 0], mix / mix.norm())
         for p in range(families):
             attended = []
@@ -27,13 +28,13 @@ def test_parts_are_attention_over_time_in_each_band():
                 for h in range(ATTENTION_HEADS):
                     weight = torch.stack([scores[i, band, k, h * families + p] for k in range(t)]).softmax(0)
                     attended.append(sum(weight[k] * maps[i, band, k, 2 * h : 2 * h + 2] for k in range(t)))
-            expected = readout.dense(torch.cat(attended))
+            expected = layer.dense(torch.cat(attended))
             torch.testing.assert_close(got[i, 1 + p], expected / expected.norm())
 
 
 @pytest.mark.parametrize("name", ["cnn", "ast-tiny"])
 def test_encoder_with_parts(tmp_path, name):
-    """Each part has length 1; a checkpoint gives the same embedding; the digest tells the weights of the readout."""
+    """Each head has unit length; a checkpoint gives the same embedding; the digest depends on the weights of the heads."""
     torch.manual_seed(0)
     encoder = AudioEncoder.create(name, seconds=0.5, heads=FAMILIES).eval()
     sounds = np.random.default_rng(0).normal(size=(3, 8000)).astype(np.float32) / 10
@@ -64,7 +65,7 @@ def test_training_with_parts_can_start_from_an_encoder_without(tmp_path, name):
         select_head(encoder.embed(sounds), SINGLE, FAMILIES), before / np.linalg.norm(before, axis=1, keepdims=True), atol=1e-6
     )
     back = AudioEncoder.create(str(encoder.save(tmp_path / "parts.pt")), seconds=0.5)
-    assert back.readout is None
+    assert back.family_heads is None
     np.testing.assert_array_equal(back.embed(sounds), before)
 
 
