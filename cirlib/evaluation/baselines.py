@@ -1,7 +1,7 @@
-"""Baselines that are not trained: features of a whole sound, standardised and searched by l2 (paper section 4), and Demucs.
+"""Baselines without training: features of whole sounds, standardised and compared by l2 (paper section 4), and Demucs (demucs.py).
 
-mfcc: mean and standard deviation over time of 40 coefficients. timbre-toolbox: descriptors of timbre.py.
-demucs: a pretrained separator, whose stems the encoder for single sounds embeds.
+mfcc            mean and standard deviation over time of 40 coefficients
+timbre-toolbox  descriptors of timbre.py
 """
 
 import zlib
@@ -22,9 +22,9 @@ FRAME, HOP, BANDS, COEFFICIENTS = 1024, 256, 128, 40
 
 
 def mfcc(audio: np.ndarray, sample_rate: int = RATE) -> np.ndarray:
-    """Mean and standard deviation over time of 40 coefficients of the log-mel of a sound (n,): (80,)."""
+    """Return the mean and standard deviation over time, (80,), of 40 coefficients of the log-mel of a sound (n,) at 16 kHz."""
     if sample_rate != RATE:
-        raise ValueError(f"MFCC hear sound at {RATE} Hz, got {sample_rate} Hz")
+        raise ValueError(f"MFCC need sounds at {RATE} Hz, got {sample_rate} Hz")
     import torch
 
     audio = np.pad(np.asarray(audio, np.float32), (0, max(0, FRAME - len(audio))))
@@ -43,18 +43,17 @@ FEATURES = {"mfcc": mfcc, "timbre-toolbox": timbre.vector}
 
 
 class Features:
-    """Retriever by features, standardised with the mean and deviation of the training instruments' reference notes (the paper: of
-    all training notes), and heard at the 16 kHz of a bank, with nothing above 8 kHz (the paper's Surge sounds: 48 kHz).
+    """Retriever by features, standardised with the reference notes of the training instruments (the paper: with all training notes).
 
-    A feature that is not defined for a sound (NaN) takes the mean; a sound of which no feature is defined gets a random vector, so
-    that it ranks at random, always the same one.
+    Sounds are analysed as they are in a bank, at 16 kHz (the paper: at 48 kHz). A feature that is NaN becomes the mean. A sound without any
+    feature gets a random vector, always the same, and so a random rank.
     """
 
     heads = ()  # as Retriever.heads
 
     def __init__(self, name: str, bank: NoteBank, seconds: float, n_jobs: int = -1):
         self.feature, self.n_jobs = FEATURES[choose("features", name, FEATURES)], n_jobs
-        self.samples = round(seconds * RATE)
+        self.samples, self.failed = round(seconds * RATE), 0  # failed: number of sounds without any feature
         gallery = bank.gallery()
         notes = [self._note(bank, row) for row in gallery.reference[gallery.split == "train"]]
         known = self._raw(notes) if notes else np.empty((0, 1))
@@ -64,15 +63,14 @@ class Features:
         counts = np.isfinite(known).sum(axis=0)
         self.mean = np.where(counts > 0, np.nansum(known, axis=0) / np.maximum(counts, 1), 0)
         deviation = np.sqrt(np.nansum((known - self.mean) ** 2, axis=0) / np.maximum(counts, 1))
-        self.deviation = np.where(deviation > 1e-9, deviation, np.inf)  # what never varies tells nothing
-        self.failed = 0  # sounds so far of which no feature was defined
+        self.deviation = np.where(deviation > 1e-9, deviation, np.inf)  # constant features are ignored
 
     def notes(self, bank: NoteBank, rows: Sequence[int], protocol: str = "strict") -> np.ndarray:
-        """Vectors (N, D) of single sounds of a bank, their first `seconds` at most, without padding."""
+        """Return vectors (N, D) of sounds of a bank, of at most `seconds`, without padding."""
         return self._vectors([self._note(bank, row) for row in rows], rows)
 
     def mixtures(self, waveforms: np.ndarray) -> np.ndarray:
-        """Vectors (B, D) of mixtures (B, T)."""
+        """Return vectors (B, D) of mixtures (B, T)."""
         return self._vectors(list(waveforms), [zlib.crc32(w.tobytes()) for w in waveforms])
 
     def _note(self, bank: NoteBank, row: int) -> np.ndarray:
@@ -83,7 +81,7 @@ class Features:
     def _raw(self, sounds: Sequence[np.ndarray]) -> np.ndarray:
         from joblib import Parallel, delayed
 
-        jobs = self.n_jobs if len(sounds) > 64 and self.feature is not mfcc else 1  # starting workers costs seconds
+        jobs = self.n_jobs if len(sounds) > 64 and self.feature is not mfcc else 1  # workers take seconds to start
         blocks = [sounds[i : i + 32] for i in range(0, len(sounds), 32)]
         return np.concatenate(Parallel(jobs)(delayed(_block)(self.feature, block) for block in blocks)).astype(np.float64)
 
@@ -104,7 +102,7 @@ def _block(feature, sounds: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def make_retriever(config, bank: NoteBank, n_jobs: int = -1):
-    """Retriever of a baseline that is not trained: config.task mfcc, timbre-toolbox or demucs."""
+    """Return the retriever of config.task: mfcc, timbre-toolbox or demucs."""
     if config.task == "demucs":
         single = AudioEncoder.load(config.single_run()[1], device=best_device())
         return stem_retriever(single, lambda waveforms: separate(waveforms, config.families))

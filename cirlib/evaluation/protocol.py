@@ -1,8 +1,8 @@
-"""Evaluation: embed the gallery and the queries of both tasks once, rank, and hand out tables.
+"""The tests of the paper: embed the gallery and the queries of both tasks once, rank, summarise, write.
 
-Mixture test: queries are mixtures of test instruments, the ranking of a family holds its gallery items only.
-Single test: queries are all sounds of test instruments, the gallery holds every instrument (paper section 4).
-`protocol="paper"` counts the reference notes themselves among the single queries; `strict` leaves them out.
+Mixture test: queries are mixtures of test instruments; each instrument is ranked among the gallery items of its family.
+Single test: queries are all sounds of test instruments; the gallery holds every instrument (paper section 4). Protocol `strict` excludes
+the reference notes, which are in the gallery, from the queries; `paper` keeps them.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,270 +18,255 @@ from ..common.files import write_atomic, write_json
 from ..common.paths import at_home
 from ..data.bank import NoteBank
 from ..data.mixtures import MixtureDataset, load_sounds
-from ..models import distributed as processes
+from ..models import distributed
 from ..models.encoder import AudioEncoder
 from ..models.heads import SINGLE, select_family_head, select_head
-from . import ranking as retrieval
-from . import robustness as degrade
+from .ranking import METRICS, TOP_K, chance, nearest, ranks, summary, top_k
+from .robustness import queries
 
 TESTS = ("mixture", "single")
-EVAL_SEED = 12345  # of the mixtures that are ranked; the same for every row
-BLOCK = 64  # clips embedded at once
-KEPT_MIXTURES = 500  # whose embeddings are kept for the notebooks that look at the space
-SELF_MATCH = 0.95  # share of reference notes that find themselves first, under which something is wrong
-Waves = Callable[[np.ndarray], np.ndarray]  # what is made of waveforms (B, T)
+EVAL_SEED = 12345  # of the mixtures that are ranked, the same for all rows
+BLOCK = 64  # sounds embedded at a time
+STORED_MIXTURES = 500  # whose embeddings are stored for the notebooks
+SELF_MATCH = 0.95  # smaller shares of reference notes that retrieve themselves give a warning
+Waves = Callable[[np.ndarray], np.ndarray]  # a function of waveforms (B, T)
 
 
 def open_banks(names: Iterable[str]) -> NoteBank:
-    """The banks of a run as one; relative paths are relative to the project's home. ValueError if they are not at 16 kHz."""
+    """Open the banks of a run as one; relative paths are relative to the project's home. Raises ValueError unless they are at 16 kHz."""
     bank = NoteBank.open([at_home(name) for name in names])
     if bank.sample_rate != RATE:
-        raise ValueError(f"encoders hear sound at {RATE} Hz, this bank is at {bank.sample_rate} Hz: build it again at {RATE}")
+        raise ValueError(f"encoders need sounds at {RATE} Hz, this bank is at {bank.sample_rate} Hz: build it again at {RATE} Hz")
     return bank
 
 
-def progress(items, title: str, show: bool = True, done: int = 0):
-    """A text progress bar that looks the same in a notebook, a terminal and a log; at most one update in five seconds.
-
-    `done`: how many items came before these, in an earlier run.
-    """
+def progress(items, title: str, *, show: bool = True, done: int = 0):
+    """Return a progress bar over `items` for notebooks, terminals and logs; `done`: number of items of an earlier run."""
     from tqdm import tqdm
 
     return tqdm(items, desc=title, mininterval=5, disable=not show, initial=done, total=done + len(items) if done else None)
 
 
 class Retriever:
-    """How a method hears: one vector per single sound, one vector (or one per family) per mixture.
+    """Embed notes and mixtures.
 
-    `mixtures`: (B, T) waveforms -> (B, D) or, with one vector per family, (B, S, D); by default the encoder's embedding.
-    `separate`: (B, T) waveforms -> stems (B, S, T), of a method that separates; else None.
+    Args:
+        encoder: embeds notes.
+        mixtures: waveforms (B, T) -> (B, D), or (B, S, D) with a vector for each family; default: the encoder.
+        separate: waveforms (B, T) -> stems (B, S, T), of methods that separate mixtures.
     """
 
     def __init__(self, encoder: AudioEncoder, mixtures: Waves | None = None, separate: Waves | None = None):
         self.encoder, self.mixtures, self.separate = encoder, mixtures or encoder.embed, separate
-        self.heads = encoder.config.heads  # families that its vectors have a part for
+        self.heads = encoder.config.heads  # families with a head of their own
 
     def notes(self, bank: NoteBank, rows: Sequence[int], protocol: str = "strict") -> np.ndarray:
-        """Vectors (N, D) of single sounds of a bank, cut or padded to the encoder's clip length."""
-        return embed_rows(self.encoder, bank, rows, protocol)
+        """Embed sounds of a bank, cut or padded to the encoder's clip length: (N, D)."""
+        return embed_rows(self.encoder, bank, rows, protocol=protocol)
 
 
 def embed_rows(
-    encoder: AudioEncoder, bank: NoteBank, rows: Sequence[int], protocol: str = "strict", outputs: bool = False, n_jobs: int = 1
+    encoder: AudioEncoder, bank: NoteBank, rows: Sequence[int], *, protocol: str = "strict", outputs: bool = False, n_jobs: int = 1
 ) -> np.ndarray:
-    """Embeddings (N, D), or outputs of its last layer, of single sounds of a bank, cut or padded to the encoder's clip length.
+    """Embed sounds of a bank, cut or padded to the encoder's clip length: (N, D), or the outputs of its last layer with `outputs`.
 
-    `n_jobs`: worker processes of joblib, of this machine or of a Dask cluster that sees the same disk (joblib.parallel_config);
-    1: this process, with all its cores or its GPU.
+    `n_jobs`: joblib workers, of this machine or of a Dask cluster with the same disk (joblib.parallel_config); 1: this process.
     """
-    rows = np.asarray(rows)  # a column of a table is indexed by its names
+    rows = np.asarray(rows)  # positions, also of a pandas Series
     if not len(rows):
         return np.empty((0, encoder.config.outputs if outputs else encoder.dim), np.float32)
-    if n_jobs != 1:
-        from joblib import Parallel, delayed, effective_n_jobs
+    if n_jobs == 1:
+        samples = round(encoder.config.seconds * bank.sample_rate)
+        return _in_blocks(
+            len(rows), lambda i: encoder.embed(load_sounds(bank, rows[i], samples=samples, protocol=protocol), outputs=outputs)
+        )
+    from joblib import Parallel, delayed, effective_n_jobs
 
-        parts = np.array_split(rows, min(len(rows), effective_n_jobs(n_jobs)))  # the encoder travels with each
-        return np.concatenate(Parallel(n_jobs)(delayed(_embed_part)(encoder, bank.paths, part, protocol, outputs) for part in parts))
-    samples = round(encoder.config.seconds * bank.sample_rate)
-    return _in_blocks(len(rows), lambda i: encoder.embed(load_sounds(bank, rows[i], samples=samples, protocol=protocol), outputs=outputs))
-
-
-def _embed_part(encoder: AudioEncoder, paths: list[Path], rows: Sequence[int], protocol: str, outputs: bool) -> np.ndarray:
-    """In a worker process: the bank is opened there, its sounds do not travel."""
-    return embed_rows(encoder, _opened(tuple(paths)), rows, protocol, outputs)
+    blocks = np.array_split(rows, min(len(rows), effective_n_jobs(n_jobs)))  # a copy of the encoder goes with each
+    options = {"protocol": protocol, "outputs": outputs}
+    return np.concatenate(Parallel(n_jobs)(delayed(_embed_in_worker)(encoder, tuple(bank.paths), block, options) for block in blocks))
 
 
-@cache
-def _opened(paths: tuple[Path, ...]) -> NoteBank:
-    return NoteBank.open(paths)
+def _embed_in_worker(encoder: AudioEncoder, paths: tuple[Path, ...], rows: Sequence[int], options: dict) -> np.ndarray:
+    return embed_rows(encoder, _open_once(paths), rows, **options)
+
+
+_open_once = cache(NoteBank.open)
 
 
 def embed_mixtures(retriever, dataset: MixtureDataset, degraded: str = "clean") -> tuple[np.ndarray, pd.DataFrame]:
-    """Vectors (N, D) or (N, S, D) of the mixtures of a dataset, and one row per stem: query, place (of its family), family, instrument.
+    """Embed the mixtures of a dataset: vectors (N, D) or (N, S, D), and a row per stem: query, place (of its family), family, instrument.
 
-    `degraded`: one of degrade.DEGRADATIONS.
+    `degraded`: one of audio.effects.DEGRADATIONS.
     """
-    vectors = _in_blocks(len(dataset), lambda i: retriever.mixtures(degrade.queries(degraded, dataset, i)))
-    rows = [
-        {"query": i, "place": dataset.families.index(f), "family": f, "instrument": uid}
-        for i in range(len(dataset))
-        for f, uid in dataset.plan(i)
-    ]
-    return vectors, pd.DataFrame(rows)
+    vectors = _in_blocks(len(dataset), lambda i: retriever.mixtures(queries(degraded, dataset, i)))
+    rows = [(i, dataset.families.index(family), family, uid) for i in range(len(dataset)) for family, uid in dataset.plan(i)]
+    return vectors, pd.DataFrame(rows, columns=["query", "place", "family", "instrument"])
 
 
-def _in_blocks(count: int, vectors: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """vectors(indices) of range(count), BLOCK at a time; processes that train together share the work and must all call this."""
-    return processes.share(count, lambda own: np.concatenate([vectors(own[i : i + BLOCK]) for i in range(0, len(own), BLOCK)]))
+def _in_blocks(count: int, embed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return embed(indices) of range(count), BLOCK at a time. Processes of distributed training share the work: all must call this."""
+    return distributed.share(count, lambda own: np.concatenate([embed(own[i : i + BLOCK]) for i in range(0, len(own), BLOCK)]))
 
 
-def mixture_ranks(vectors, truth: pd.DataFrame, gallery, items: pd.DataFrame, metric: str, heads: Sequence[str] = ()) -> pd.DataFrame:
-    """`truth` with the rank of each instrument among the gallery items of its family, for vectors of embed_mixtures.
+def mixture_ranks(vectors, truth: pd.DataFrame, *, gallery, items: pd.DataFrame, metric: str, heads: Sequence[str] = ()) -> pd.DataFrame:
+    """Return `truth` with source and rank of each instrument among the gallery items of its family.
 
-    `heads`: families that the vectors have a part for; these are compared by that part alone.
+    vectors, truth: of embed_mixtures. gallery (G, D): embeddings of `items`. heads: families with a head of their own; their
+    instruments are compared by this head.
     """
-    query = truth["query"].to_numpy()
-    queries = vectors[query] if vectors.ndim == 2 else vectors[query, truth.place.to_numpy()]
-    queries, gallery = select_family_head(queries, truth.family, heads), select_family_head(gallery, items.family, heads)
-    position = pd.Series(np.arange(len(items)), index=items.index)[truth.instrument].to_numpy()
-    rank = retrieval.ranks(queries, gallery, position, groups=items.family.to_numpy(), metric=metric)
+    query, position = truth["query"].to_numpy(), items.index.get_indexer(truth.instrument)
+    asked = vectors[query] if vectors.ndim == 2 else vectors[query, truth.place.to_numpy()]
+    asked, gallery = select_family_head(asked, truth.family, heads), select_family_head(gallery, items.family, heads)
+    rank = ranks(asked, gallery, position, groups=items.family.to_numpy(), metric=metric)
     return truth.drop(columns="place").assign(source=items.source.to_numpy()[position], rank=rank)
 
 
-def single_ranks(queries, rows, bank: NoteBank, gallery, items: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Rank of the instrument of each sound (bank rows) among the whole gallery.
+def single_ranks(vectors, rows, *, bank: NoteBank, gallery, items: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the rank of the instrument of each sound (bank rows) among the whole gallery, and `predicted`, the family of the first item.
 
-    `found` is the family of the item that comes first. `distance` in pitch to the reference note: the near or the far half
-    of the sounds of an instrument, or "several notes" for a sound without one pitch.
+    `distance`: whether the pitch is in the nearer or farther half, by distance to the reference note, of the sounds of the instrument;
+    "several notes" for sounds without a single pitch.
     """
     notes = bank.notes.loc[rows, ["instrument", "family", "source", "pitch", "velocity"]].reset_index(drop=True)
-    position = pd.Series(np.arange(len(items)), index=items.index)[notes.instrument].to_numpy()
-    interval = np.abs(notes.pitch.to_numpy() - bank.pitches[items.reference.to_numpy()[position]])
-    middle = pd.Series(interval).groupby(notes.instrument.to_numpy()).transform("median").to_numpy()
-    distance = np.where(np.isnan(interval), "several notes", np.where(interval <= middle, "near half", "far half"))
-    first = retrieval.nearest(queries, gallery, 1, metric=metric)[:, 0]
-    rank = retrieval.ranks(queries, gallery, position, metric=metric)
-    return notes.assign(row=rows, distance=distance, found=items.family.to_numpy()[first], rank=rank)
+    position = items.index.get_indexer(notes.instrument)
+    interval = pd.Series(np.abs(notes.pitch.to_numpy() - bank.pitches[items.reference.to_numpy()[position]]))
+    near = interval <= interval.groupby(notes.instrument).transform("median")
+    distance = np.where(interval.isna(), "several notes", np.where(near, "near half", "far half"))
+    predicted = items.family.to_numpy()[nearest(vectors, gallery, 1, metric=metric)[:, 0]]
+    return notes.assign(row=rows, distance=distance, predicted=predicted, rank=ranks(vectors, gallery, position, metric=metric))
 
 
 def single_queries(bank: NoteBank, split: str, protocol: str = "strict") -> np.ndarray:
-    """Bank rows of all sounds of the instruments of a split; without reference notes under `strict`."""
-    keep = (bank.notes.split == split) & bank.notes.augments.isna()
+    """Return the bank rows of all sounds of the instruments of a split, without reference notes if `strict`. Raises ValueError if none."""
+    chosen = (bank.notes.split == split) & bank.notes.augments.isna()
     if protocol == "strict":
-        keep &= ~bank.notes.index.isin(bank.gallery().reference)
-    return np.flatnonzero(keep)
-
-
-def _asked(bank: NoteBank, split: str, protocol: str) -> np.ndarray:
-    """`single_queries`, of which there must be one."""
-    rows = single_queries(bank, split, protocol)
-    if not len(rows):
+        chosen &= ~bank.notes.index.isin(bank.gallery().reference)
+    if not chosen.any():
         besides = " besides their reference notes" if (bank.instruments.split == split).any() else ""
-        raise ValueError(f"the bank has no sounds of {split} instruments{besides}: none is left to retrieve (tests: single)")
-    return rows
+        raise ValueError(f"the bank has no sounds of {split} instruments{besides}: the single test needs some (tests: single)")
+    return np.flatnonzero(chosen)
 
 
 class Validation:
-    """Retrieval among the validation instruments only, on sounds that never change: {"mrr", "top1", "top5"}."""
+    """Retrieval of validation instruments among themselves, with queries that never change."""
 
     def __init__(self, bank: NoteBank, config, on_mixtures: bool):
         self.bank, self.config, self.on_mixtures = bank, config, on_mixtures
         items = bank.gallery(config.families if on_mixtures else None)
         self.items = items[items.split == "valid"]
         if self.items.empty:
-            raise ValueError("the bank has no validation instruments; training validates by retrieving them")
+            raise ValueError("the bank has no validation instruments: training needs some to validate with")
         if on_mixtures:
             self.dataset = config.mixtures(bank, "valid", config.valid_size, EVAL_SEED)
         else:
-            rows = _asked(bank, "valid", config.protocol)
+            rows = single_queries(bank, "valid", config.protocol)
             self.rows = np.random.default_rng(EVAL_SEED).permutation(rows)[: config.valid_size]
 
     def __call__(self, retriever: Retriever) -> dict[str, float]:
-        bank, items, metric, protocol = self.bank, self.items, self.config.metric, self.config.protocol
-        gallery = retriever.notes(bank, items.reference.to_numpy(), protocol)
+        """Return {"mrr", "top1", "top5"} of a retriever."""
+        bank, items, protocol = self.bank, self.items, self.config.protocol
+        options = {"gallery": retriever.notes(bank, items.reference.to_numpy(), protocol), "items": items, "metric": self.config.metric}
         if self.on_mixtures:
-            table = mixture_ranks(*embed_mixtures(retriever, self.dataset), gallery, items, metric, retriever.heads)
+            table = mixture_ranks(*embed_mixtures(retriever, self.dataset), **options, heads=retriever.heads)
         else:
-            table = single_ranks(retriever.notes(bank, self.rows, protocol), self.rows, bank, gallery, items, metric)
+            table = single_ranks(retriever.notes(bank, self.rows, protocol), self.rows, bank=bank, **options)
         rank = table["rank"].to_numpy()
-        return {"mrr": float((1 / (1 + rank)).mean()), "top1": retrieval.top_k(rank, 1), "top5": retrieval.top_k(rank, 5)}
+        return {"mrr": float((1 / (1 + rank)).mean()), "top1": top_k(rank, 1), "top5": top_k(rank, 5)}
 
 
 @dataclass
 class Embedded:
-    """Everything that the tests rank, embedded once; what is not tested is None."""
+    """Embeddings of the gallery and of the queries of the tests; None for a test that is not run."""
 
-    items: pd.DataFrame  # gallery: every instrument but twins, G rows
+    items: pd.DataFrame  # gallery: every instrument without its twins, G rows
     gallery: np.ndarray  # (G, D)
-    mixtures: np.ndarray | None = None  # (Q, D), or (Q, S, D) with one vector per family
+    mixtures: np.ndarray | None = None  # (Q, D), or (Q, S, D) with a vector for each family
     truth: pd.DataFrame | None = None  # a row per stem of the mixtures
     singles: np.ndarray | None = None  # (N, D)
     rows: np.ndarray | None = None  # (N,) bank rows of the single sounds
-    heads: tuple[str, ...] = ()  # families that the vectors have a part for; single sounds are compared by the part for them
+    heads: tuple[str, ...] = ()  # families with a head of their own
 
 
-def embed_test(retriever: Retriever, bank: NoteBank, config, split: str = "test") -> Embedded:
-    """Gallery and queries, of the instruments of a split, of the tests that `config.tests` names; another split hears none of "test"."""
+def embed_test(retriever: Retriever, bank: NoteBank, config, *, split: str = "test") -> Embedded:
+    """Embed gallery and queries of the tests in `config.tests`; the queries of another split are ranked without test instruments."""
     items = bank.gallery()
     items = items[(items.split != "test") | (split == "test")]
     out = Embedded(items, retriever.notes(bank, items.reference.to_numpy(), config.protocol), heads=retriever.heads)
     if "mixture" in config.tests:
         out.mixtures, out.truth = embed_mixtures(retriever, config.mixtures(bank, split, config.queries, EVAL_SEED))
     if "single" in config.tests:
-        out.rows = _asked(bank, split, config.protocol)
+        out.rows = single_queries(bank, split, config.protocol)
         out.singles = retriever.notes(bank, out.rows, config.protocol)
     return out
 
 
-def rank_test(found: Embedded, bank: NoteBank, config, metric: str) -> dict[str, pd.DataFrame]:
-    """Ranks of each test with one distance: {"mixture": ..., "single": ...}."""
-    ranks = {}
-    if found.mixtures is not None:
-        inside = found.items.family.isin(config.families).to_numpy()
-        ranks["mixture"] = mixture_ranks(found.mixtures, found.truth, found.gallery[inside], found.items[inside], metric, found.heads)
-    if found.singles is not None:
-        singles, gallery = (select_head(vectors, SINGLE, found.heads) for vectors in (found.singles, found.gallery))
-        ranks["single"] = single_ranks(singles, found.rows, bank, gallery, found.items, metric)
-    return ranks
+def rank_test(embedded: Embedded, bank: NoteBank, config, *, metric: str | None = None) -> dict[str, pd.DataFrame]:
+    """Return the ranks of each test, {"mixture": ..., "single": ...}, by `metric`, else by the metric of `config`."""
+    tables, items, metric = {}, embedded.items, metric or config.metric
+    if embedded.mixtures is not None:
+        inside = items.family.isin(config.families).to_numpy()
+        options = {"gallery": embedded.gallery[inside], "items": items[inside], "metric": metric, "heads": embedded.heads}
+        tables["mixture"] = mixture_ranks(embedded.mixtures, embedded.truth, **options)
+    if embedded.singles is not None:
+        singles, gallery = (select_head(vectors, SINGLE, embedded.heads) for vectors in (embedded.singles, embedded.gallery))
+        tables["single"] = single_ranks(singles, embedded.rows, bank=bank, gallery=gallery, items=items, metric=metric)
+    return tables
 
 
-def metrics(test: str, ranks: pd.DataFrame, items: pd.DataFrame) -> dict:
-    """Summary of one test: all, chance, and slices by family, source and (single) distance in pitch to the reference note."""
+def metrics(test: str, table: pd.DataFrame, items: pd.DataFrame) -> dict:
+    """Return the summary of one test: all, chance, and slices by family, source and (single) distance in pitch to the reference note."""
     if test == "mixture":
-        sizes = items[items.family.isin(ranks.family.unique())].family.value_counts().to_dict()
-        slices = {"family": ranks.family, "source": ranks.source, "source and family": ranks.source + ", " + ranks.family}
+        by, sizes = "family", items[items.family.isin(table.family.unique())].family.value_counts().to_dict()
+        slices = {"family": table.family, "source": table.source, "source and family": table.source + ", " + table.family}
     else:
-        sizes = {"all": len(items)}
-        slices = {"family": ranks.family.fillna("(none)"), "source": ranks.source, "distance": ranks.distance}
-    among = "family" if test == "mixture" else None
-    by = {
-        f"by_{name}": {k: retrieval.summary(ranks, by=among, mask=labels == k) for k in sorted(labels.unique())} for name, labels in slices.items()
+        by, sizes = None, {"all": len(items)}
+        slices = {"family": table.family.fillna("(none)"), "source": table.source, "distance": table.distance}
+    parts = {
+        f"by_{name}": {value: summary(table, by=by, mask=labels == value) for value in sorted(labels.unique())}
+        for name, labels in slices.items()
     }
-    total = retrieval.summary(ranks, by=among)
-    return {"chance": {f"top{k}": retrieval.chance(sizes, k) for k in retrieval.TOP_K}, **total, **by}
+    return {"chance": {f"top{k}": chance(sizes, k) for k in TOP_K}, **summary(table, by=by), **parts}
 
 
-def score(found: Embedded, bank: NoteBank, config) -> tuple[dict[str, pd.DataFrame], dict]:
-    """Ranks with the distance of the row, and its metrics with it; top-1 and top-5 with every other distance beside."""
-    ranks = {metric: rank_test(found, bank, config, metric) for metric in retrieval.METRICS}
-    own = ranks[config.metric]
-    result = {test: {"metric": config.metric, **metrics(test, table, found.items)} for test, table in own.items()}
-    for test in result:
-        others = {metric: ranks[metric][test]["rank"] for metric in retrieval.METRICS}
-        result[test]["distances"] = {m: {f"top{k}": retrieval.top_k(r, k) for k in (1, 5)} for m, r in others.items()}
+def score(embedded: Embedded, bank: NoteBank, config) -> tuple[dict[str, pd.DataFrame], dict]:
+    """Return the ranks by the metric of `config` and their metrics, with top-1 and top-5 by every metric under `distances`."""
+    tables = {metric: rank_test(embedded, bank, config, metric=metric) for metric in METRICS}
+    own, result = tables[config.metric], {}
+    for test, table in own.items():
+        accuracy = {metric: {f"top{k}": top_k(by_test[test]["rank"], k) for k in (1, 5)} for metric, by_test in tables.items()}
+        result[test] = {"metric": config.metric, **metrics(test, table, embedded.items), "distances": accuracy}
     return own, result
 
 
-def self_match(found: Embedded, metric: str) -> float:
-    """Share of the reference notes that find themselves first in the gallery; a low one is told, it is for the reader to judge."""
-    gallery = select_head(found.gallery, SINGLE, found.heads)
-    itself = retrieval.ranks(gallery, gallery, np.arange(len(found.items)), metric=metric)
-    share = retrieval.top_k(itself, 1)
-    print(f"reference notes that find themselves first: {100 * share:.1f} %")
+def self_match(embedded: Embedded, metric: str) -> float:
+    """Return and print the share of reference notes that retrieve themselves first; warn below SELF_MATCH."""
+    gallery = select_head(embedded.gallery, SINGLE, embedded.heads)
+    share = top_k(ranks(gallery, gallery, np.arange(len(gallery)), metric=metric), 1)
+    print(f"reference notes that retrieve themselves first: {100 * share:.1f} %")
     if share < SELF_MATCH:
-        print("WARNING: that should be nearly all of them: either vectors collapsed, or the bank holds several copies of a sound")
+        print("WARNING: it should be nearly all of them: the embeddings collapsed, or the bank holds copies of sounds")
     return share
 
 
-def write_results(folder: Path, found: Embedded, ranks: dict[str, pd.DataFrame], result: dict) -> dict:
-    """Write embeddings.npz, <test>_ranks.parquet and, last, metrics.json; returns what metrics.json holds.
+def write_results(folder: Path, embedded: Embedded, tables: dict[str, pd.DataFrame], result: dict) -> dict:
+    """Write embeddings.npz, <test>_ranks.parquet and, last, metrics.json; delete the ranks of other tests; return `result`."""
+    arrays = {"gallery": embedded.gallery, "items": embedded.items.index.to_numpy(str), "heads": np.array(embedded.heads, str)}
+    if embedded.mixtures is not None:
+        arrays["mixtures"] = embedded.mixtures[:STORED_MIXTURES]
+    if embedded.singles is not None:
+        arrays |= {"singles": embedded.singles, "rows": embedded.rows}
 
-    Ranks of tests that were asked for earlier and are no longer go.
-    """
-    arrays = {"gallery": found.gallery, "items": found.items.index.to_numpy(str), "heads": np.array(found.heads, str)}
-    if found.mixtures is not None:
-        arrays["mixtures"] = found.mixtures[:KEPT_MIXTURES]
-    if found.singles is not None:
-        arrays |= {"singles": found.singles, "rows": found.rows}
-
-    def save(part: Path) -> None:
-        with open(part, "wb") as file:
+    def save(path: Path) -> None:
+        with open(path, "wb") as file:  # np.savez would add .npz to a name
             np.savez(file, **arrays)
 
     write_atomic(folder / "embeddings.npz", save)
-    for test in set(TESTS) - ranks.keys():
-        (folder / f"{test}_ranks.parquet").unlink(missing_ok=True)
-    for test, table in ranks.items():
-        write_atomic(folder / f"{test}_ranks.parquet", table.to_parquet)
+    for test in TESTS:
+        path = folder / f"{test}_ranks.parquet"
+        if test in tables:
+            write_atomic(path, tables[test].to_parquet)
+        else:
+            path.unlink(missing_ok=True)
     write_json(folder / "metrics.json", result)
     return result

@@ -38,7 +38,7 @@ def update(table: Table, catalog: Catalog, encoder: AudioEncoder, *, show: bool 
     same = entries.stamp == stored.reindex(entries.index)
     pending, gone = entries.index[~same], set(stored.index.difference(entries.index))
     changes = Changes(unchanged=int(same.sum()), skipped=dict(catalog.skipped))
-    for start in progress(range(0, len(pending), BLOCK), f"blocks of {BLOCK} sounds", show and len(pending) > BLOCK):
+    for start in progress(range(0, len(pending), BLOCK), f"blocks of {BLOCK} sounds", show=show and len(pending) > BLOCK):
         rows, unusable = _embed(catalog, pending[start : start + BLOCK], encoder)
         table.write(rows)
         changed = sum(row["id"] in stored.index for row in rows)

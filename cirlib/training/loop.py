@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from ..common import paths, provenance, tracking
 from ..common.files import one_line, write_atomic, write_json, writing
 from ..data.bank import NoteBank
-from ..evaluation import protocol as evaluate
+from ..evaluation.protocol import open_banks, progress
 from ..models import distributed as processes
 from ..models.checkpoints import read_tensors, write_tensors
 from .config import TrainConfig, learning_rate, shown_values, stored_config, write_config
@@ -58,7 +58,7 @@ def fit(config: TrainConfig, progress: bool = True) -> Run:
     disk is good and fit() continues from it. Raises TrainingError too if another process trains this very run.
     """
     accelerator = processes.make_accelerator(config.precision)
-    bank = evaluate.open_banks(config.bank)
+    bank = open_banks(config.bank)
     trainer = None if _is_finished(config, bank) else _Trainer(config, bank, accelerator, progress and accelerator.is_main_process)
     with claimed(config, bank) if accelerator.is_main_process else contextlib.nullcontext():
         accelerator.wait_for_everyone()
@@ -168,7 +168,7 @@ class _Trainer:
         mode = config.wandb if self.main else "off"
         name = f"{config.preset}/{config.experiment}/seed{config.seed}"
         tracker = tracking.start(mode, name, config=shown_values(config), folder=self.folder)
-        bar = evaluate.progress(range(self.step, config.steps), config.experiment, self.progress, done=self.step)
+        bar = progress(range(self.step, config.steps), config.experiment, show=self.progress, done=self.step)
         try:
             self._start_clock()
             for step, batch in zip(bar, self._batches(), strict=True):

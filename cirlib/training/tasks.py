@@ -17,7 +17,7 @@ from ..data.bank import NoteBank
 from ..data.batches import FamilySteps, MixtureSteps
 from ..data.mixtures import load_sounds
 from ..data.pairs import NoteSteps, PairSteps
-from ..evaluation import classifiers as classification
+from ..evaluation import classifiers
 from ..evaluation.protocol import Retriever, Validation
 from ..models.distributed import gather
 from ..models.encoder import AudioEncoder
@@ -208,9 +208,9 @@ class ClassifyTask(Task):
     def __init__(self, *args):
         super().__init__(*args)
         c = self.config
-        self.labels = classification.labels(self.bank, c.loss, c.augmented)
-        self.targets = classification.targets(self.bank, c.loss, self.labels)
-        rows, _ = classification.split_rows(self.bank, c.loss, self.labels, c.augmented)
+        self.labels = classifiers.labels(self.bank, c.loss, c.augmented)
+        self.targets = classifiers.targets(self.bank, c.loss, self.labels)
+        rows, _ = classifiers.split_rows(self.bank, c.loss, self.labels, c.augmented)
         self.steps = NoteSteps(rows, c.batch_size, seed=c.seed, rank=self.rank, world=self.world)
 
     def model(self) -> AudioEncoder:

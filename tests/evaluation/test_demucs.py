@@ -136,7 +136,7 @@ def test_unusable_mixtures_are_refused(stand_in, bad):
 def test_stems_are_normalised_and_embedded():
     """Silent stems stay silent."""
     torch.manual_seed(0)
-    encoder = AudioEncoder.create("cnn", 0.5, width=4, dim=8)
+    encoder = AudioEncoder.create("cnn", seconds=0.5, width=4, dim=8)
     stems = np.stack([0.01 * noise(2, 8000), np.zeros((2, 8000), np.float32)], axis=1)
     retriever = stem_retriever(encoder, lambda mixtures: stems)
     assert retriever.separate(None) is stems and Retriever(encoder).separate is None

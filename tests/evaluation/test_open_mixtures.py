@@ -148,8 +148,8 @@ def test_calibration_recovers_the_probabilities_that_scores_stand_for():
 def test_calibration_table_and_error_by_hand():
     probability, truth = np.array([[0.05, 0.15], [0.95, 1.0]]), np.array([[False, True], [True, False]])
     table = open_mixtures.calibration(probability, truth)
-    assert table.number.tolist() == [1, 1, 2] and table.right.tolist() == [0, 1, 0.5]
-    np.testing.assert_allclose(table["told"], [0.05, 0.15, 0.975])
+    assert table.number.tolist() == [1, 1, 2] and table.true.tolist() == [0, 1, 0.5]
+    np.testing.assert_allclose(table["predicted"], [0.05, 0.15, 0.975])
     assert open_mixtures.calibration_error(table) == pytest.approx((0.05 + 0.85 + 2 * 0.475) / 4)
 
 

@@ -16,7 +16,7 @@ from tones import write
 
 from cirlib.common import paths, provenance
 from cirlib.common.files import write_json
-from cirlib.evaluation import protocol as evaluate
+from cirlib.evaluation import protocol
 from cirlib.models.encoder import AudioEncoder
 from cirlib.reporting import plots, records
 from cirlib.reporting import rows as sweep
@@ -103,11 +103,11 @@ class Evaluating(Training):
 
     def _evaluate(self, folder: Path, queries: int) -> None:
         config = dataclasses.replace(self.config(), queries=queries)
-        bank, encoder = evaluate.open_banks(config.bank), AudioEncoder.load(self.base / "run" / "best.pt", device="cpu")
-        found = evaluate.embed_test(evaluate.Retriever(encoder), bank, config)
-        ranks, result = evaluate.score(found, bank, config)
-        result["self_match"] = evaluate.self_match(found, config.metric)
-        evaluate.write_results(folder, found, ranks, {**result, "provenance": provenance.collect(0, bank)})
+        bank, encoder = protocol.open_banks(config.bank), AudioEncoder.load(self.base / "run" / "best.pt", device="cpu")
+        found = protocol.embed_test(protocol.Retriever(encoder), bank, config)
+        ranks, result = protocol.score(found, bank, config)
+        result["self_match"] = protocol.self_match(found, config.metric)
+        protocol.write_results(folder, found, ranks, {**result, "provenance": provenance.collect(0, bank)})
 
 
 class Indexing(Stage):

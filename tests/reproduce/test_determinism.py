@@ -11,7 +11,7 @@ from conftest import tone_sounds
 from cirlib.common import provenance
 from cirlib.common.files import sha256
 from cirlib.data.builder import build_once
-from cirlib.evaluation import protocol as evaluate
+from cirlib.evaluation import protocol
 from cirlib.reporting import tables as report
 from cirlib.training.loop import TrainConfig, fit
 from cirlib.training.tasks import make_task
@@ -38,10 +38,10 @@ def chain(home, workers: int, patch, **settings) -> dict:
     )  # fmt: skip
     run = fit(config, progress=False)
     task = make_task(config, bank)
-    found = evaluate.embed_test(task.retriever(task.load(run.checkpoint)), bank, config)
-    ranks, result = evaluate.score(found, bank, config)
+    found = protocol.embed_test(task.retriever(task.load(run.checkpoint)), bank, config)
+    ranks, result = protocol.score(found, bank, config)
     about = {"preset": "same", "experiment": "row", "seed": 0, "loss": config.loss, "encoder": "cnn"}
-    evaluate.write_results(run.folder, found, ranks, {**about, **result})
+    protocol.write_results(run.folder, found, ranks, {**about, **result})
     report.write_tables("same", home / "figures")
     out = {p.name: sha256(p) for p in [*bank.paths[0].iterdir(), *(home / "figures").iterdir(), *run.folder.glob("*.parquet")]}
     out |= {name: json.loads((run.folder / name).read_text()) for name in ("metrics.json", "train.json")}
@@ -99,7 +99,7 @@ def test_a_finished_run_of_other_code_is_kept_and_told(config, monkeypatch, caps
 
 
 def test_a_run_that_goes_on_with_other_code_tells_how_it_began(config, monkeypatch):
-    stop = evaluate.Validation.__call__
+    stop = protocol.Validation.__call__
     calls = []
 
     def interrupted(self, retriever):
@@ -108,7 +108,7 @@ def test_a_run_that_goes_on_with_other_code_tells_how_it_began(config, monkeypat
             raise KeyboardInterrupt
         return stop(self, retriever)
 
-    monkeypatch.setattr(evaluate.Validation, "__call__", interrupted)
+    monkeypatch.setattr(protocol.Validation, "__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(config, progress=False)
     began = json.loads((config.folder / "provenance.json").read_text())

@@ -131,7 +131,7 @@ def test_a_family_run_is_validated_by_the_parts_of_the_families(config, tone_ban
         tone_bank,
     )
     retriever = task.retriever(task.model().eval())
-    assert retriever.heads == embed_test(retriever, tone_bank, task.config).parts == MIXTURE_FAMILIES
+    assert retriever.heads == embed_test(retriever, tone_bank, task.config).heads == MIXTURE_FAMILIES
     validation = task.validation()
     assert 0 < validation(retriever)["mrr"] <= 1
     items, metric = validation.items, task.config.metric
