@@ -62,7 +62,7 @@ def assert_resumes(monkeypatch, module, job: str, after: int, build: Callable[[P
 
     def counted(stop, uid, **arguments):
         made.append(uid)
-        for sound in make(uid, **arguments):
+        for sound in make(uid=uid, **arguments):
             yield sound
             if stop and len(made) > after:
                 raise KeyboardInterrupt

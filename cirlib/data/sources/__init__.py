@@ -1,6 +1,6 @@
-"""Origins of sound. Each module turns one origin into a NoteBank; `build_bank` makes one, `ensure_banks` those of a preset.
+"""Sources of sounds. Each module turns one into a NoteBank; `build_bank` builds one bank, `ensure_banks` those of a preset.
 
-`python -m cirlib.data.sources PRESET [ROW ...]` tells which inputs of a preset's banks, and of rows, are missing.
+A source is a module with a dataclass of its options, `build(path, config, n_jobs=...)`, and `check(config)` if inputs can be missing.
 """
 
 import dataclasses
@@ -15,8 +15,7 @@ from ..bank import NoteBank
 from ..builder import made_elsewhere
 from ..note_statistics import load_statistics
 
-# module -> its configuration
-SOURCES = {
+SOURCES = {  # module -> its options
     "virtual": "VirtualConfig",
     "nsynth": "NSynthConfig",
     "surge": "SurgeConfig",
@@ -29,77 +28,77 @@ DEFAULTS = {"source": "virtual", "path": "", "bank": "data/quick", "options": {}
 
 
 def source_config(source: str) -> type:
-    """Configuration class of a source: its fields are the options of `build_bank`."""
+    """Return the configuration class of a source; its fields are the options of `build_bank`."""
     choose("source", source, SOURCES)
-    return getattr(import_module(f".{source}", __package__), SOURCES[source])
+    return getattr(_module(source), SOURCES[source])
+
+
+def _module(source: str):
+    return import_module(f".{source}", __package__)
 
 
 def source_options(source: str, options: dict, path: str | list = "", statistics: str = "") -> dict:
-    """All options of a source: those given, else its defaults. Paths are made absolute: relative ones are relative to the project's home.
+    """Return all options of a source: those given, else its defaults. Paths become absolute; they are relative to the project's home.
 
     Raises ValueError for an unknown source or option.
     """
     cls = source_config(source)
     if not isinstance(options, dict):
         raise ValueError(f"options must be `name: value` pairs, got {options!r}")
-    given = {"path": path, "statistics": statistics}
-    values = {**options, **{k: v for k, v in given.items() if v}}
-    values = {k: v for k, v in values.items() if v not in ("", [], ())}
-    if "statistics" not in cls.__annotations__:  # then for the figure of 01_data and the mixtures of 02_train only
+    values = {**options, **{name: value for name, value in (("path", path), ("statistics", statistics)) if value}}
+    values = {name: value for name, value in values.items() if value not in ("", [], ())}
+    if "statistics" not in cls.__annotations__:  # then only notebooks use it
         values.pop("statistics", None)
     options = dataclasses.asdict(from_dict(cls, values))
     for name in {"path", "midi", "statistics"} & options.keys():
         value = options[name]
-        if isinstance(value, str):
-            options[name] = value and str(at_home(value))
-        else:
-            options[name] = tuple(str(at_home(v)) for v in value)
+        options[name] = (value and str(at_home(value))) if isinstance(value, str) else tuple(str(at_home(v)) for v in value)
     return options
 
 
-def build_bank(source: str, path: str | Path, options: dict, n_jobs: int = -1) -> NoteBank:
-    """Make the bank of a source at `path` (relative to the project's home), or open it if that very bank is there.
+def build_bank(source: str, path: str | Path, options: dict, *, n_jobs: int = -1) -> NoteBank:
+    """Build the bank of a source at `path` (relative to the project's home), or open it if it is up to date.
 
-    `options` are fields of the source's configuration (see source_options). A bank that was made elsewhere with these options
-    is opened though its origin is not here.
+    `options` are those of source_options. A bank with these options is opened even if its inputs are not on this machine.
     """
     options, path = source_options(source, options), at_home(path)
     try:
-        return import_module(f".{source}", __package__).build(path, source_config(source)(**options), n_jobs=n_jobs)
+        return _module(source).build(path, source_config(source)(**options), n_jobs=n_jobs)
     except (Missing, FileNotFoundError) as missing:
         bank = made_elsewhere(path, source, options)
         if bank is None:
             raise
-        print(f"{path.name} is taken as it is: {missing}")
+        print(f"{path.name} is opened as it is: {missing}")
         return bank
 
 
 def missing(preset: str) -> list[str]:
-    """One sentence for each input of a preset's banks that is not here: what, where, and how to get it."""
-    found = []
+    """Return a sentence for each missing input of a preset's banks: what, where, and how to get it."""
+    sentences = []
     for file in data_files(preset):
         values = data_values(file)
         if (at_home(values["bank"]) / "bank.json").is_file():
             continue
         try:
-            options = source_options(values["source"], values["options"] or {}, values["path"], values["statistics"])
-            module = import_module(f".{values['source']}", __package__)
-            if hasattr(module, "check"):
-                module.check(source_config(values["source"])(**options))
+            config = source_config(values["source"])(**file_options(values))
+            if check := getattr(_module(values["source"]), "check", None):
+                check(config)
             load_statistics(at_home(values["statistics"]) if values["statistics"] else "")
         except (Missing, FileNotFoundError) as error:
-            found.append(f"params/{preset}/{file.name}: {error}")
-    return found
+            sentences.append(f"params/{preset}/{file.name}: {error}")
+    return sentences
 
 
 def data_files(preset: str) -> list[Path]:
-    """params/<preset>/data*.yaml: one bank each. ValueError for a preset without any."""
+    """Return params/<preset>/data*.yaml: one bank each. Raises ValueError for a preset without any."""
     return sorted(preset_folder(preset, PARAMS).glob("data*.yaml"))
 
 
 def data_values(file: Path) -> dict:
-    """Parameters of 01_data that a data file sets, its defaults for the others. ValueError for any that could not have been meant:
-    papermill would run what stands in a name, and a bank may only be made inside of the project's home."""
+    """Return the parameters of 01_data in a data file, and the defaults of others.
+
+    Raises ValueError for names that are no plain names, as papermill would execute them, and for a bank outside of the project's home.
+    """
     values = read_params(file)
     for name in values:
         choose(f"parameter of {file.name}", name, [*DEFAULTS, "preset", "card"])
@@ -107,20 +106,21 @@ def data_values(file: Path) -> dict:
         plain_name(name, values[name])
     values = {**DEFAULTS, **values}
     if not all(isinstance(values[name], str) for name in ("source", "bank", "statistics")):
-        raise ValueError(f"{short(file)}: source, bank and statistics must be words")
-    home = at_home("")
-    if not values["bank"] or not Path(os.path.normpath(at_home(values["bank"]))).is_relative_to(home):
+        raise ValueError(f"{short(file)}: source, bank and statistics must be text")
+    if not values["bank"] or not Path(os.path.normpath(at_home(values["bank"]))).is_relative_to(at_home("")):
         raise ValueError(
-            f"{short(file)} makes its bank at {values['bank']!r:.200}, outside of the project: name a place inside, or set CIRLIB_HOME"
+            f"{short(file)} builds its bank at {values['bank']!r:.200}, outside of the project: choose a place inside, or set CIRLIB_HOME"
         )
     return values
 
 
+def file_options(values: dict) -> dict:
+    """Return the options of the source that the values of a data file choose."""
+    return source_options(values["source"], values["options"] or {}, values["path"], values["statistics"])
+
+
 def ensure_banks(preset: str) -> NoteBank:
-    """The banks of params/<preset>/data*.yaml as one, made first where they are missing."""
-    paths = []
-    for file in data_files(preset):
-        values = data_values(file)
-        options = source_options(values["source"], values["options"] or {}, values["path"], values["statistics"])
-        paths += build_bank(values["source"], values["bank"], options).paths
+    """Return the banks of params/<preset>/data*.yaml as one; missing ones are built first."""
+    files = [data_values(file) for file in data_files(preset)]
+    paths = [path for values in files for path in build_bank(values["source"], values["bank"], file_options(values)).paths]
     return NoteBank.open(paths)

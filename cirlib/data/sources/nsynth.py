@@ -1,43 +1,42 @@
 """NSynth from its official release (Engel et al. 2017, magenta.tensorflow.org/datasets/nsynth, CC BY 4.0).
 
-`path` holds the folders nsynth-train, nsynth-valid and nsynth-test, or their tarballs, which are unpacked beside themselves;
-`download` fetches what is missing. The official splits share instruments between valid and test: here an instrument
-belongs to one split. Those of nsynth-train train; within each family, the others alternate between test and valid.
-Pitch ranges and excluded instruments: taxonomy of the paper (families.py). `protocol="strict"` leaves out noise-only files
-(magenta issue 2092) and every excluded instrument; `paper` keeps the noise, noted, and the two instruments that a missing
-comma left in the reference's data.
+`path` holds the folders nsynth-train, nsynth-valid and nsynth-test, or their tarballs, which are unpacked next to themselves;
+`download` fetches the missing ones. The official valid and test splits share instruments; here every instrument is in one split:
+those of nsynth-train train, and within each family the others alternate between test and valid. Pitch ranges and excluded
+instruments are those of the paper (taxonomy.py). Protocol `strict` skips files with nothing but noise (magenta issue 2092) and all
+excluded instruments; `paper` stores the noise, and the two instruments that the authors' code includes because of a missing comma.
 """
 
 import os
 import re
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ...audio.io import read_audio
 from ...common.files import sha256
 from ...common.packages import require
 from ...common.paths import short
 from ...common.settings import choose
-from ...common.untrusted import inside, read_json
+from ...common.untrusted import read_json
 from ..bank import NoteBank
 from ..builder import build_once, existing, locked, made_elsewhere
 from ..jobs import Remark, Sound, note_row
+from ..notes import SPLITS
 from ..taxonomy import NSYNTH, NSYNTH_EXCLUDED, NSYNTH_KEPT_BY_REFERENCE, fx_tags
 from .download import download, extract
+from .shared import read_or_remark
 
 VERSION = 1
 URL = "http://download.magenta.tensorflow.org/datasets/nsynth/"
-PARTS = ("train", "valid", "test")
 HOLD_S = 3.0
 LICENSE = "CC BY 4.0"
 CITATION = "Engel et al., Neural Audio Synthesis of Musical Notes with WaveNet Autoencoders, ICML 2017 (NSynth)"
-SEGMENT, SEGMENTS, BAND = 4096, 8, 32  # of the noise detector: samples, number, bins of a band
-NOISE_DB = 9.0  # of the mean spectrum: a weaker line is no tone
-CLEAR_DB = 20.0  # of one segment: noise does not reach it
+FIELDS = ("instrument_str", "instrument_family_str", "instrument_source_str", "pitch", "velocity", "qualities_str")  # that are read
+SEGMENT, SEGMENTS, BAND = 4096, 8, 32  # of noise detection: samples, number of segments, bins of a band
+NOISE_DB = 9.0  # a weaker line of the mean spectrum is no tone
+CLEAR_DB = 20.0  # noise does not reach it, even in one segment
 
 
 @dataclass
@@ -50,57 +49,59 @@ class NSynthConfig:
     url: str = URL  # of the tarballs
 
 
-def build(path: Path, config: NSynthConfig, n_jobs: int = -1) -> NoteBank:
-    """Read the release into a NoteBank at `path`; nothing is done if that very bank is there already."""
-    choose("protocol", config.protocol, ("strict", "paper"))
+def build(path: Path, config: NSynthConfig, *, n_jobs: int = -1) -> NoteBank:
+    """Read the release into a NoteBank at `path`, or open it if it is up to date. Raises FileNotFoundError if the release is missing."""
+    excluded_instruments(config.protocol)  # checks it
     require("NSynth's notes", "joblib")
-    root = Path(config.path)
-    folders = {part: root / f"nsynth-{part}" for part in PARTS}
-    if any(not (folder / "examples.json").is_file() for folder in folders.values()):
+    folders = {split: Path(config.path) / f"nsynth-{split}" for split in SPLITS}
+    if not all((folder / "examples.json").is_file() for folder in folders.values()):
         if bank := made_elsewhere(path, "nsynth", {"protocol": config.protocol}):
-            return bank  # the release may be gone
+            return bank  # the release may have been deleted
         check(config)
-        if config.download:
-            root.mkdir(parents=True, exist_ok=True)
-        with locked(root / "nsynth") if root.is_dir() else nullcontext():
-            for part in PARTS:
-                _get(root, part, config)
-    inputs = {part: _state(folder) for part, folder in folders.items()}
+        Path(config.path).mkdir(parents=True, exist_ok=True)
+        with locked(Path(config.path) / "nsynth"):
+            for folder in folders.values():
+                _provide(folder, config)
+    inputs = {split: _state(folder) for split, folder in folders.items()}
     spec = {"source": "nsynth", "version": VERSION, "protocol": config.protocol, "inputs": inputs}
     if bank := existing(path, spec):
         return bank
-    jobs, remarks = _jobs(_notes(folders), folders, config.protocol)
+    jobs, remarks = _jobs(_read_notes(folders), config.protocol)
     meta = {"source": "nsynth", "license": LICENSE, "citation": CITATION}
-    return build_once(path, spec, jobs, read_instrument, meta, n_jobs=n_jobs, remarks=remarks)
+    return build_once(path, spec, jobs, read_instrument, meta=meta, n_jobs=n_jobs, remarks=remarks)
+
+
+def excluded_instruments(protocol: str) -> set[str]:
+    """Return the names of instruments that a protocol skips. Raises ValueError for an unknown protocol."""
+    choose("protocol", protocol, ("strict", "paper"))
+    return NSYNTH_EXCLUDED - (NSYNTH_KEPT_BY_REFERENCE if protocol == "paper" else set())
 
 
 def check(config: NSynthConfig) -> None:
-    """FileNotFoundError that names every split of the release that is neither there nor to be downloaded."""
+    """Raise FileNotFoundError, which names every split of the release that is missing, unless they are to be downloaded."""
     root = Path(config.path)
-    lacking = [
-        f"nsynth-{p}" for p in PARTS if not any((root / f"nsynth-{p}{end}").exists() for end in ("/examples.json", ".jsonwav.tar.gz"))
-    ]
-    if lacking and not config.download:
-        wanted = " and no ".join(f"{name}/examples.json or {name}.jsonwav.tar.gz" for name in lacking)
+    splits = [f"nsynth-{split}" for split in SPLITS]
+    missing = [name for name in splits if not any((root / f"{name}{end}").exists() for end in ("/examples.json", ".jsonwav.tar.gz"))]
+    if missing and not config.download:
+        wanted = " and no ".join(f"{name}/examples.json or {name}.jsonwav.tar.gz" for name in missing)
         raise FileNotFoundError(
             f"no {wanted} in {short(root)}: set path to the folder of the NSynth release ({URL}), or options: {{download: true}} (24 GB)"
         )
 
 
-def _get(root: Path, part: str, config: NSynthConfig) -> None:
-    """See to the extracted folder of a split: there, unpacked or downloaded; FileNotFoundError that says how to get it."""
-    name = f"nsynth-{part}"
-    if (root / name / "examples.json").is_file():
+def _provide(folder: Path, config: NSynthConfig) -> None:
+    """Unpack, and download if it is missing, the folder of a split. Raises OSError or FileNotFoundError, which say what to do."""
+    if (folder / "examples.json").is_file():
         return
-    if (root / name).is_dir():
-        raise FileNotFoundError(f"{short(root / name)} has no examples.json: delete it, or put the whole folder of the release there")
-    archive = root / f"{name}.jsonwav.tar.gz"
+    if folder.is_dir():
+        raise FileNotFoundError(f"{short(folder)} has no examples.json: delete it, or put the whole folder of the release there")
+    archive = folder.with_name(f"{folder.name}.jsonwav.tar.gz")
     fetched = not archive.exists() and config.download
     if fetched:
         require("downloads", "requests")
         download(f"{config.url.rstrip('/')}/{archive.name}", archive)
     try:
-        extract(archive, name, "examples.json")
+        extract(archive, folder.name, "examples.json")
     except OSError as error:
         if not fetched or error.errno:
             raise
@@ -109,91 +110,84 @@ def _get(root: Path, part: str, config: NSynthConfig) -> None:
 
 
 def _state(folder: Path) -> list:
-    """Digest of the metadata and number of the files of a split: what tells that something changed."""
+    """Return the hash of the metadata and the number of files of a split, which change with its content."""
     if not (folder / "audio").is_dir():
         raise FileNotFoundError(f"{short(folder)} has no folder audio: delete it and unpack its archive again")
     return [sha256(folder / "examples.json"), sum(1 for _ in os.scandir(folder / "audio"))]
 
 
-def _notes(folders: dict[str, Path]) -> dict[str, list]:
-    """instrument -> (split of the release, name, fields) of its notes."""
+def _read_notes(folders: dict[str, Path]) -> dict[str, list[tuple[Path, str, dict]]]:
+    """Return instrument -> (folder of its split, name, fields) of its notes."""
     notes: dict[str, list] = {}
-    for part, folder in folders.items():
-        for name, values in _read_examples(folder / "examples.json").items():
-            notes.setdefault(values["instrument_str"], []).append((part, name, values))
+    for folder in folders.values():
+        for name, fields in _read_examples(folder / "examples.json").items():
+            notes.setdefault(fields["instrument_str"], []).append((folder, name, fields))
     return notes
 
 
 def _read_examples(file: Path) -> dict[str, dict]:
-    """note_str -> the few fields that matter; the others are dropped while reading (289,205 notes in train)."""
-    keep = ("instrument_str", "instrument_family_str", "instrument_source_str", "pitch", "velocity", "qualities_str")
+    """Return note_str -> FIELDS; other fields are dropped while reading, as train has 289,205 notes."""
 
-    def small(values: dict) -> dict:
-        return {k: values[k] for k in keep} if "instrument_str" in values else values
+    def select(values: dict) -> dict:
+        return {name: values[name] for name in FIELDS} if "instrument_str" in values else values
 
     try:
-        examples = read_json(file, object_hook=small)
-        if wrong := next((name for name, values in examples.items() if values.keys() != set(keep) or not _is_note(name, values)), None):
+        examples = read_json(file, object_hook=select)
+        if wrong := next((name for name, fields in examples.items() if fields.keys() != set(FIELDS) or not _is_note(name, fields)), None):
             raise ValueError(f"{wrong!r:.100} is no note")
     except (ValueError, KeyError, AttributeError) as error:
-        raise ValueError(
-            f"{short(file)} is not the metadata of NSynth ({type(error).__name__}: {error}): unpack the archive again"
-        ) from None
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{short(file)} is not the metadata of NSynth ({reason}): unpack the archive again") from None
     return examples
 
 
-def _is_note(name: str, values: dict) -> bool:
-    """Whether names are plain, as they become those of files, and numbers are MIDI's."""
-    told = (name, *(values[f"{k}_str"] for k in ("instrument", "instrument_family", "instrument_source")))
-    plain = all(isinstance(word, str) and re.fullmatch(r"\w[\w.+-]*", word) for word in told)
-    numbers = all(type(values[k]) is int and 0 <= values[k] <= 127 for k in ("pitch", "velocity"))
-    return plain and numbers and isinstance(values["qualities_str"], list)
+def _is_note(name: str, fields: dict) -> bool:
+    """Return whether names are plain, as they become file names, and numbers are valid for MIDI."""
+    words = (name, *(fields[f"{field}_str"] for field in ("instrument", "instrument_family", "instrument_source")))
+    plain = all(isinstance(word, str) and re.fullmatch(r"\w[\w.+-]*", word) for word in words)
+    numbers = all(type(fields[field]) is int and 0 <= fields[field] <= 127 for field in ("pitch", "velocity"))
+    return plain and numbers and isinstance(fields["qualities_str"], list)
 
 
-def _jobs(notes: dict[str, list], folders: dict[str, Path], protocol: str) -> tuple[dict[str, dict], list[Remark]]:
-    """One job per instrument, with its split and its notes in range; what is left out is told."""
-    excluded = NSYNTH_EXCLUDED - (NSYNTH_KEPT_BY_REFERENCE if protocol == "paper" else set())
-    jobs, remarks, held_out = {}, [], {}
+def _jobs(notes: dict[str, list], protocol: str) -> tuple[dict[str, dict], list[Remark]]:
+    """Return a job for each instrument, with its split and its notes in range, and remarks about what is skipped."""
+    excluded, jobs, remarks, held_out = excluded_instruments(protocol), {}, [], {}
     for instrument in sorted(notes):
-        rows = notes[instrument]
-        name = rows[0][2]["instrument_family_str"]
-        if name not in NSYNTH:
-            raise ValueError(f"unknown NSynth family {name!r} of {instrument}")
+        rows = sorted(notes[instrument], key=lambda row: row[1])
+        first_folder, _, fields = notes[instrument][0]
+        family = fields["instrument_family_str"]
+        if family not in NSYNTH:
+            raise ValueError(f"unknown NSynth family {family!r} of {instrument}")
         split = "train"
-        if rows[0][0] != "train":  # valid and test share instruments: alternate, test first
-            held_out[name] = held_out.get(name, 0) + 1
-            split = "test" if held_out[name] % 2 else "valid"
+        if first_folder.name != "nsynth-train":  # valid and test share instruments
+            held_out[family] = held_out.get(family, 0) + 1
+            split = "test" if held_out[family] % 2 else "valid"
         if instrument in excluded:
             remarks.append(Remark(instrument, "instrument excluded by the paper"))
             continue
-        low, _, high = NSYNTH[name][2]
-        files = [(folders[part], n, v) for part, n, v in sorted(rows, key=lambda r: r[1])]
-        chosen = [(str(f), n, v["pitch"], v["velocity"], "reverb" in v["qualities_str"]) for f, n, v in files if low <= v["pitch"] <= high]
-        if outside := len(files) - len(chosen):
+        low, _, high = NSYNTH[family][2]
+        chosen = [(str(f), n, v["pitch"], v["velocity"], "reverb" in v["qualities_str"]) for f, n, v in rows if low <= v["pitch"] <= high]
+        if outside := len(rows) - len(chosen):
             remarks.append(Remark(instrument, f"{outside} notes outside MIDI {low} to {high}"))
         if chosen:
             jobs[instrument] = {
-                "instrument": instrument, "family": name, "split": split, "notes": chosen,
-                "origin": rows[0][2]["instrument_source_str"], "keep_noise": protocol == "paper",
+                "instrument": instrument, "family": family, "split": split, "notes": chosen,
+                "origin": fields["instrument_source_str"], "store_noise": protocol == "paper",
             }  # fmt: skip
     return jobs, remarks
 
 
-def read_instrument(instrument: str, family: str, split: str, notes: list, origin: str, keep_noise: bool) -> Iterator[Sound | Remark]:
-    """Sounds of one instrument, and a remark for each file that is missing, damaged, silent or noise."""
+def read_instrument(*, instrument: str, family: str, split: str, notes: list, origin: str, store_noise: bool) -> Iterator[Sound | Remark]:
+    """Yield the sounds of one instrument, and a remark for each file that is missing, damaged, silent or noise."""
     group, tag, _ = NSYNTH[family]
     for folder, name, pitch, velocity, reverb in notes:
-        try:
-            audio = read_audio(inside(Path(folder, "audio"), f"{name}.wav"))
-        except FileNotFoundError:
-            yield Remark(name, "no such file")
-            continue
-        except (ValueError, OSError) as error:
-            yield Remark(name, str(error))
+        audio = read_or_remark(Path(folder, "audio"), f"{name}.wav", name=name)
+        if isinstance(audio, Remark):
+            yield audio
             continue
         if noise_only(audio):
-            yield Remark(name, "noise only", kept=keep_noise)
-            if not keep_noise:
+            yield Remark(name, "noise only", stored=store_noise)
+            if not store_noise:
                 continue
         fx = ["reverb"] if reverb else []
         columns = {"pitch": float(pitch), "velocity": float(velocity), "hold_s": HOLD_S, "fx": fx}
@@ -204,10 +198,10 @@ _WINDOW = np.hanning(SEGMENT).astype(np.float32)
 
 
 def noise_only(audio: np.ndarray) -> bool:
-    """Whether a sound (n,) at 16 kHz holds no tone: no line of its mean spectrum stands out of the bins around it.
+    """Return whether a sound (n,) at 16 kHz has no tone: no line of its mean spectrum stands out of the bins around it.
 
-    Welch spectrum of the first 2 s, every segment weighing the same. Spectra are steep in the lowest band: a line cannot be
-    told there, and a sound that is mostly there is no noise. One segment alone settles most tonal sounds.
+    Welch spectrum of the first 2 s, all segments with the same weight. Spectra are too steep in the lowest band to find lines there;
+    a sound that is mostly in that band is no noise. For most tonal sounds, one segment is enough.
     """
     count = min(SEGMENTS, len(audio) // SEGMENT)
     if count < 2:
@@ -221,11 +215,11 @@ def noise_only(audio: np.ndarray) -> bool:
 
 
 def _spectra(segments: np.ndarray) -> np.ndarray:
-    """Power spectra (K, N / 2) of segments (K, N), without the constant."""
+    """Return power spectra (K, N / 2) of segments (K, N), without the constant."""
     return np.abs(np.fft.rfft(segments * _WINDOW, axis=1)[:, 1:]) ** 2
 
 
 def _line_db(power: np.ndarray) -> float:
-    """How far the strongest bin stands out of its band, over all bands but the lowest, in dB."""
+    """Return how far, in dB, a bin stands out of the median of its band: the largest value of all bands but the lowest."""
     bands = power.reshape(-1, BAND)[1:]
     return 10 * np.log10((bands.max(axis=1) / np.maximum(np.median(bands, axis=1), 1e-12)).max() + 1e-12)

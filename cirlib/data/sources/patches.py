@@ -1,6 +1,6 @@
-"""Playable instruments drawn by a seeded generator: an SFZ patch (text) and a chain of effects.
+"""Virtual instruments drawn by a random generator: an SFZ patch (text) and a chain of effects.
 
-Each family has a recipe (recipes.py) that weighs the engines here: subtractive, FM, additive, struck partials, formants.
+Each family has a recipe (recipes.py) with the probabilities of the engines here: subtractive, FM, additive, struck partials, formants.
 Sources: the SFZ format (sfzformat.com) for the opcodes; vowel formants after Peterson and Barney (JASA 1952); bar and
 bell partials after Fletcher and Rossing, "The Physics of Musical Instruments".
 """
@@ -11,7 +11,7 @@ import numpy as np
 
 from .recipes import RECIPES, Recipe
 
-NOISE_FILE = "noise.wav"  # sfizz draws *noise from a process-wide state: a file makes the same sound every time
+NOISE_FILE = "noise.wav"  # unlike sfizz's own *noise, which has a process-wide state, a file always sounds the same
 NOISE_SAMPLES = 32000
 BAR = (1.0, 2.756, 5.404, 8.933, 13.34)
 BELL = (0.5, 1.0, 1.183, 1.506, 2.0, 2.514, 2.662, 3.011, 4.166)
@@ -29,7 +29,7 @@ class Patch:
 
 
 def draw_patch(family: str, rng: np.random.Generator) -> Patch:
-    """Draw an instrument of a family with a generator; the same generator state gives the same patch."""
+    """Return an instrument of a family; the same state of the generator gives the same patch."""
     recipe = RECIPES[family]
     engine = rng.choice(list(recipe.engines), p=list(recipe.engines.values()))
     regions = _ENGINES[engine](recipe, rng)
@@ -46,61 +46,53 @@ def _opcodes(values: dict) -> str:
 
 
 def _log(rng, low: float, high: float) -> float:
-    """Log-uniform draw."""
+    """Return a log-uniform random number."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def _common(recipe: Recipe, rng, filtered: bool) -> dict:
-    """Envelopes, filter, velocity and key tracking, slow modulation: what all regions of a patch share."""
+    """Return what all regions of a patch share: envelopes, filter, velocity and key tracking, slow modulation."""
     decay = _log(rng, *recipe.decay)
     head = {
-        "ampeg_attack": _log(rng, *recipe.attack),
-        "ampeg_decay": decay,
-        "ampeg_sustain": float(rng.uniform(*recipe.sustain)),
-        "ampeg_release": _log(rng, *recipe.release),
-        "amp_veltrack": float(rng.uniform(50, 100)),
-    }
+        "ampeg_attack": _log(rng, *recipe.attack), "ampeg_decay": decay, "ampeg_sustain": float(rng.uniform(*recipe.sustain)),
+        "ampeg_release": _log(rng, *recipe.release), "amp_veltrack": float(rng.uniform(50, 100)),
+    }  # fmt: skip
     if filtered:
-        head |= {
-            "fil_type": rng.choice(["lpf_2p", "lpf_4p", "lpf_6p", "bpf_2p"], p=[0.5, 0.3, 0.1, 0.1]),
-            "cutoff": _log(rng, *recipe.cutoff),
-            "resonance": float(rng.uniform(*recipe.resonance)),
-            "fil_keytrack": float(rng.uniform(30, 100)),
-            "fil_keycenter": 60,
-            "fil_veltrack": float(rng.uniform(0, 1200)),
-            "fileg_depth": float(rng.uniform(*recipe.env)),
-            "fileg_attack": _log(rng, *recipe.attack),
-            "fileg_decay": _log(rng, 0.05, max(0.1, decay)),
-            "fileg_sustain": float(rng.uniform(0, 60)),
-        }
-        if rng.random() < 0.15:
-            head |= {"lfo02_freq": _log(rng, 0.8, 8), "lfo02_cutoff": float(rng.uniform(200, 1800))}
-    for band in range(1, 1 + rng.choice([0, 1, 2, 3], p=[0.1, 0.2, 0.35, 0.35])):  # body: resonances that do not follow the key
+        head |= _filter(recipe, rng, decay)
+    for band in range(1, 1 + rng.choice([0, 1, 2, 3], p=[0.1, 0.2, 0.35, 0.35])):  # resonances of the body, at fixed frequencies
         gain = float(rng.uniform(6, 18) if rng.random() < 0.6 else rng.uniform(-24, -8))
         head |= {f"eq{band}_freq": _log(rng, 120, 6000), f"eq{band}_bw": float(rng.uniform(0.3, 1.8)), f"eq{band}_gain": gain}
     if rng.random() < recipe.vibrato:
-        head |= {
-            "lfo01_freq": _log(rng, 3.0, 8.0),
-            "lfo01_fade": float(rng.uniform(0, 0.4)),
-            "lfo01_pitch": float(rng.uniform(5, 40)),
-            "lfo01_volume": float(rng.choice([0.0, rng.uniform(0, 5)])),
-        }
+        head |= {"lfo01_freq": _log(rng, 3.0, 8.0), "lfo01_fade": float(rng.uniform(0, 0.4)), "lfo01_pitch": float(rng.uniform(5, 40))}
+        head |= {"lfo01_volume": float(rng.choice([0.0, rng.uniform(0, 5)]))}
     if rng.random() < 0.1:
         head |= {"pitcheg_depth": float(rng.uniform(-1200, 2400)), "pitcheg_decay": _log(rng, 0.02, 0.12), "pitcheg_sustain": 0}
     return head
 
 
+def _filter(recipe: Recipe, rng, decay: float) -> dict:
+    """Return the filter with its envelope, sometimes with slow modulation."""
+    values = {
+        "fil_type": rng.choice(["lpf_2p", "lpf_4p", "lpf_6p", "bpf_2p"], p=[0.5, 0.3, 0.1, 0.1]),
+        "cutoff": _log(rng, *recipe.cutoff), "resonance": float(rng.uniform(*recipe.resonance)),
+        "fil_keytrack": float(rng.uniform(30, 100)), "fil_keycenter": 60, "fil_veltrack": float(rng.uniform(0, 1200)),
+        "fileg_depth": float(rng.uniform(*recipe.env)), "fileg_attack": _log(rng, *recipe.attack),
+        "fileg_decay": _log(rng, 0.05, max(0.1, decay)), "fileg_sustain": float(rng.uniform(0, 60)),
+    }  # fmt: skip
+    if rng.random() < 0.15:
+        values |= {"lfo02_freq": _log(rng, 0.8, 8), "lfo02_cutoff": float(rng.uniform(200, 1800))}
+    return values
+
+
 def _subtractive(recipe: Recipe, rng) -> list[dict]:
-    """One to three detuned oscillators."""
+    """Return one to three detuned oscillators."""
     regions = []
     for i in range(rng.choice([1, 2, 3], p=[0.35, 0.4, 0.25])):
         region = {
-            "sample": "*" + rng.choice(recipe.waves),
-            "transpose": 0 if i == 0 else int(rng.choice([-12, 0, 0, 7, 12])),
-            "tune": 0.0 if i == 0 else float(rng.uniform(-15, 15)),
-            "volume": float(rng.uniform(-16, -6)),
+            "sample": "*" + rng.choice(recipe.waves), "transpose": 0 if i == 0 else int(rng.choice([-12, 0, 0, 7, 12])),
+            "tune": 0.0 if i == 0 else float(rng.uniform(-15, 15)), "volume": float(rng.uniform(-16, -6)),
             "oscillator_phase": float(rng.uniform(0, 0.99)),
-        }
+        }  # fmt: skip
         if rng.random() < recipe.unison:
             region |= {"oscillator_multi": int(rng.choice([3, 5])), "oscillator_detune": _log(rng, 4, 45), "volume": region["volume"] - 5}
         regions.append(region)
@@ -108,26 +100,20 @@ def _subtractive(recipe: Recipe, rng) -> list[dict]:
 
 
 def _fm(recipe: Recipe, rng) -> list[dict]:
-    """One or two phase-modulated pairs; simple ratios sound harmonic, others metallic."""
+    """Return one or two phase-modulated pairs; simple ratios sound harmonic, others metallic."""
     regions = []
     for i in range(rng.choice([1, 2], p=[0.6, 0.4])):
         ratio = rng.choice([1, 2, 3, 4, 5, 7]) if rng.random() < 0.75 else rng.uniform(1.1, 7)
-        regions.append(
-            {
-                "sample": "*" + rng.choice(["sine", "triangle"]),
-                "transpose": 0 if i == 0 else int(rng.choice([0, 12, 19])),
-                "volume": float(rng.uniform(-16, -6)),
-                "oscillator_mode": 2,
-                "oscillator_multi": 2,
-                "oscillator_detune": float(1200 * np.log2(ratio) + rng.uniform(-4, 4)),
-                "oscillator_mod_depth": _log(rng, 60, 900),
-            }
-        )
+        regions.append({
+            "sample": "*" + rng.choice(["sine", "triangle"]), "transpose": 0 if i == 0 else int(rng.choice([0, 12, 19])),
+            "volume": float(rng.uniform(-16, -6)), "oscillator_mode": 2, "oscillator_multi": 2,
+            "oscillator_detune": float(1200 * np.log2(ratio) + rng.uniform(-4, 4)), "oscillator_mod_depth": _log(rng, 60, 900),
+        })  # fmt: skip
     return regions
 
 
 def _partials(ratios, levels_db, rng, decays=None) -> list[dict]:
-    """A sine region per partial; ratio to the fundamental, level in dB, own decay where given."""
+    """Return a sine for each partial: ratio to the fundamental, level in dB, decay in s where given."""
     regions = []
     for k, (ratio, level) in enumerate(zip(ratios, levels_db, strict=True)):
         cents = 1200 * np.log2(ratio)
@@ -139,7 +125,7 @@ def _partials(ratios, levels_db, rng, decays=None) -> list[dict]:
 
 
 def _additive(recipe: Recipe, rng) -> list[dict]:
-    """Harmonic partials with a random slope, odd-even balance and ripple; drawbars when sparse."""
+    """Return harmonic partials with a random slope, odd-even balance and ripple."""
     count = int(rng.integers(4, 13))
     n = np.arange(1, count + 1)
     level = -rng.uniform(1.5, 9) * np.log2(n) + rng.uniform(-8, 4, count)
@@ -154,7 +140,7 @@ def _additive(recipe: Recipe, rng) -> list[dict]:
 
 
 def _modes(modes):
-    """Engine of a struck body with given partials, each detuned a little and decaying faster the higher it is."""
+    """Return the engine of a struck body with these partials, slightly detuned; higher ones decay faster."""
 
     def engine(recipe: Recipe, rng) -> list[dict]:
         count = int(rng.integers(3, len(modes) + 1))
@@ -167,46 +153,34 @@ def _modes(modes):
 
 
 def _vowel(recipe: Recipe, rng) -> list[dict]:
-    """A rich oscillator through three parallel formants."""
+    """Return a rich oscillator in three parallel formants."""
     formants = np.array(VOWELS[rng.integers(len(VOWELS))]) * rng.uniform(0.85, 1.25)
     wave, detune = rng.choice(recipe.waves), _log(rng, 4, 25)
     unison = int(rng.choice([1, 3, 5], p=[0.5, 0.3, 0.2]))
     levels = (0, -rng.uniform(2, 12), -rng.uniform(6, 20))
     return [
         {
-            "sample": "*" + wave,
-            "fil_type": "bpf_2p",
-            "cutoff": float(f),
-            "resonance": float(rng.uniform(8, 22)),
-            "oscillator_multi": unison,
-            "oscillator_detune": detune,
-            "volume": float(level),
+            "sample": "*" + wave, "fil_type": "bpf_2p", "cutoff": float(f), "resonance": float(rng.uniform(8, 22)),
+            "oscillator_multi": unison, "oscillator_detune": detune, "volume": float(level),
         }
         for f, level in zip(formants, levels, strict=True)
-    ]
+    ]  # fmt: skip
 
 
 def _noise(recipe: Recipe, rng) -> dict:
-    """Filtered noise: a click, a breath or a hiss."""
+    """Return filtered noise: a click, a breath or a hiss."""
     struck = recipe.sustain[1] == 0 or rng.random() < 0.4
     shape = {"ampeg_decay": _log(rng, 0.01, 0.15), "ampeg_sustain": 0} if struck else {}
     return {
-        "sample": NOISE_FILE,
-        "pitch_keytrack": 0,
-        "loop_mode": "loop_continuous",
-        "loop_start": 0,
-        "loop_end": NOISE_SAMPLES - 1,
-        "offset": int(rng.integers(NOISE_SAMPLES // 2)),
-        "volume": float(rng.uniform(-30, -6)) + (6.0 if struck else -6.0),
-        "fil_type": rng.choice(["bpf_2p", "hpf_2p", "lpf_2p"]),
-        "cutoff": _log(rng, 500, 6000),
-        "resonance": float(rng.uniform(0, 8)),
+        "sample": NOISE_FILE, "pitch_keytrack": 0, "loop_mode": "loop_continuous", "loop_start": 0, "loop_end": NOISE_SAMPLES - 1,
+        "offset": int(rng.integers(NOISE_SAMPLES // 2)), "volume": float(rng.uniform(-30, -6)) + (6.0 if struck else -6.0),
+        "fil_type": rng.choice(["bpf_2p", "hpf_2p", "lpf_2p"]), "cutoff": _log(rng, 500, 6000), "resonance": float(rng.uniform(0, 8)),
         **shape,
-    }
+    }  # fmt: skip
 
 
 def _effects(rng) -> list[tuple[str, dict]]:
-    """One or two effects of pedalboard, in the order that a player would chain them."""
+    """Return one or two effects of pedalboard, in their usual order."""
     chosen = rng.choice(["distortion", "chorus", "phaser", "delay", "reverb"], size=rng.choice([1, 2], p=[0.6, 0.4]), replace=False)
     uniform = rng.uniform
     draw = {

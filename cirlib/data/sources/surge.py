@@ -1,9 +1,9 @@
 """Presets of the Surge XT synthesizer, rendered with its Python bindings `surgepy`.
 
-surgepy is built from Surge's source tree (README); the presets that come with it are found by themselves, or `path` names folders of
-.fxp files whose folders are named by category. Every preset plays notes drawn from the statistics of its group and, where a folder
-of MIDI scores is given, excerpts of scores (their pitch and velocity are null: paper section 3, data sets). Training presets
-with audible effects also give an effects-off twin.
+surgepy is built from Surge's source tree (README). Its factory presets are found automatically, or `path` names folders of .fxp files
+in subfolders named by category. For every preset, notes are drawn from the statistics of its group and, with a folder of MIDI scores,
+excerpts of scores (pitch and velocity are null: paper section 3, data sets). Training presets with audible effects also give a twin
+without effects.
 """
 
 import ctypes
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,14 +24,13 @@ from ...audio.io import Unusable
 from ...common.files import listing_hash, sha256
 from ...common.packages import Missing, require
 from ...common.paths import short
-from ...common.settings import check_above_zero, to_dict
+from ...common.settings import check_above_zero
 from .. import note_statistics as midi
 from ..bank import NoteBank
-from ..builder import build_once, existing, names
+from ..builder import build_once, existing
 from ..jobs import Remark, Sound, note_row
 from ..taxonomy import SURGE_FX, fx_tags, surge_category
-from .render import RATE, instrument_rng, rendered
-from .splits import assign_splits
+from .shared import RATE, instrument_rng, make_spec, split_jobs, to_mono
 
 VERSION = 1
 TEMPO = 120.0
@@ -40,62 +40,69 @@ MISSING = (
     "rendering Surge presets needs the Python package surgepy, which is built from Surge's source tree "
     "(cmake -DSURGE_BUILD_PYTHON_BINDINGS=ON, see README): build it, or read rendered sets with source cir"
 )
+LICENSE = "presets and synthesizer: GPL-3.0-or-later (factory and third-party content)"
 
 
 @dataclass
 class SurgeConfig:
     """What to render."""
 
-    path: tuple[str, ...] = ()  # folders of .fxp files; none: the factory and third-party presets that surgepy knows
+    path: tuple[str, ...] = ()  # folders of .fxp files; none: the factory and third-party presets of surgepy
     seed: int = 0  # of notes and scores
     notes: int = 16  # per preset
     stems: int = 4  # excerpts of scores per preset, if midi is given
     midi: str = ""  # folder of MIDI scores for stems
-    statistics: str = ""  # file of note statistics (midi.py); empty: the documented default
+    statistics: str = ""  # file of note statistics (note_statistics.py); empty: the documented default
     valid: float = 0.15  # share of the presets of each family
     test: float = 0.15
-    twins: bool = True  # effects-off twins of training presets
-    longest_s: float = 2.5  # note held, at most
+    twins: bool = True  # twins of training presets without effects
+    longest_s: float = 2.5  # from note on to note off, at most
     tail_s: float = 1.5  # after note off, at most
     stem_s: float = 10.0  # length of an excerpt
-    limit_s: float = 120.0  # a preset that takes longer is left out
+    limit_s: float = 120.0  # a preset that takes longer is skipped
 
 
-def build(path: Path, config: SurgeConfig, n_jobs: int = -1) -> NoteBank:
-    """Render presets into a NoteBank at `path`; nothing is done if that very bank is there already."""
+class Preset(NamedTuple):
+    """A preset file with its family, tag, and the group whose note statistics it is played with."""
+
+    file: Path
+    family: str | None
+    tag: str | None
+    statistics_group: str
+
+
+def build(path: Path, config: SurgeConfig, *, n_jobs: int = -1) -> NoteBank:
+    """Render presets into a NoteBank at `path`, or open it if it is up to date. Raises ValueError if there is no preset."""
     check_above_zero(config, "notes", "longest_s", "tail_s", "stem_s", "limit_s")
     check(config)
     require("Surge presets", "joblib", "soxr", *(["pretty_midi"] if config.midi else []))
     import surgepy
 
     statistics = midi.load_statistics(config.statistics)
-    with quiet():
-        roots = [Path(p) for p in config.path] or _factory_roots(Path(surgepy.createSurge(RATE).getFactoryDataPath()))
+    roots = [Path(p) for p in config.path] or _factory_folders()
     presets, remarks = find_presets(roots)
     if not presets:
         raise ValueError(f"no .fxp preset in {', '.join(map(str, roots))}: set path to the folder of Surge's presets")
-    version = surgepy.getVersion()
-    values = {k: v for k, v in to_dict(config).items() if k not in ("path", "midi", "statistics", "limit_s")}
     inputs = {
-        "presets": hashlib.sha256(repr([(uid, sha256(f)) for uid, (f, *_) in presets.items()]).encode()).hexdigest(),
+        "presets": hashlib.sha256(repr([(uid, sha256(preset.file)) for uid, preset in presets.items()]).encode()).hexdigest(),
         "statistics": sha256(midi.statistics_file(config.statistics)) if config.statistics else "",
         "midi": listing_hash(Path(config.midi), midi.midi_files(config.midi)) if config.midi else "",
     }
-    spec = {"source": "surge", "version": VERSION, "surge": version, **values, "path": names(config.path), "inputs": inputs}
+    version = surgepy.getVersion()
+    spec = make_spec(config, source="surge", version=VERSION, surge=version, inputs=inputs)
     if bank := existing(path, spec):
         return bank
-    jobs, unread = _jobs(presets, statistics, config, n_jobs)
-    meta = {
-        "source": "surge", "license": "presets and synthesizer: GPL-3.0-or-later (factory and third-party content)",
-        "citation": f"Surge XT {version}, surge-synthesizer.github.io",
-    }  # fmt: skip
+    scores, unreadable = _read_scores(config, n_jobs)
+    instruments = ((uid, preset.family, _draw_notes(uid, preset, statistics, scores, config=config)) for uid, preset in presets.items())
+    meta = {"source": "surge", "license": LICENSE, "citation": f"Surge XT {version}, surge-synthesizer.github.io"}
     return build_once(
-        path, spec, jobs, render_preset, meta, n_jobs=n_jobs, title="presets", limit_s=config.limit_s, remarks=remarks + unread
-    )
+        path, spec, split_jobs(instruments, config), render_preset,
+        meta=meta, n_jobs=n_jobs, title="presets", limit_s=config.limit_s, remarks=remarks + unreadable,
+    )  # fmt: skip
 
 
 def check(config: SurgeConfig) -> None:
-    """Missing if surgepy is not installed; FileNotFoundError if the folder of scores is not there."""
+    """Raise Missing if surgepy is not installed, FileNotFoundError if there is no folder of scores."""
     if find_spec("surgepy") is None:
         raise Missing(MISSING)
     if config.midi:
@@ -105,35 +112,19 @@ def check(config: SurgeConfig) -> None:
             raise FileNotFoundError(error) from None
 
 
-def _jobs(presets: dict[str, tuple], statistics: midi.NoteStatistics, config: SurgeConfig, n_jobs: int) -> tuple[dict, list[Remark]]:
-    """One job per preset with the notes and excerpts of scores that it plays, and a remark for each file that is no score."""
-    scores, unread = _scores(config, n_jobs)
-    splits = assign_splits({uid: group for uid, (_, group, _, _) in presets.items()}, config.valid, config.test)
-    jobs = {}
-    for uid, (file, group, tag, player) in presets.items():
-        rng = instrument_rng(config.seed, uid)
-        notes = statistics.draw(player, config.notes, rng)
-        parts = scores.get(player, [])
-        chosen = rng.choice(len(parts), min(config.stems, len(parts)), replace=False) if parts else []
-        jobs[f"{len(jobs):05d}"] = {
-            "uid": uid, "file": str(file), "family": group, "tag": tag, "split": splits[uid], "config": config,
-            "notes": [(p, v, min(s, config.longest_s)) for p, v, s in notes], "scores": [parts[k] for k in chosen],
-        }  # fmt: skip
-    return jobs, unread
-
-
-def _factory_roots(data: Path) -> list[Path]:
-    roots = [data / "patches_factory", data / "patches_3rdparty"]
-    found = [r for r in roots if r.is_dir()]
-    if not found:
+def _factory_folders() -> list[Path]:
+    with quiet():
+        data = Path(_synthesizer().getFactoryDataPath())
+    folders = [folder for name in ("patches_factory", "patches_3rdparty") if (folder := data / name).is_dir()]
+    if not folders:
         raise ValueError(
             f"surgepy has no presets in {data}: set the environment variable SURGE_DATA_HOME to Surge's resources/data, or set path"
         )
-    return found
+    return folders
 
 
-def find_presets(roots: list[Path]) -> tuple[dict[str, tuple], list[Remark]]:
-    """uid -> (file, group, tag, group whose statistics play it), and remarks.
+def find_presets(roots: list[Path]) -> tuple[dict[str, Preset], list[Remark]]:
+    """Return uid -> preset, and remarks about presets without a known category.
 
     The category is the nearest folder above the file with the name of one; the bank is the folder above the category
     (an author), or `factory`. A uid is surge/<bank>/<category>/<name>.
@@ -144,136 +135,143 @@ def find_presets(roots: list[Path]) -> tuple[dict[str, tuple], list[Remark]]:
             raise FileNotFoundError(f"no folder {short(root)}: set path to folders of .fxp presets")
         for file in sorted(root.rglob("*.fxp")):
             folders = [root.name, *file.relative_to(root).parts[:-1]]
-            at = next((k for k in range(len(folders) - 1, -1, -1) if surge_category(folders[k])), None)
-            if at is None:
-                remarks.append(Remark(str(file.relative_to(root)), "no folder above it is a known category: no family", kept=True))
-            group, tag, player = (surge_category(folders[at]) if at is not None else None) or (None, None, "Piano")
-            category = folders[at] if at is not None else folders[-1]
-            above = folders[1:at] if at is not None else folders[1:-1]
-            bank = above[0] if above else "factory" if root.name == "patches_factory" else root.name
-            inner = "/".join([*folders[at + 1 :], file.stem]) if at is not None else file.stem
-            uid = f"surge/{bank}/{category}/{inner}"
+            known = [k for k, name in enumerate(folders) if surge_category(name)]
+            if not known:
+                remarks.append(Remark(str(file.relative_to(root)), "no folder above it is a known category: no family", stored=True))
+            at = known[-1] if known else len(folders) - 1
+            above = folders[1:at][:1] or ["factory" if root.name == "patches_factory" else root.name]
+            inner = folders[at + 1 :] if known else []
+            uid = "/".join(["surge", *above, folders[at], *inner, file.stem])
             while uid in presets:
                 uid += "'"
-            presets[uid] = (file, group, tag, player)
+            presets[uid] = Preset(file, *(surge_category(folders[at]) or (None, None, "Piano")))
     return presets, remarks
 
 
-def _scores(config: SurgeConfig, n_jobs: int) -> tuple[dict[str, list[np.ndarray]], list[Remark]]:
-    """Excerpts of scores by group, and a remark for each file that is no score."""
+def _read_scores(config: SurgeConfig, n_jobs: int) -> tuple[dict[str, list[np.ndarray]], list[Remark]]:
+    """Return excerpts of scores by group, and a remark for each unreadable file."""
     if not config.midi:
         return {}, []
-    parts: dict[str, list[np.ndarray]] = {}
+    excerpts: dict[str, list[np.ndarray]] = {}
     scores, bad = midi.read_folder(config.midi, n_jobs)
     for notes in scores.values():
         for group, rows in notes.items():
-            parts.setdefault(group, []).extend(midi.excerpts(rows, config.stem_s))
-    return parts, [Remark(name, why) for name, why in bad.items()]
+            excerpts.setdefault(group, []).extend(midi.excerpts(rows, config.stem_s))
+    return excerpts, [Remark(name, why) for name, why in bad.items()]
 
 
-# Rendering: runs in worker processes
+def _draw_notes(uid: str, preset: Preset, statistics: midi.NoteStatistics, scores: dict[str, list], *, config: SurgeConfig) -> dict:
+    """Return the arguments of render_preset for one preset: its notes (pitch, velocity, seconds) and excerpts of scores are drawn here."""
+    rng = instrument_rng(config.seed, uid)
+    notes = statistics.draw(preset.statistics_group, config.notes, rng)
+    excerpts = scores.get(preset.statistics_group, [])
+    chosen = rng.choice(len(excerpts), min(config.stems, len(excerpts)), replace=False) if excerpts else []
+    notes = [(pitch, velocity, min(seconds, config.longest_s)) for pitch, velocity, seconds in notes]
+    return {"file": str(preset.file), "tag": preset.tag, "notes": notes, "scores": [excerpts[k] for k in chosen]}
+
+
+# Rendering, in worker processes
 
 
 @cache
-def _synth():
+def _synthesizer():
     import surgepy
 
     return surgepy.createSurge(RATE)
 
 
 def render_preset(
-    uid: str, file: str, family: str | None, tag: str | None, split: str, notes: list, scores: list, config: SurgeConfig
+    *, uid: str, file: str, family: str | None, tag: str | None, split: str, notes: list, scores: list, config: SurgeConfig
 ) -> Iterator[Sound | Remark]:
-    """Sounds of one preset, then those of its effects-off twin. ValueError if it cannot be loaded or no note of it is usable."""
+    """Yield the sounds of one preset, then of its twin without effects. Raises ValueError if it does not load or has no usable note."""
     with quiet():
-        synth = _synth()
-        load(synth, file)
-        fx = audible_fx(synth)
+        load(_synthesizer(), file)
+        fx = audible_fx(_synthesizer())
     row = note_row(uid, family, "surge", split, fx=fx, tags=["synthetic", *([tag] if tag else []), *fx_tags(fx)])
-    yield from _render(synth, file, row, notes, scores, config, dry=False)
+    excerpts = [(np.array([[0.0, seconds, pitch, velocity]]), seconds + config.tail_s) for pitch, velocity, seconds in notes]
+    excerpts += [(score, config.stem_s) for score in scores]
+    yield from _render_all(file, row, excerpts, dry=False)
     if fx and split == "train" and config.twins:
         twin = row | {"instrument": uid + "_no_fx", "augments": uid, "fx": [], "tags": row["tags"][: 1 + bool(tag)]}
-        yield from _render(synth, file, twin, notes, scores, config, dry=True)
+        yield from _render_all(file, twin, excerpts, dry=True)
 
 
-def _render(synth, file: str, row: dict, notes: list, scores: list, config: SurgeConfig, dry: bool) -> Iterator[Sound | Remark]:
-    usable, remarks = 0, []
-    single = [(np.array([[0.0, s, p, v]]), {"pitch": float(p), "velocity": float(v), "hold_s": s}) for p, v, s in notes]
-    several = [(part, {"pitch": None, "velocity": None, "hold_s": None}) for part in scores]
-    for number, (part, columns) in enumerate(single + several):
-        end = config.stem_s if columns["pitch"] is None else part[0, 1] + config.tail_s
+def _render_all(file: str, row: dict, excerpts: list[tuple[np.ndarray, float]], *, dry: bool) -> Iterator[Sound | Remark]:
+    """Yield the sound of each (notes, length in s), then a remark for each unusable one. An excerpt of one note is a note, else a stem."""
+    remarks, stems = [], 0
+    for notes, seconds in excerpts:
+        columns, name = {}, f"stem {stems}"
+        if len(notes) == 1:
+            _, hold, pitch, velocity = map(float, notes[0])
+            columns, name = {"pitch": pitch, "velocity": velocity, "hold_s": hold}, f"note {pitch:.0f}-{velocity:.0f}"
+        stems += len(notes) > 1
         try:
             with quiet():
-                stereo = play(synth, file, part, end, dry)
-                if not stereo.any():  # some presets speak only to aftertouch
-                    stereo = play(synth, file, part, end, dry, aftertouch=127)
-            yield Sound({**row, **columns}, rendered(stereo))
-            usable += 1
+                stereo = render(file, notes, seconds, dry=dry)
+                if not stereo.any():  # some presets are silent without aftertouch
+                    stereo = render(file, notes, seconds, dry=dry, aftertouch=127)
+            yield Sound({**row, **columns}, to_mono(stereo))
         except Unusable as reason:
-            what = f"stem {number - len(single)}" if columns["pitch"] is None else f"note {part[0, 2]:.0f}-{part[0, 3]:.0f}"
-            remarks.append(Remark(f"{row['instrument']} {what}", str(reason)))
-    if usable:
+            remarks.append(Remark(f"{row['instrument']} {name}", str(reason)))
+    if len(remarks) < len(excerpts):
         yield from remarks
     elif dry:
         yield Remark(row["instrument"], "no usable note without effects")
     else:
-        raise ValueError(f"no usable note: {remarks[0].text if remarks else 'none was asked for'}")
+        raise ValueError(f"no usable note: {remarks[0].text if remarks else 'none was requested'}")
 
 
-def load(synth, file: str, dry: bool = False) -> None:
-    """Load a preset and set the tempo; `dry` turns all effects off."""
+def load(synth, file: str, *, dry: bool = False) -> None:
+    """Load a preset; `dry` turns all effects off."""
     if synth.loadPatch(file) is False:
         raise ValueError("surgepy does not load this preset")
-    synth.tempo = TEMPO  # a preset may bring its own
+    if hasattr(synth, "tempo"):  # only forks of surgepy have it; a preset may bring its own tempo
+        synth.tempo = TEMPO
     if dry:
         for slot in synth.getPatch()["fx"]:
             synth.setParamVal(slot["type"], 0)
         synth.processMultiBlock(synth.createMultiBlock(1), 0, 1)
 
 
-def play(synth, file: str, part: np.ndarray, seconds: float, dry: bool, aftertouch: int = 0) -> np.ndarray:
-    """Audio (2, n) of notes (m, 4: start s, duration s, pitch, velocity); the preset is loaded anew: tails of effects outlive notes."""
-    load(synth, file, dry)
+def render(file: str, notes: np.ndarray, seconds: float, *, dry: bool, aftertouch: int = 0) -> np.ndarray:
+    """Return audio (2, n) of notes (m, 4: start s, duration s, pitch, velocity). The preset is loaded anew: effect tails outlast notes."""
+    synth = _synthesizer()
+    load(synth, file, dry=dry)
     block = synth.getBlockSize()
     blocks = int(np.ceil(seconds * RATE / block))
-    synth.channelAftertouch(0, aftertouch)  # it outlives presets, too
-    events = []
-    for start, duration, pitch, velocity in part:
+    synth.channelAftertouch(0, aftertouch)  # it outlasts presets, too
+    events = []  # (block, is note on, pitch, velocity)
+    for start, duration, pitch, velocity in notes:
         on = int(start * RATE / block)
         events.append((on, 1, int(pitch), int(velocity)))
         events.append((max(on + 1, round((start + duration) * RATE / block)), 0, int(pitch), 0))
     audio, at = synth.createMultiBlock(blocks), 0
-    for when, on, pitch, velocity in sorted(events):  # at one time, offs come before ons
-        if when >= blocks:
-            break
+    for when, on, pitch, velocity in [*sorted(event for event in events if event[0] < blocks), (blocks, 0, 0, 0)]:  # note offs first
         if when > at:
             synth.processMultiBlock(audio, at, when - at)
             at = when
         if on:
             synth.playNote(0, pitch, velocity, 0)
-        else:
+        elif when < blocks:
             synth.releaseNote(0, pitch, 0)
-    if at < blocks:
-        synth.processMultiBlock(audio, at, blocks - at)
     return np.array(audio)
 
 
 def audible_fx(synth) -> list[str]:
-    """Names of the effects that sound in the loaded preset, in the order of the slots: not off, not masked, not bypassed, its scene plays,
-    and, for sends, a send level is above 0. What a version of the bindings does not tell counts as sounding."""
+    """Return the names of the effects that sound in the loaded preset, in the order of the slots.
+
+    An effect sounds if it is not off, masked or bypassed, its scene plays, and, for a send, a send level is above 0. Parameters that
+    a version of the bindings does not have count as sounding.
+    """
     patch, value = synth.getPatch(), synth.getParamVal
-
-    def told(name: str, default: int) -> int:
-        return int(value(patch[name])) if name in patch else default
-
-    masked, bypass = told("fx_disable", 0), told("fx_bypass", 0)
-    both = told("scenemode", 1) != 0
-    scenes = [s for s in (0, 1) if both or s == told("scene_active", s)]
-    levels = [patch["scene"][s].get("send_level", []) for s in scenes] if "scene" in patch else [[]]
+    masked, bypass, mode, active = (int(value(patch[name])) if name in patch else None for name in (
+        "fx_disable", "fx_bypass", "scenemode", "scene_active"))  # fmt: skip
+    scenes = [scene for scene in (0, 1) if mode != 0 or active in (scene, None)]
+    levels = [patch["scene"][scene].get("send_level", []) for scene in scenes] if "scene" in patch else [[]]
     found = []
     for i, (slot, fx) in enumerate(zip(SLOTS, patch["fx"], strict=False)):
         kind, chain, number = int(value(fx["type"])), slot[0], int(slot[1]) - 1
-        if not kind or masked >> i & 1 or chain in BYPASSED.get(bypass, ""):
+        if not kind or (masked or 0) >> i & 1 or chain in BYPASSED.get(bypass, ""):
             continue
         if chain in "AB" and "AB".index(chain) not in scenes:
             continue
@@ -285,15 +283,15 @@ def audible_fx(synth) -> list[str]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Surge writes to C's stdout: keep it out of logs and notebooks."""
+    """Discard what C code writes to stdout, which Surge does."""
     sys.stdout.flush()
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    saved, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 1)
         yield
     finally:
         with suppress(OSError, TypeError, AttributeError):
-            ctypes.CDLL(None).fflush(None)  # what C keeps in its buffers would come later
-        os.dup2(kept, 1)
-        os.close(kept)
+            ctypes.CDLL(None).fflush(None)  # else buffered output would be written later
+        os.dup2(saved, 1)
+        os.close(saved)
         os.close(nowhere)

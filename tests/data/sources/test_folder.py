@@ -192,7 +192,7 @@ BAD = {  # name: (how it is made, start of the reason)
     "silent.wav": (_silent, "silent"),
     "too quiet.wav": (_too_quiet, "silent"),
     "folder.wav": (_folder, "a folder, not a file"),
-    "unreadable.wav": (_dangling, "not readable (No such file or directory)"),
+    "unreadable.wav": (_dangling, "no such file"),
 }
 
 
@@ -243,7 +243,7 @@ def test_a_bad_note_costs_only_itself(tmp_path):
 def test_only_bad_files(tmp_path):
     """One sentence, and nothing is left behind."""
     write(tmp_path / "sounds" / "a.wav", np.zeros(1600))
-    with pytest.raises(ValueError, match=r"no usable sound for bank: 1 left out \(a\.wav: silent\)"):
+    with pytest.raises(ValueError, match=r"no usable sound for bank: 1 skipped \(a\.wav: silent\)"):
         read(tmp_path / "sounds")
     assert not (tmp_path / "bank").exists()
     assert not (tmp_path / "bank.building").exists()
@@ -463,7 +463,7 @@ def test_impossible_splits(tmp_path, valid, test):
 def test_license(tmp_path):
     """That of the configuration, else it says that there is none."""
     tones(tmp_path / "sounds", "a.wav")
-    assert read(tmp_path / "sounds").infos[0]["license"] == "not told"
+    assert read(tmp_path / "sounds").infos[0]["license"] == "unknown"
     assert read(tmp_path / "sounds", license="CC BY 4.0").infos[0]["license"] == "CC BY 4.0"
 
 
@@ -511,7 +511,7 @@ def test_pitch_is_estimated_where_names_tell_none(tmp_path):
     bank = read(root, estimate=True)
     assert rows(bank, "instrument", "pitch") == list(zip(names, [67, 60, None], strict=True))
     noted = bank.infos[0]["noted"]
-    assert noted.pop("sounds").startswith("2 of 3 files tell no pitch: each is an instrument of its own")
+    assert noted.pop("sounds").startswith("2 of 3 names have no pitch: each file is an instrument")
     assert noted == {"a.wav": "pitch estimated", "noise.wav": "pitch unknown"}
     assert rows(read(root), "instrument", "pitch") == list(zip(names, [None, 60, None], strict=True))
 

@@ -26,8 +26,9 @@ from source_files import (
 )
 from tones import contents
 
+from cirlib.data.notes import SPLITS
 from cirlib.data.sources import build_bank, nsynth
-from cirlib.data.sources.nsynth import PARTS, NSynthConfig, noise_only
+from cirlib.data.sources.nsynth import NSynthConfig, noise_only
 
 
 def noise(slope, seconds=1.0, seed=0):
@@ -39,7 +40,7 @@ def noise(slope, seconds=1.0, seed=0):
 
 
 def build(path, release, protocol="strict", n_jobs=1):
-    return nsynth.build(path, NSynthConfig(str(release), protocol=protocol), n_jobs)
+    return nsynth.build(path, NSynthConfig(str(release), protocol=protocol), n_jobs=n_jobs)
 
 
 TRAIN = {f"{family}_{ORIGINS[i % 3]}_0{i + 20}-060-{25 + i:03d}": pcm(60, 0.1 + i / 100) for i, family in enumerate(FAMILIES)}
@@ -194,7 +195,7 @@ def test_held_out_instruments_are_in_one_split(tmp_path):
 def test_instrument_of_train_and_test_trains(tmp_path):
     """Whatever the release holds, no instrument is in two splits."""
     names = [f"guitar_acoustic_000-{pitch:03d}-100" for pitch in (50, 51, 52)]
-    release = write_release(tmp_path, **{part: tones(name) for part, name in zip(PARTS, names, strict=True)})
+    release = write_release(tmp_path, **{part: tones(name) for part, name in zip(SPLITS, names, strict=True)})
     assert list(build(tmp_path / "bank", release).notes.split) == ["train"] * 3
 
 
@@ -233,7 +234,7 @@ def test_bad_files_are_listed(tmp_path):
 def test_nothing_usable(tmp_path):
     """One sentence that tells why; no bank, nothing half made."""
     release = write_release(tmp_path / "nsynth", train={"bass_acoustic_030-040-100": np.zeros(8000, np.int16)})
-    with pytest.raises(ValueError, match=r"no usable sound for bank: 1 left out \(bass_acoustic_030-040-100: silent\)"):
+    with pytest.raises(ValueError, match=r"no usable sound for bank: 1 skipped \(bass_acoustic_030-040-100: silent\)"):
         build(tmp_path / "bank", release)
     assert not list(tmp_path.glob("bank*"))
 
@@ -263,7 +264,7 @@ def test_damaged_metadata(tmp_path, text):
 
 
 def test_unknown_family(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules[__name__], "FAMILIES", (*FAMILIES, "theremin"))
+    monkeypatch.setattr("source_files.FAMILIES", (*FAMILIES, "theremin"))
     release = write_release(tmp_path, train=tones("theremin_acoustic_000-060-100"))
     with pytest.raises(ValueError, match="unknown NSynth family 'theremin' of theremin_acoustic_000"):
         build(tmp_path / "bank", release)
@@ -314,7 +315,7 @@ from pathlib import Path
 from cirlib.data.sources import nsynth
 
 def hang(instrument, **job):
-    for sound in read_instrument(instrument, **job):
+    for sound in read_instrument(instrument=instrument, **job):
         yield sound
         if instrument == sys.argv[3]:
             time.sleep(600)
@@ -351,11 +352,11 @@ def test_tarballs_give_the_same_bank(tmp_path, release, bank):
     build(tmp_path / "bank", target)
     assert contents(tmp_path / "bank") == contents(bank.paths[0])
     assert sorted(f.name for f in target.glob("nsynth-*")) == sorted(
-        f"nsynth-{p}{suffix}" for p in PARTS for suffix in ("", ".jsonwav.tar.gz")
+        f"nsynth-{p}{suffix}" for p in SPLITS for suffix in ("", ".jsonwav.tar.gz")
     )
-    before = [(target / f"nsynth-{part}").stat().st_ino for part in PARTS]
+    before = [(target / f"nsynth-{part}").stat().st_ino for part in SPLITS]
     build(tmp_path / "again", target)
-    assert [(target / f"nsynth-{part}").stat().st_ino for part in PARTS] == before
+    assert [(target / f"nsynth-{part}").stat().st_ino for part in SPLITS] == before
     assert contents(tmp_path / "again") == contents(bank.paths[0])
 
 

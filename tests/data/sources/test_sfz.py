@@ -141,9 +141,9 @@ def test_channels_are_averaged(tmp_path):
 def test_choice_of_notes():
     """Keys outside the family's range are left out if others play; no more notes than there are keys and velocities."""
     rng = np.random.default_rng(0)
-    assert {p for p, _ in choose_notes(list(range(128)), "Bass", 40, rng)} <= set(range(28, 49))
-    assert {p for p, _ in choose_notes([100, 101], "Bass", 8, rng)} <= {100, 101}
-    few = choose_notes([60], None, 16, rng)
+    assert {p for p, _ in choose_notes(list(range(128)), "Bass", count=40, rng=rng)} <= set(range(28, 49))
+    assert {p for p, _ in choose_notes([100, 101], "Bass", count=8, rng=rng)} <= {100, 101}
+    few = choose_notes([60], None, count=16, rng=rng)
     assert sorted(few) == sorted((60, v) for v in VELOCITIES)
 
 
@@ -153,10 +153,10 @@ def test_choice_of_notes():
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "sfizz finds no region in it whose sample is there"),
-        ("no instrument at all", "sfizz finds no region in it whose sample is there"),
-        ("<group> key=60", "sfizz finds no region in it whose sample is there"),
-        ("<region> sample=gone.wav key=60", "sfizz finds no region in it whose sample is there"),
+        ("", "sfizz finds no region in it whose sample exists"),
+        ("no instrument at all", "sfizz finds no region in it whose sample exists"),
+        ("<group> key=60", "sfizz finds no region in it whose sample exists"),
+        ("<region> sample=gone.wav key=60", "sfizz finds no region in it whose sample exists"),
         ("<region> sample=samples/a4.wav lokey=61 hikey=60", "it has no playable key"),
         ("<region> sample=samples/a4.wav key=60 volume=-144", "no usable note (silent): are its samples there?"),
         ("<region> sample=samples/empty.wav key=60", "no usable note (silent): are its samples there?"),

@@ -12,7 +12,7 @@ from tones import amplitude, assert_kept, assert_resumes, contents, frequency, r
 
 from cirlib.data.sources import soundfont
 from cirlib.data.sources.folder import estimate_pitch
-from cirlib.data.sources.soundfont import DRUM_KEYS, GAIN, VELOCITIES, SoundFontConfig, build, describe, preset_group, read_presets
+from cirlib.data.sources.soundfont import DRUM_KEYS, GAIN, VELOCITIES, SoundFontConfig, build, preset_family, read_license, read_presets
 from cirlib.data.taxonomy import GM_GROUPS, family
 
 try:
@@ -50,11 +50,11 @@ def bank(font):
 def test_presets(font):
     """By bank and program; the license is that of the file."""
     assert read_presets(font) == sorted((bank, program, name) for bank, program, name, *_ in PRESETS)
-    assert describe(font) == "CC0-1.0"
+    assert read_license(font) == "CC0-1.0"
 
 
 def test_a_font_without_a_license(tmp_path):
-    assert describe(write_font(tmp_path / "a.sf2")) == "license not told by the file"
+    assert read_license(write_font(tmp_path / "a.sf2")) == "license not in the file"
 
 
 @pytest.mark.parametrize(
@@ -71,12 +71,12 @@ def test_a_font_without_a_license(tmp_path):
 )
 def test_group_of_a_preset(bank, program, name, general_midi, group):
     """The program in a General MIDI font, the name in another one; bank 128 holds drum kits."""
-    assert preset_group(bank, program, name, general_midi) == group
+    assert preset_family(bank, program, name=name, general_midi=general_midi) == group
 
 
 def test_general_midi_font():
     """Of pretty_midi: a preset for every melodic program, and drum kits."""
-    presets = read_presets(soundfont._default_font())
+    presets = read_presets(soundfont.check(SoundFontConfig())[0])
     assert {program for bank, program, _ in presets if bank == 0} == set(range(128))
     assert any(bank == 128 for bank, *_ in presets)
 
@@ -188,7 +188,7 @@ def test_a_font_that_is_none_costs_only_itself(tmp_path, font):
     (tmp_path / "fonts" / "bad.sf2").write_text("no font")
     bank = build(tmp_path / "bank", config(tmp_path / "fonts", font, notes=1), n_jobs=1)
     assert list(dict.fromkeys(uid.split("/")[1] for uid in bank.notes.instrument)) == ["b", "tones"]
-    assert bank.infos[0]["skipped"]["bad.sf2"] == "no SoundFont (it does not begin as one)"
+    assert bank.infos[0]["skipped"]["bad.sf2"] == "no SoundFont (wrong first bytes)"
     assert bank.infos[0]["license"] == "b.SF2: CC0-1.0; tones.sf2: CC0-1.0"
 
 

@@ -13,7 +13,7 @@ from cirlib.data.bank import NoteBank
 from cirlib.data.note_statistics import NoteStatistics
 from cirlib.data.sources import build_bank as make_bank
 from cirlib.data.sources import ensure_banks, missing, source_config, source_options
-from cirlib.data.sources.splits import assign_splits
+from cirlib.data.sources.shared import assign_splits
 from cirlib.training.config import TrainConfig
 from cirlib.training.loop import fit
 
@@ -173,24 +173,24 @@ def test_what_a_bank_that_is_there_was_made_from_is_not_missing(preset):
 
 def test_splits_hold_shares_of_each_family_and_never_change():
     families = {f"x/y/{family}{i}": family for family in ("Bass", "Piano", None) for i in range(20)}
-    splits = assign_splits(families, 0.1, 0.2)
+    splits = assign_splits(families, valid=0.1, test=0.2)
     for family in ("Bass", "Piano", None):
         part = [splits[name] for name in families if families[name] == family]
         assert [part.count(s) for s in ("train", "valid", "test")] == [14, 2, 4]
-    assert assign_splits(dict(reversed(families.items())), 0.1, 0.2) == splits
+    assert assign_splits(dict(reversed(families.items())), valid=0.1, test=0.2) == splits
     assert len({tuple(splits[f"x/y/{f}{i}"] for i in range(20)) for f in ("Bass", "Piano")}) == 2
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, (1, 0, 0)), (2, (2, 0, 0)), (3, (1, 1, 1)), (8, (6, 1, 1))])
 def test_splits_of_small_families(count, expected):
     """From three instruments on, each split has one."""
-    splits = list(assign_splits({f"a{i}": "Bass" for i in range(count)}, 0.15, 0.15).values())
+    splits = list(assign_splits({f"a{i}": "Bass" for i in range(count)}, valid=0.15, test=0.15).values())
     assert tuple(splits.count(s) for s in ("train", "valid", "test")) == expected
 
 
 def test_wrong_shares():
     with pytest.raises(ValueError, match=r"shares with a sum under 1, got 0.5 and 0.5"):
-        assign_splits({}, 0.5, 0.5)
+        assign_splits({}, valid=0.5, test=0.5)
 
 
 # Banks
@@ -203,7 +203,7 @@ def test_a_bank_made_elsewhere_is_opened(home, capsys):
     shutil.rmtree(home / "sounds")
     again = make_bank("folder", "data/mine", options, n_jobs=1)
     assert again.infos == made.infos
-    assert "mine is taken as it is: no folder" in capsys.readouterr().out
+    assert "mine is opened as it is: no folder" in capsys.readouterr().out
     with pytest.raises(FileNotFoundError, match="no folder"):
         make_bank("folder", "data/mine", {**options, "seconds": 1.0}, n_jobs=1)
     with pytest.raises(FileNotFoundError, match="no folder"):

@@ -28,9 +28,9 @@ def surgepy():
         patch.syspath_prepend(str(Path(__file__).parent / "stand_in"))
         patch.delitem(sys.modules, "surgepy", raising=False)
         get_reusable_executor().shutdown()
-        surge._synth.cache_clear()
+        surge._synthesizer.cache_clear()
         yield import_module("surgepy")
-        surge._synth.cache_clear()
+        surge._synthesizer.cache_clear()
         del sys.modules["surgepy"]
 
 
@@ -50,7 +50,18 @@ def config(*roots, **options):
 
 def render(file, notes=((60, 127, 0.2),), scores=(), split="valid", **options):
     """(sounds, remarks) of one preset."""
-    made = list(render_preset("uid", str(file), "Bass", "bass", split, list(notes), list(scores), config(**options)))
+    made = list(
+        render_preset(
+            uid="uid",
+            file=str(file),
+            family="Bass",
+            tag="bass",
+            split=split,
+            notes=list(notes),
+            scores=list(scores),
+            config=config(**options),
+        )
+    )
     return [x for x in made if isinstance(x, Sound)], [x for x in made if isinstance(x, Remark)]
 
 
@@ -170,7 +181,7 @@ def full(*slots):
 def test_audible_effects(tmp_path, behaviour, names):
     """Not off, not masked, not bypassed, in a scene that plays, sent to."""
     with surge.quiet():
-        synth = surge._synth()
+        synth = surge._synthesizer()
         surge.load(synth, str(preset(tmp_path / "a.fxp", **behaviour)))
         assert surge.audible_fx(synth) == names
 
@@ -286,7 +297,7 @@ def test_presets_that_cannot_be_rendered(tmp_path, behaviour, error, reason):
 
 
 def test_no_notes_at_all(tmp_path):
-    with pytest.raises(ValueError, match="no usable note: none was asked for"):
+    with pytest.raises(ValueError, match="no usable note: none was requested"):
         render(preset(tmp_path / "a.fxp"), [])
 
 
@@ -504,6 +515,6 @@ def test_a_bad_preset_costs_only_itself(tmp_path, capfd):
 
 def test_nothing_but_bad_presets(tmp_path):
     preset(tmp_path / "presets" / "Basses" / "A.fxp", speaks=False)
-    with pytest.raises(ValueError, match=r"no usable sound for bank: 1 left out \(surge/presets/Basses/A: no usable note: silent\)"):
+    with pytest.raises(ValueError, match=r"no usable sound for bank: 1 skipped \(surge/presets/Basses/A: no usable note: silent\)"):
         build(tmp_path / "bank", config(tmp_path / "presets"), n_jobs=1)
     assert not (tmp_path / "bank").exists()

@@ -11,7 +11,7 @@ from cirlib.data.bank import NoteBank
 from cirlib.data.note_statistics import spread_notes
 from cirlib.data.sources import virtual
 from cirlib.data.sources.patches import Patch
-from cirlib.data.sources.virtual import VirtualConfig, apply_effects, build, fingerprint, fingerprint_distances, play
+from cirlib.data.sources.virtual import VirtualConfig, apply_effects, build, fingerprint, fingerprint_distances, render
 from cirlib.data.taxonomy import FAMILIES, MIXTURE_FAMILIES, family
 
 CONFIG = VirtualConfig(train=4, valid=2, test=2, others=0, notes=4)
@@ -88,7 +88,7 @@ def test_an_instrument_with_an_unusable_note_is_rejected(bad, value):
     notes = [tone(69), tone(69)]
     assert np.abs(virtual._level(notes, 0.4)).max() == pytest.approx(0.4)
     notes[bad][:] = value * np.sign(notes[bad])
-    with pytest.raises(virtual.Rejected):
+    with pytest.raises(ValueError, match="a note is"):
         virtual._level(notes, 0.5)
 
 
@@ -132,7 +132,7 @@ def frequency(audio: np.ndarray) -> float:
 def test_a_sine_is_in_tune():
     """A note sounds at the frequency of its MIDI pitch, 440 Hz at 69."""
     pitches = [40, 60, 69, 81]
-    for pitch, audio in zip(pitches, play(SINE, [(p, 100) for p in pitches]), strict=True):
+    for pitch, audio in zip(pitches, render(SINE, [(p, 100) for p in pitches]), strict=True):
         assert 12 * np.log2(frequency(audio) / hz(pitch)) == pytest.approx(0, abs=0.02)
 
 
@@ -159,23 +159,23 @@ def test_tonal_families_play_the_pitch_that_is_written(bank, name):
 
 def test_notes_do_not_depend_on_the_notes_before():
     notes = [(60, 100), (67, 40), (60, 100)]
-    first, second, third = play(SINE, notes)
+    first, second, third = render(SINE, notes)
     np.testing.assert_array_equal(first, third)
-    np.testing.assert_array_equal(play(SINE, notes[::-1])[1], second)
+    np.testing.assert_array_equal(render(SINE, notes[::-1])[1], second)
     assert np.abs(second).max() < np.abs(first).max()  # velocity
 
 
 def test_noise_is_the_same_every_time():
     """sfizz has the noise in memory before it plays: it never comes too late."""
     patch = Patch(f"<region> sample={virtual.NOISE_FILE} pitch_keytrack=0 offset=12000", hold=0.6, peak=0.5)
-    first, *others = (play(patch, [(60, 100), (62, 100)]) for _ in range(20))
+    first, *others = (render(patch, [(60, 100), (62, 100)]) for _ in range(20))
     assert np.abs(first[0][2000:9000]).max() > 0.01
     for other in others:
         np.testing.assert_array_equal(other, first)
 
 
 def test_effects_keep_the_length_and_change_the_sound():
-    (dry,) = play(SINE, [(60, 100)])
+    (dry,) = render(SINE, [(60, 100)])
     before = dry.copy()
     for fx in ([("delay", {"delay_seconds": 0.1})], [("chorus", {}), ("reverb", {})]):
         wet = apply_effects(dry, fx)
@@ -201,7 +201,7 @@ def test_trim(audio, kept):
 
 def test_a_patch_that_sfizz_cannot_read():
     with pytest.raises(ValueError, match="sfizz does not read this patch"):
-        play(Patch("this is no SFZ", hold=0.5, peak=0.5), [(60, 100)])
+        render(Patch("this is no SFZ", hold=0.5, peak=0.5), [(60, 100)])
 
 
 def test_no_note_of_an_instrument_comes_twice(bank):

@@ -1,0 +1,93 @@
+"""What several sources share: splits, jobs and specs of their banks, sounds read from files, notes rendered by a synthesizer."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ...audio.io import Unusable, check_usable, fade_end, read_audio, resample, trim
+from ...common.settings import to_dict
+from ...common.untrusted import inside
+from ..builder import names
+from ..jobs import Remark, Sound
+
+RATE = 48000  # Hz of rendering; banks have 16 kHz
+VELOCITIES = (100, 70, 127, 85, 110, 60)
+NOT_IN_SPEC = ("path", "midi", "statistics", "limit_s")  # settings that the sounds do not depend on: contents are in `inputs`
+
+
+def make_spec(config, *, source: str, version: int, inputs, **others) -> dict:
+    """Return the spec of a bank: the settings, the version of the source's code, and hashes of its inputs, which decide how it sounds."""
+    settings = {name: value for name, value in to_dict(config).items() if name not in NOT_IN_SPEC}
+    return {"source": source, "version": version, **others, **settings, "path": names(config.path), "inputs": inputs}
+
+
+def split_jobs(instruments: Iterable[tuple[str, str | None, dict]], config) -> dict[str, dict]:
+    """Return a job for each (uid, family, more arguments), with the split of its instrument by the shares `valid` and `test`."""
+    instruments = list(instruments)
+    splits = assign_splits({uid: family for uid, family, _ in instruments}, valid=config.valid, test=config.test)
+    return {
+        f"{i:05d}": {"uid": uid, "family": family, "split": splits[uid], "config": config, **arguments}
+        for i, (uid, family, arguments) in enumerate(instruments)
+    }
+
+
+def assign_splits(families: dict[str, str | None], *, valid: float, test: float) -> dict[str, str]:
+    """Return instrument -> split, from instrument -> family: shares of each family, at least one of each split from three instruments on.
+
+    The order within a family is that of a hash of the name, independent of alphabet and folder. Raises ValueError for impossible shares.
+    """
+    if valid < 0 or test < 0 or valid + test >= 1:
+        raise ValueError(f"valid and test are shares with a sum under 1, got {valid} and {test}")
+    groups: dict[str | None, list[str]] = {}
+    for name, family in families.items():
+        groups.setdefault(family, []).append(name)
+    splits = {}
+    for members in groups.values():
+        members.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
+        counts = [max(round(share * len(members)), int(share > 0 and len(members) > 2)) for share in (test, valid)]
+        for i, name in enumerate(members):
+            splits[name] = "test" if i < counts[0] else "valid" if i < sum(counts) else "train"
+    return splits
+
+
+def read_or_remark(folder: Path, path: str, *, name: str, seconds: float | None = None) -> np.ndarray | Remark:
+    """Return a file of a folder as read_audio does, or a remark about `name` that says why it cannot be used."""
+    try:
+        return read_audio(inside(folder, path), seconds)
+    except FileNotFoundError:
+        return Remark(name, "no such file")
+    except OSError as error:
+        return Remark(name, f"not readable ({error.strerror or error})")
+    except ValueError as error:
+        return Remark(name, str(error))
+
+
+def instrument_rng(seed: int, uid: str) -> np.random.Generator:
+    """Return the random generator of one instrument, which does not depend on the other instruments."""
+    return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(uid.encode()).digest()[:4], "little")])
+
+
+def to_mono(stereo: np.ndarray, rate: int = RATE) -> np.ndarray:
+    """Return a rendered note (channels, n) as a bank stores it: mean of the channels, 16 kHz, faded, without the silent end."""
+    mono = check_usable(stereo.mean(axis=0, dtype=np.float32), rate)
+    return trim(fade_end(resample(mono, rate)))
+
+
+def render_notes(
+    row: dict, notes: Sequence[tuple[int, int]], render: Callable[[int, int], np.ndarray], *, failure: str
+) -> Iterator[Sound | Remark]:
+    """Yield the sounds of notes that `render(pitch, velocity)` returns as (channels, n), then a remark for each unusable one.
+
+    Raises ValueError with the text `failure`, its {reason} filled in, if no note is usable.
+    """
+    remarks = []
+    for pitch, velocity in notes:
+        try:
+            yield Sound({**row, "pitch": float(pitch), "velocity": float(velocity)}, to_mono(render(pitch, velocity)))
+        except Unusable as reason:
+            remarks.append(Remark(f"{row['instrument']} note {pitch}-{velocity}", str(reason)))
+    if len(remarks) == len(notes):
+        raise ValueError(failure.format(reason=remarks[0].text))
+    yield from remarks
