@@ -23,6 +23,7 @@ from cirlib.training.loop import TrainingError
 MORE = int(os.environ.get("MORE_EXAMPLES", "1"))
 HERE = str(Path(cirlib.__file__).parent)
 LOUD = 1e30  # its square overflows single precision
+LEVELS = [0.0, 1e-45, 1e-30, 1e-12, 1e-3, 1.0, 1e6, 1e19, 3e38]  # of vectors
 
 
 def examples(number: int) -> settings:
@@ -127,3 +128,17 @@ def banks(draw, kinds=GOOD, families=(*MIXTURE_FAMILIES, None, "Drum Kit"), most
                         used.add(uid + "_no_fx")
                         out.append(sound(uid + "_no_fx", audio[::-1].copy(), **columns, **note, augments=uid))
     return out or [sound("the only one", np.zeros(1))]
+
+
+@st.composite
+def vectors(draw, count: int, dim: int = 3, bad: bool = True) -> np.ndarray:
+    """Draw (count, dim) of extreme levels, with ties, copies and zeros, and with NaN if `bad`."""
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    out = rng.normal(size=(count, dim)) if draw(st.booleans()) else rng.integers(-1, 2, (count, dim)).astype(float)
+    out = out * draw(st.sampled_from(LEVELS)) + draw(st.sampled_from([0.0, 0.0, 1.0, 1e6]))
+    if count and draw(st.booleans()):
+        out[rng.integers(count)] = draw(st.sampled_from([0.0, 1.0, 1e-40] + [np.nan, np.inf] * bad))
+    if count and draw(st.booleans()):
+        out[:] = out[rng.integers(count, size=count)]
+    with np.errstate(over="ignore"):
+        return np.clip(out, -3e38, 3e38).astype(draw(st.sampled_from(["float32", "float64"])))
