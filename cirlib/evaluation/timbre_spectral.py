@@ -1,6 +1,6 @@
 """Time-varying descriptors of the Timbre Toolbox: STFT magnitude and harmonic partials (section II of the paper).
 
-A frame is a row: M frames, K bins or partials of frequency f (K,) or (M, K) and amplitude a (M, K).
+Shapes: M frames; K bins or partials of frequency f (K,) or (M, K) and amplitude a (M, K).
 """
 
 import numpy as np
@@ -17,22 +17,22 @@ STFT_WINDOW, STFT_HOP = 1024, 256  # 23.2 and 5.8 ms
 WINDOW, HOP = 4410, 1102  # 100 and 25 ms
 SPECTRUM = 12288  # points of the spectrum of the partials
 PARTIALS = 20
-BLOCK = 2**17  # samples of frames that are worked on at a time
+BLOCK = 2**17  # samples of frames at a time, which stay in the cache
 F0 = (25.0, 5000.0)  # Hz
-TROUGH = 0.1  # YIN: a trough this much above the deepest one is as good
+TROUGH = 0.1  # YIN: the first trough within this of the deepest one is chosen
 PITCHED = 0.5  # YIN: aperiodicity (0 periodic, 1 noise) above which a frame has no pitch
-QUIET = 1e-6  # power over that of the loudest frame under which a frame does not sound
-WEAK = 2e-3  # amplitude over the strongest one under which a peak is no partial
-EMPTY = 1e-5  # amplitude over that of the highest bin up to which a bin is as good as empty
-FLOOR = 1e-4  # share of the energy under which a part of it (noise, odd, even partials) cannot be told from 0
+QUIET = 1e-6  # power relative to the loudest frame, below which a frame is silent
+WEAK = 2e-3  # amplitude relative to the strongest peak, below which a peak is no partial
+EMPTY = 1e-5  # amplitude relative to the highest bin, floor for the flatness
+FLOOR = 1e-4  # share of the energy, floor for noise and for odd and even partials
 
 
 def shape(f: np.ndarray, a: np.ndarray, count: np.ndarray | int) -> np.ndarray:
-    """Centroid to roll-off of SHAPE of frames with some energy, (M, 7); skewness and kurtosis NaN where there is no spread.
+    """Return centroid to roll-off of SHAPE of frames with energy, (M, 7); skewness and kurtosis are NaN without spread.
 
     Moments are those of f weighted by the amplitude a over its sum; roll-off is the f under which 95 % of the energy lies;
-    the slope (1/Hz) is that of the regression of a / sum(a) on f; decrease weighs the differences to the first amplitude by
-    1 / (k - 1). Where a row has less than K partials, `count` (M,) of them, the others have f = a = 0.
+    the slope (1/Hz) is that of the regression of a / sum(a) on f; decrease weights the differences to the first amplitude by
+    1 / (k - 1). Rows with fewer than K partials, `count` (M,), are padded with f = a = 0.
     """
     total = a.sum(axis=1)
     p = a / total[:, None]
@@ -58,17 +58,17 @@ def shape(f: np.ndarray, a: np.ndarray, count: np.ndarray | int) -> np.ndarray:
 
 
 def variation(a: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """1 - normalised correlation of the amplitudes (M, K) of consecutive frames, (M - 1,); `rows` (M,) are the frame numbers."""
+    """Return 1 - normalised correlation of the amplitudes (M, K) of consecutive frames, (M - 1,); NaN where frame numbers `rows` jump."""
     norm = np.linalg.norm(a, axis=1)
     correlation = (a[1:] * a[:-1]).sum(axis=1) / (norm[1:] * norm[:-1])
     return np.where(np.diff(rows) == 1, 1 - correlation, np.nan)
 
 
 def stft(sound: np.ndarray, gain: float) -> dict[str, np.ndarray]:
-    """The RMS envelope and the descriptors of STFT of a sound (n,) of peak 1 at RATE, each over the frames that sound.
+    """Return the RMS envelope and the descriptors STFT of a sound (n,) of peak 1 at RATE, over the frames that are not silent.
 
-    Magnitudes under a Hamming window, DC included; frequencies in Hz; "rms envelope" and frame energy (under the window) in dB of
-    full scale once `gain` dB are added; flatness is geometric over arithmetic mean, crest maximum over mean, of amplitudes (not powers).
+    Magnitudes under a Hamming window, DC included; frequencies in Hz; "rms envelope" and frame energy (with the window) in dBFS,
+    with `gain` dB added; flatness is geometric over arithmetic mean, crest maximum over mean, of amplitudes (not powers).
     """
     from scipy.fft import rfft
     from scipy.signal import get_window
@@ -93,11 +93,11 @@ def stft(sound: np.ndarray, gain: float) -> dict[str, np.ndarray]:
 
 
 def harmonic(sound: np.ndarray, gain: float) -> dict[str, np.ndarray]:
-    """The descriptors of HARMONIC of a sound (n,) of peak 1 at RATE, each over the frames that sound, or that sound and have a pitch.
+    """Return the descriptors HARMONIC of a sound (n,) of peak 1 at RATE, over the frames that are not silent or that have a pitch.
 
     Of the frequencies f_h (Hz) and amplitudes a_h of the partials (see `partials`), and of a frame less its mean under a Blackman window:
     harmonic energy, the power of the partials; frame energy, that of the frame; noise energy, the rest (but at least 1 / 10000 of the
-    frame's); all in dB of full scale once `gain` dB are added; noisiness, noise over frame energy, 1 for a frame without pitch;
+    frame's); all in dBFS, with `gain` dB added; noisiness, noise over frame energy, 1 for a frame without pitch;
     f0 (Hz), that of the harmonic series nearest to the partials, weighted by a_h^2;
     inharmonicity 2 / f0 sum |f_h - h f0| a_h^2 / sum a_h^2; tristimulus, the shares of a_1, of a_2 to a_4 and of the others;
     deviation sum |a_h - m_h| / sum a_h, m_h the mean of a_h and its neighbours; odd-even ratio, of powers, in dB within 40;
@@ -111,8 +111,8 @@ def harmonic(sound: np.ndarray, gain: float) -> dict[str, np.ndarray]:
     f0, aperiodicity = _blockwise(yin, frames[rows])
     pitched = aperiodicity <= PITCHED
     f, a = _blockwise(partials, frames[rows[pitched]], f0[pitched])
-    found = a.any(axis=1)
-    f, a, pitched[pitched] = f[found], a[found], found
+    has_partials = a.any(axis=1)
+    f, a, pitched[pitched] = f[has_partials], a[has_partials], has_partials
     energy = (a**2).sum(axis=1) / 2
     total, noise, noisiness = power[rows], power[rows].copy(), np.ones(len(rows))
     noise[pitched] = np.maximum(total[pitched] - energy, FLOOR * total[pitched])
@@ -123,7 +123,7 @@ def harmonic(sound: np.ndarray, gain: float) -> dict[str, np.ndarray]:
 
 
 def series(f: np.ndarray, a: np.ndarray) -> dict[str, np.ndarray]:
-    """f0 to odd-even ratio, each (M,), of the frequencies and amplitudes (M, PARTIALS) of partials: see `harmonic`."""
+    """Return f0 to odd-even ratio, each (M,), of the frequencies and amplitudes (M, PARTIALS) of partials; see `harmonic`."""
     h, power, total = np.arange(1, PARTIALS + 1), a**2, a.sum(axis=1)
     f0 = (power * h * f).sum(axis=1) / (power * h**2).sum(axis=1)
     off = (power * np.abs(f - h * f0[:, None])).sum(axis=1)
@@ -142,11 +142,11 @@ def series(f: np.ndarray, a: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def partials(frames: np.ndarray, f0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies (Hz) and amplitudes (M, PARTIALS) of the partials of frames (M, WINDOW) of these F0 (M,).
+    """Return frequencies (Hz) and amplitudes (M, PARTIALS) of the partials of frames (M, WINDOW) with F0 (M,).
 
     Partial h is the strongest peak of the spectrum under a Blackman window between (h - 1/2) and (h + 1/2) times F0, refined by a
     parabola through three points in dB. Without a peak it has amplitude 0 at h times F0; above RATE / 2 both are 0. Peaks 54 dB
-    under the strongest are none: the sidelobes of the window lie there.
+    below the strongest are skipped, as they may be sidelobes of the window.
     """
     from scipy.fft import rfft
 
@@ -173,11 +173,11 @@ def partials(frames: np.ndarray, f0: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def yin(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """F0 (Hz) and aperiodicity (0 periodic, 1 noise) of frames (M, WINDOW), each (M,); inf without any period.
+    """Return F0 (Hz) and aperiodicity (0 periodic, 1 noise) of frames (M, WINDOW), each (M,); aperiodicity is inf without a period.
 
-    A. de Cheveigne and H. Kawahara, JASA 111(4), 2002, steps 1 to 5, with a threshold that lies TROUGH above the deepest trough:
-    with noise too, it is the first of equal troughs that is taken. Aperiodicity is the depth of the trough, or the difference over
-    the power of the two stretches that it compares, if that is more. (librosa.yin tells none.)
+    A. de Cheveigne and H. Kawahara, JASA 111(4), 2002, steps 1 to 5, with a threshold TROUGH above the deepest trough, for noisy
+    sounds. Aperiodicity is the depth of the trough or, if larger, the difference divided by the power of the two segments that it
+    compares. (librosa.yin returns no aperiodicity.)
     """
     from scipy.fft import irfft, rfft
 
@@ -185,7 +185,7 @@ def yin(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     width = WINDOW - longest
     product = irfft(rfft(frames) * rfft(frames[:, :width], WINDOW).conj(), WINDOW)[:, : longest + 1]
     power = np.cumsum(np.pad(frames**2, ((0, 0), (1, 0))), axis=1)
-    both = power[:, width : width + 1] + power[:, width:] - power[:, :-width]  # of the head and of what it meets at each lag
+    both = power[:, width : width + 1] + power[:, width:] - power[:, :-width]  # of the segment and of the one at each lag
     difference = np.maximum(both - 2 * product, 0)[:, 1:]
     sums, lags = np.cumsum(difference, axis=1), np.arange(1, longest + 1, dtype=np.float32)
     normal = np.where(sums > 1e-3 * power[:, -1:], difference * lags / np.maximum(sums, 1e-30), np.float32(1))
@@ -199,14 +199,14 @@ def yin(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _blockwise(function, *rows: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The arrays that a function gives for arrays of as many rows, a block of rows at a time: twice as fast as all at once."""
+    """Apply a function of arrays of rows to a block of rows at a time and join its results: twice as fast as all at once."""
     size = BLOCK // rows[0].shape[1]
     parts = [function(*(x[i : i + size] for x in rows)) for i in range(0, max(len(rows[0]), 1), size)]
     return tuple(np.concatenate(x) for x in zip(*parts, strict=True))
 
 
 def _frames(sound: np.ndarray, size: int, hop: int) -> np.ndarray:
-    """(M, size) float32 frames, one every `hop` samples and one at the end; a shorter sound stands in the middle of a single one."""
+    """Return (M, size) float32 frames, one every `hop` samples and one at the end; a shorter sound is centred in one frame."""
     missing = max(size - len(sound), 0)
     padded = np.pad(sound.astype(np.float32), (missing // 2, missing - missing // 2))
     starts = np.append(np.arange(0, len(padded) - size, hop), len(padded) - size)
@@ -214,12 +214,11 @@ def _frames(sound: np.ndarray, size: int, hop: int) -> np.ndarray:
 
 
 def _blackman() -> np.ndarray:
-    """The window of the partials, (WINDOW,) float32."""
     from scipy.signal import get_window
 
     return get_window("blackman", WINDOW).astype(np.float32)
 
 
 def _db(power: np.ndarray) -> np.ndarray:
-    """Power in dB, NaN for none."""
+    """Return power in dB, NaN for 0."""
     return 10 * np.log10(np.where(power > 0, power, np.nan))

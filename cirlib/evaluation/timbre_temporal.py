@@ -10,31 +10,31 @@ GLOBAL = (
 STEP = 20  # samples of a step of the envelope: 0.45 ms
 CUTOFF = 5.0  # Hz
 DELAY = 2 / (2 * np.pi * CUTOFF)  # s, of a third-order Butterworth filter at low frequencies
-TAIL = 0.5  # s after the sound in which the filter comes to rest
-REST = round(0.1 * RATE / STEP)  # steps after an attack and before a release in which the filter still moves
-EFFORT = 3.0  # an effort longer than this many mean ones is no attack
-HEARD, CENTRE, END = 0.4, 0.15, 0.1  # shares of the maximum: effective duration, temporal centroid and decay slope, end of the release
+TAIL = 0.5  # s of silence after the sound, for the filter to settle
+REST = round(0.1 * RATE / STEP)  # steps that are skipped after an attack and before a release, for the filter to settle
+EFFORT = 3.0  # times the mean effort; longer efforts are no part of the attack
+EFFECTIVE, CENTRE, END = 0.4, 0.15, 0.1  # of the maximum: effective duration, temporal centroid and decay slope, end of the release
 MODULATION = (1.0, 10.0)  # Hz
-LEAST = 0.01  # amplitude under which a modulation has no frequency
+LEAST = 0.01  # smaller modulations have no frequency
 
 
 def envelope(sound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Times (s) and energy envelope, in steps, of a sound (n,) at RATE and its tail: modulus of the analytic signal, low-passed at 5 Hz.
+    """Return times (s) and energy envelope, in steps, of a sound (n,) at RATE: modulus of the analytic signal, low-passed at 5 Hz.
 
-    The delay of the filter is taken off the times, so they begin before 0; an attack cannot be shorter than some 0.06 s.
+    The delay of the filter is subtracted from the times, which start below 0. The shortest possible attack is about 0.06 s.
     """
     from scipy.fft import next_fast_len
     from scipy.signal import butter, hilbert, sosfilt
 
     tail = round(TAIL * RATE)
-    modulus = np.abs(hilbert(sound.astype(np.float32), next_fast_len(len(sound) + 2 * tail)))  # what precedes 0 comes at its end
+    modulus = np.abs(hilbert(sound.astype(np.float32), next_fast_len(len(sound) + 2 * tail)))  # circular: samples before 0 are at its end
     steps = modulus[: (len(sound) + tail) // STEP * STEP].reshape(-1, STEP).mean(axis=1, dtype=np.float64)
     smooth = sosfilt(butter(3, CUTOFF, fs=RATE / STEP, output="sos"), steps)
     return (np.arange(len(smooth)) + 0.5) * STEP / RATE - DELAY, smooth
 
 
 def temporal(sound: np.ndarray) -> dict[str, float]:
-    """The descriptors of GLOBAL of a sound (n,) at RATE that is not silent. With the envelope e, over its maximum:
+    """Return the descriptors GLOBAL of a sound (n,) at RATE that is not silent. With the envelope e, of maximum 1:
 
     attack time (s), its log10 and attack slope (1/s): see `attack`;
     decay time (s): from the end of the attack until e is above 0.4 for the last time;
@@ -46,30 +46,30 @@ def temporal(sound: np.ndarray) -> dict[str, float]:
     """
     t, e = envelope(sound)
     e = e / e.max()
-    end_of = {share: np.flatnonzero(e >= share)[-1] for share in (HEARD, CENTRE, END)}
+    end_of = {share: np.flatnonzero(e >= share)[-1] for share in (EFFECTIVE, CENTRE, END)}
     first, last, slope = attack(e)
     centre = slice(np.argmax(e >= CENTRE), end_of[CENTRE] + 1)
     duration = (last - first) * STEP / RATE
     values = {
         "attack time": duration,
-        "decay time": t[end_of[HEARD]] - t[last],
-        "release time": t[end_of[END]] - t[end_of[HEARD]],
+        "decay time": t[end_of[EFFECTIVE]] - t[last],
+        "release time": t[end_of[END]] - t[end_of[EFFECTIVE]],
         "log attack time": np.log10(duration),
         "attack slope": slope,
         "decay slope": _trend(t, e, e.argmax(), end_of[CENTRE])[0],
         "temporal centroid": t[centre] @ e[centre] / e[centre].sum(),
-        "effective duration": (e >= HEARD).sum() * STEP / RATE,
+        "effective duration": (e >= EFFECTIVE).sum() * STEP / RATE,
     }
-    values["modulation frequency"], values["modulation amplitude"] = modulation(t, e, last + REST, end_of[HEARD] - REST)
+    values["modulation frequency"], values["modulation amplitude"] = modulation(t, e, last + REST, end_of[EFFECTIVE] - REST)
     return values
 
 
 def attack(e: np.ndarray) -> tuple[int, int, float]:
-    """First and last step of the attack of an envelope of maximum 1, and its slope (1/s), by the weakest effort.
+    """Return first and last step and slope (1/s) of the attack of an envelope of maximum 1, by the weakest effort method.
 
     An effort is the time from one threshold (0.1, 0.2 .. 1) to the next. The attack goes from the lowest point of the first effort
     that is no longer than 3 mean ones to the highest point of the last such effort. Its slope is the mean of the slopes of the
-    efforts, weighted by a Gaussian of their height about 0.5 with a standard deviation of 0.5.
+    efforts, weighted by a Gaussian of their height with mean and standard deviation 0.5.
     """
     thresholds = np.arange(1, 11) / 10
     reached = np.array([np.argmax(e >= level) for level in thresholds])
@@ -84,11 +84,11 @@ def attack(e: np.ndarray) -> tuple[int, int, float]:
 
 
 def modulation(t: np.ndarray, e: np.ndarray, first: int, last: int) -> tuple[float, float]:
-    """Frequency (Hz) and amplitude (1 = full) of the modulation of an envelope between two steps, NaN for 0.2 s or less.
+    """Return frequency (Hz) and amplitude (1 = full) of the modulation of an envelope between two steps, NaN for 0.2 s or less.
 
-    The envelope over its exponential trend is analysed by a Fourier transform; the highest peak between 1 and 10 Hz that leaves room
-    for two periods is the modulation. What the filter takes off it is given back, up to 1. Without a peak the amplitude is 0; under
-    an amplitude of 0.01 there is no frequency: NaN.
+    It is the highest peak, between 1 and 10 Hz and of at least two periods, of the Fourier transform of the envelope divided by its
+    exponential trend; the attenuation of the filter is compensated, up to 1. Without a peak the amplitude is 0; amplitudes below 0.01
+    have no frequency (NaN).
     """
     from scipy.signal import zoom_fft
 
@@ -110,7 +110,7 @@ def modulation(t: np.ndarray, e: np.ndarray, first: int, last: int) -> tuple[flo
 
 
 def _trend(t: np.ndarray, e: np.ndarray, first: int, last: int) -> tuple[float, float]:
-    """Slope and intercept of log e over the times of two steps and those between them where e is above 0.1; NaN for a single one."""
+    """Return slope and intercept of log e between two steps, where e is above 0.1; NaN for fewer than two steps."""
     steps = np.arange(first, last + 1)
     steps = steps[e[steps] >= END]
     if len(steps) < 2:
