@@ -126,7 +126,7 @@ def test_mixtures_have_features(config, tone_bank):
 
 def test_demucs_uses_the_single_encoder(config, tone_bank, monkeypatch):
     single = dataclasses.replace(config, task="single", loss="triplet", experiment="single-infonce")
-    fit(single, progress=False)
+    fit(single, show=False)
     asked = []
 
     def stems(waveforms, families):
