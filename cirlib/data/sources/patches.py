@@ -20,11 +20,9 @@ VOWELS = ((730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 24
 
 @dataclass
 class Patch:
-    """An instrument: SFZ text, seconds between note on and note off, peak of its loudest note, effects (name, arguments)."""
+    """An instrument: SFZ text and effects (name, arguments)."""
 
     sfz: str
-    hold: float
-    peak: float
     fx: list[tuple[str, dict]] = field(default_factory=list)
 
 
@@ -37,8 +35,7 @@ def draw_patch(family: str, rng: np.random.Generator) -> Patch:
         regions.append(_noise(recipe, rng))
     head = _common(recipe, rng, filtered=engine != "vowel")
     sfz = "<global> " + _opcodes(head) + "\n" + "".join(f"<region> {_opcodes(r)}\n" for r in regions)
-    hold, peak = round(float(rng.uniform(*recipe.hold)), 2), float(10 ** (rng.uniform(-14, -1) / 20))
-    return Patch(sfz, hold, peak, _effects(rng) if rng.random() < 0.5 else [])
+    return Patch(sfz, _effects(rng) if rng.random() < 0.5 else [])
 
 
 def _opcodes(values: dict) -> str:

@@ -8,7 +8,6 @@ class Recipe:
     """Ranges of one family: times in seconds, cutoff in Hz, env (filter envelope) in cents, sustain in percent, resonance in dB."""
 
     engines: dict[str, float]  # name in patches.py -> probability
-    hold: tuple[float, float] = (0.6, 1.1)
     attack: tuple[float, float] = (0.002, 0.05)
     decay: tuple[float, float] = (0.2, 1.5)
     sustain: tuple[float, float] = (40, 100)
@@ -27,7 +26,7 @@ _STRUCK = {"sustain": (0, 0), "attack": (0.001, 0.004), "vibrato": 0.0}
 RECIPES = {
     "Chromatic Percussion": Recipe(
         {"bar": 0.3, "bell": 0.2, "fm": 0.25, "sub": 0.25},
-        hold=(0.15, 0.6), decay=(0.12, 2.0), release=(0.05, 0.6), cutoff=(300, 6000), env=(0, 4800), noise=0.6, unison=0.1, **_STRUCK,
+        decay=(0.12, 2.0), release=(0.05, 0.6), cutoff=(300, 6000), env=(0, 4800), noise=0.6, unison=0.1, **_STRUCK,
     ),
     "Bass": Recipe(
         {"sub": 0.55, "fm": 0.3, "add": 0.15},
@@ -78,12 +77,12 @@ RECIPES = {
     ),
     "Synth Pad": Recipe(
         {"sub": 0.6, "add": 0.2, "fm": 0.2},
-        hold=(0.9, 1.2), attack=(0.1, 0.5), sustain=(80, 100), release=(0.3, 0.8), cutoff=(300, 4000), env=(-1200, 2400),
+        attack=(0.1, 0.5), sustain=(80, 100), release=(0.3, 0.8), cutoff=(300, 4000), env=(-1200, 2400),
         resonance=(0, 10), vibrato=0.4, noise=0.3, unison=0.8,
     ),
     "Synth Effects": Recipe(
         {"fm": 0.4, "sub": 0.4, "bell": 0.2},
-        hold=(0.8, 1.2), attack=(0.001, 0.4), sustain=(30, 100), release=(0.2, 0.8), cutoff=(300, 6000), env=(-4800, 4800),
+        attack=(0.001, 0.4), sustain=(30, 100), release=(0.2, 0.8), cutoff=(300, 6000), env=(-4800, 4800),
         resonance=(4, 24), vibrato=0.9, noise=0.7, unison=0.5,
     ),
 }

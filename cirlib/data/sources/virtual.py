@@ -5,6 +5,7 @@ training set (paper section 3). The same seed gives the same sound, whatever the
 """
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,10 @@ from .shared import VELOCITIES
 
 BLOCK = 256  # samples per call of sfizz; note off is exact to the sample
 TAIL_S = 0.9  # longest sound after note off
-VERSION = 4  # increase it with every change of the sound
+# drawn for each note, for all families alike, so that neither duration nor level reveals the instrument
+HOLD_S = (0.2, 1.4)  # from note on to note off
+PEAK_DB = (-14.0, -1.0)
+VERSION = 5  # increase it with every change of the sound
 MAX_ATTEMPTS = 30  # draws of one instrument
 BANDS, FRAMES = 24, 24  # of a fingerprint
 
@@ -89,20 +93,24 @@ def render_instrument(*, slot: tuple[str, int], split: str, attempt: int, config
     rng = np.random.default_rng([config.seed, list(FAMILIES).index(name), number, attempt])
     patch = draw_patch(name, rng)
     notes = spread_notes(FAMILIES[name].pitch, VELOCITIES, config.notes, rng)
-    dry = _level(render(patch, notes), patch.peak)
+    holds, peaks = np.round(rng.uniform(*HOLD_S, len(notes)), 2), 10 ** (rng.uniform(*PEAK_DB, len(notes)) / 20)
+    dry = _level(render(patch, notes, holds), peaks)
     uid = f"virtual/{config.seed}/{name.lower().replace(' ', '_')}_{number:04d}"
     tags, fx = ["synthetic", FAMILIES[name].tag], [effect for effect, _ in patch.fx]
-    row = note_row(uid, name, "virtual", split, hold_s=patch.hold, tags=tags + fx, fx=fx)
+    row = note_row(uid, name, "virtual", split, tags=tags + fx, fx=fx)
     if not fx:
-        return _sounds(row, notes, dry)
-    sounds = _sounds(row, notes, _level([apply_effects(x, patch.fx) for x in dry], patch.peak))
+        return _sounds(row, notes, holds, dry)
+    sounds = _sounds(row, notes, holds, _level([apply_effects(x, patch.fx) for x in dry], peaks))
     if split == "train":
-        sounds += _sounds({**row, "instrument": uid + "_no_fx", "tags": tags, "fx": [], "augments": uid}, notes, dry)
+        sounds += _sounds({**row, "instrument": uid + "_no_fx", "tags": tags, "fx": [], "augments": uid}, notes, holds, dry)
     return sounds
 
 
-def _sounds(row: dict, notes: list[tuple[int, int]], audio: list[np.ndarray]) -> list[Sound]:
-    return [Sound({**row, "pitch": float(p), "velocity": float(v)}, trim(x)) for (p, v), x in zip(notes, audio, strict=True)]
+def _sounds(row: dict, notes: list[tuple[int, int]], holds: np.ndarray, audio: list[np.ndarray]) -> list[Sound]:
+    return [
+        Sound({**row, "pitch": float(p), "velocity": float(v), "hold_s": float(hold)}, trim(x))
+        for (p, v), hold, x in zip(notes, holds, audio, strict=True)
+    ]
 
 
 @cache
@@ -110,8 +118,8 @@ def _noise() -> np.ndarray:
     return (0.3 * np.random.default_rng(0).standard_normal(NOISE_SAMPLES)).clip(-1, 1).astype(np.float32)
 
 
-def render(patch: Patch, notes: list[tuple[int, int]]) -> list[np.ndarray]:
-    """Return notes (pitch, velocity) of a patch without its effects, each (n,) float32.
+def render(patch: Patch, notes: list[tuple[int, int]], holds: Sequence[float]) -> list[np.ndarray]:
+    """Return notes (pitch, velocity) of a patch without its effects, each (n,) float32; `holds`: seconds from note on to note off.
 
     The patch is loaded anew for each note, so that sfizz starts from the same state and the order of notes does not matter.
     """
@@ -125,10 +133,10 @@ def render(patch: Patch, notes: list[tuple[int, int]]) -> list[np.ndarray]:
             soundfile.write(Path(folder) / NOISE_FILE, _noise(), RATE, subtype="FLOAT")
         synth = pysfizz.Synth(sample_rate=RATE, block_size=BLOCK)
         sounds = []
-        for pitch, velocity in notes:
+        for (pitch, velocity), hold in zip(notes, holds, strict=True):
             if not synth.load_sfz_file(file):
                 raise ValueError("sfizz does not read this patch:\n" + patch.sfz)
-            stereo = synth.render_note(pitch, velocity, patch.hold, patch.hold + TAIL_S)
+            stereo = synth.render_note(pitch, velocity, float(hold), float(hold) + TAIL_S)
             sounds.append(fade_end(stereo.mean(axis=0)))
     return sounds
 
@@ -141,19 +149,19 @@ def apply_effects(audio: np.ndarray, fx: list[tuple[str, dict]]) -> np.ndarray:
     return fade_end(board(audio.astype(np.float32), RATE, reset=True))
 
 
-def _level(notes: list[np.ndarray], peak: float) -> list[np.ndarray]:
-    """Return the notes of an instrument scaled together, the loudest to `peak`, so that none clips.
+def _level(notes: list[np.ndarray], peaks: np.ndarray) -> list[np.ndarray]:
+    """Return the notes of an instrument, each scaled to its peak, so that none clips.
 
     Raises ValueError for an instrument with a note that is not finite, 40 dB below the loudest, a click or mostly a constant.
     """
-    peaks = np.array([np.abs(x).max() if np.isfinite(x).all() else np.nan for x in notes])
-    loudest = peaks.max()  # NaN if one is
-    if not peaks.min() > max(0.01 * loudest, 1e-3):
+    tops = np.array([np.abs(x).max() if np.isfinite(x).all() else np.nan for x in notes])
+    loudest = tops.max()  # NaN if one is
+    if not tops.min() > max(0.01 * loudest, 1e-3):
         raise ValueError("a note is silent or not finite")
-    for x, top in zip(notes, peaks, strict=True):
+    for x, top in zip(notes, tops, strict=True):
         if np.sqrt(np.mean(x**2)) < 0.01 * top or abs(x.mean()) > 0.1 * top:
             raise ValueError("a note is a click or mostly a constant")
-    return [x * np.float32(peak / loudest) for x in notes]
+    return [x * np.float32(peak / top) for x, peak, top in zip(notes, peaks, tops, strict=True)]
 
 
 def fingerprint(audio: np.ndarray) -> np.ndarray:
