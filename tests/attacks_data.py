@@ -26,7 +26,7 @@ from cirlib.reporting import rows as sweep
 from cirlib.reporting.map_page import Instrument, Mixture, map_page
 from cirlib.reporting.pages import Example, Sound, examples_page
 from cirlib.search.library import Library
-from cirlib.training import loop as training
+from cirlib.training import runs
 from cirlib.training.config import TrainConfig, read_config
 
 # Banks
@@ -273,7 +273,7 @@ def _key(scene):
     config.folder.mkdir(parents=True)
     (config.folder / "config.yaml").write_text("key: '/../../../../evil'\n")
     with refused("key must be a plain name"):
-        training.claim(config, NoteBank.open(folder))
+        runs.claim(config, NoteBank.open(folder))
 
 
 NAMES = (
@@ -326,7 +326,7 @@ DATA = {
     "an absolute bank": ({"bank": "{root}/evil"}, "outside of"),
     "a bank in the user's home": ({"bank": "~/evil"}, "outside of"),
     "no bank": ({"bank": ""}, "outside of"),
-    "a bank that is a list": ({"bank": ["a"]}, "must be words"),
+    "a bank that is a list": ({"bank": ["a"]}, "must be text"),
     "a card above the figures": ({"card": "../../x"}, "card must be a plain name"),
     "a preset above the runs": ({"preset": "../x"}, "preset must be a plain name"),
     "a name that papermill would run": ({"x = open('{root}/canary', 'w')\ny": 1}, "unknown parameter of data.yaml"),

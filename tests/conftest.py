@@ -1,7 +1,10 @@
 """Fixtures of all tests: banks of synthetic tones, a browser, the style of figures."""
 
 import os
+import sys
 import tempfile
+from importlib import import_module
+from pathlib import Path
 
 # before cirlib is imported: tests write to a temporary folder and download nothing
 _HOME = tempfile.TemporaryDirectory(prefix="cirlib-tests-")
@@ -20,6 +23,7 @@ from cirlib.data.bank import NoteBank  # noqa: E402
 from cirlib.data.builder import BankBuilder  # noqa: E402
 from cirlib.data.jobs import Sound  # noqa: E402
 from cirlib.data.taxonomy import MIXTURE_FAMILIES  # noqa: E402
+from cirlib.training.config import TrainConfig  # noqa: E402
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
@@ -91,6 +95,16 @@ def tone_bank(tmp_path_factory) -> NoteBank:
     return build_bank(tmp_path_factory.mktemp("banks") / "tones", tone_sounds())
 
 
+@pytest.fixture
+def config(tone_bank, tmp_path, monkeypatch) -> TrainConfig:
+    """Return settings of six training steps on `tone_bank`; runs are written to a temporary folder."""
+    monkeypatch.setattr("cirlib.common.paths.RUNS", tmp_path)
+    return TrainConfig(
+        preset="test", bank=(str(tone_bank.paths[0]),), loss="multi-infonce", seconds=0.5, steps=6, batch_size=12,
+        epoch_size=20, valid_every=2, valid_size=6, log_every=1,
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
     """A Chromium browser for all tests."""
@@ -119,3 +133,20 @@ def figure_style():
 def drawn(figure) -> None:
     """Draw a figure with layout and fonts."""
     figure.canvas.draw()
+
+
+@pytest.fixture(scope="module")
+def surgepy():
+    """The stand-in for Surge's bindings, here and in worker processes: those of other tests must end, as they have an older sys.path."""
+    from joblib.externals.loky import get_reusable_executor
+
+    from cirlib.data.sources import surge
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent / "data" / "sources" / "stand_in"))
+        patch.delitem(sys.modules, "surgepy", raising=False)
+        get_reusable_executor().shutdown()
+        surge._synthesizer.cache_clear()
+        yield import_module("surgepy")
+        surge._synthesizer.cache_clear()
+        del sys.modules["surgepy"]

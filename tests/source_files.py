@@ -1,4 +1,4 @@
-"""Files of sound sources for the tests: NSynth releases, sets in the layout of the paper's authors, SoundFonts."""
+"""Files of sound sources for the tests: NSynth releases, sets of the paper's authors, SoundFonts, SFZ libraries, Surge presets."""
 
 import json
 import struct
@@ -12,6 +12,7 @@ from conftest import RATE, tone
 from tones import at_rate, write
 
 from cirlib.data.notes import SPLITS
+from cirlib.data.taxonomy import SURGE_FX
 
 FAMILIES = ("bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "reed", "string", "synth_lead", "vocal")
 ORIGINS = ("acoustic", "electronic", "synthetic")
@@ -91,25 +92,6 @@ def pack(release, target):
         with tarfile.open(target / f"nsynth-{part}.jsonwav.tar.gz", "w:gz", compresslevel=1) as tar:
             tar.add(release / f"nsynth-{part}", f"nsynth-{part}")
     return target
-
-
-def states(path):
-    """Return inode, time and contents of every file of a folder."""
-    return {file.name: (file.stat().st_ino, file.stat().st_mtime_ns, file.read_bytes()) for file in path.iterdir()}
-
-
-def stopping(make, count):
-    """Return a job function that is interrupted in call number `count`, after its first sound."""
-    calls = []
-
-    def stopped(**job):
-        calls.append(job)
-        for item in make(**job):
-            yield item
-            if len(calls) == count:
-                raise KeyboardInterrupt
-
-    return stopped
 
 
 LEVEL = 0.25  # of sounds of sets
@@ -200,4 +182,24 @@ def write_font(path: Path, presets=PRESETS, copyright=b"", level=0.5, breath=Fal
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(chunk(b"RIFF", b"sfbk", *lists))
+    return path
+
+
+def write_sfz(root: Path, texts: dict[str, str]) -> Path:
+    """Write a library of {name: text} with samples of half a second: tones at different rates and depths."""
+    write(root / "samples" / "a4.wav", at_rate(69, 48000), 48000)
+    write(root / "samples" / "a2.wav", at_rate(45, 44100), 44100, subtype="PCM_24")
+    write(root / "samples" / "c6.wav", at_rate(84, 22050), 22050, subtype="FLOAT")
+    for name, text in texts.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / f"{name}.sfz").write_text(text + "\n")
+    return root
+
+
+def write_preset(path: Path, **behaviour) -> Path:
+    """Write a preset of the stand-in for surgepy; `fx` maps numbers of slots to names of effects."""
+    types = {name: number for number, (name, _) in enumerate(SURGE_FX)}
+    fx = {str(slot): types.get(name, name) for slot, name in behaviour.pop("fx", {}).items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"fx": fx, **behaviour}))
     return path

@@ -1,14 +1,11 @@
 """Helpers for tests of sources: tones at any sample rate, measurements of sounds, interrupted builds."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
 from conftest import RATE, hz
 
-from cirlib.data import builder
 from cirlib.data.bank import NoteBank
 
 
@@ -45,39 +42,3 @@ def rows(bank: NoteBank, *columns: str) -> list[tuple]:
     """Return columns of the notes; None where null."""
     table = bank.notes[list(columns)].astype(object)
     return [tuple(row) for row in table.where(table.notna(), None).itertuples(index=False)]
-
-
-def assert_kept(monkeypatch, build: Callable[[Path], NoteBank], bank: NoteBank) -> None:
-    """Assert that building an existing bank does not change it."""
-    before = {file: file.stat().st_mtime_ns for file in bank.paths[0].iterdir()}
-    with monkeypatch.context() as patch:
-        patch.setattr(builder, "BankBuilder", None)  # a call would fail
-        assert len(build(bank.paths[0])) == len(bank)
-    assert {file: file.stat().st_mtime_ns for file in bank.paths[0].iterdir()} == before
-
-
-def assert_resumes(monkeypatch, module, job: str, after: int, build: Callable[[Path], NoteBank], path: Path, bank: NoteBank) -> None:
-    """Assert that a build stopped by Ctrl-C within a job, after `after` others, continues with it and equals a clean build bit by bit."""
-    make, made = getattr(module, job), []
-
-    def counted(stop, uid, **arguments):
-        made.append(uid)
-        for sound in make(uid=uid, **arguments):
-            yield sound
-            if stop and len(made) > after:
-                raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, job, lambda **arguments: counted(True, **arguments))
-        with pytest.raises(KeyboardInterrupt):
-            build(path)
-        assert not path.exists()
-        stopped = made.copy()
-        made.clear()
-        patch.setattr(module, job, lambda **arguments: counted(False, **arguments))
-        again = build(path)
-    assert len(stopped) == after + 1
-    assert made[0] == stopped[-1]
-    assert not set(made) & set(stopped[:-1])
-    assert contents(again.paths[0]) == contents(bank.paths[0])
-    assert not path.with_name(path.name + ".building").exists()

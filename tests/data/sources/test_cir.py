@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 from conftest import RATE, hz
-from source_files import EXCLUDED, KEPT_BY_PAPER, LEVEL, NSYNTH, SURGE, TAXONOMY, nsynth_note, states, stopping, surge_note, write_set
-from tones import amplitude, at_rate, contents, frequency, rows, write
+from source_files import EXCLUDED, KEPT_BY_PAPER, LEVEL, NSYNTH, SURGE, TAXONOMY, nsynth_note, surge_note, write_set
+from tones import amplitude, at_rate, frequency, rows, write
 
 from cirlib.data.note_statistics import load_statistics, statistics_file
 from cirlib.data.sources import cir
@@ -295,31 +295,7 @@ def test_nothing_usable(tmp_path):
 # Again and interrupted: the same bank
 
 
-def test_build_again_changes_nothing(data, bank):
-    path = bank.paths[0]
-    before = states(path)
-    assert len(build(path, data)) == len(bank)
-    assert states(path) == before
-
-
 def test_other_options_make_another_bank(tmp_path, data):
     path = tmp_path / "bank"
     assert build(path, data, seconds=0.3).lengths.max() == 4800
     assert build(path, data).lengths.max() == 8000
-
-
-def test_interrupted_build_goes_on(tmp_path, data, bank, monkeypatch):
-    """The bank is that of a clean build, byte for byte."""
-    with monkeypatch.context() as patch:
-        patch.setattr(cir, "read_instrument", stopping(cir.read_instrument, 4))
-        with pytest.raises(KeyboardInterrupt):
-            build(tmp_path / "bank", data)
-    assert not (tmp_path / "bank").exists()
-    assert len(list((tmp_path / "bank.building").glob("*-*.json"))) == 3
-    build(tmp_path / "bank", data)
-    assert contents(tmp_path / "bank") == contents(bank.paths[0])
-
-
-def test_worker_processes_give_the_same_bank(tmp_path, data, bank):
-    cir.build(tmp_path / "bank", CirConfig(str(data)), n_jobs=2)
-    assert contents(tmp_path / "bank") == contents(bank.paths[0])

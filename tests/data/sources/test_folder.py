@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 from conftest import RATE, hz, tone
-from tones import amplitude, assert_kept, assert_resumes, at_rate, contents, frequency, rows, write
+from tones import amplitude, at_rate, frequency, rows, write
 
-from cirlib.data.sources import folder
 from cirlib.data.sources.folder import FolderConfig, build, estimate_pitch, name_pitch
 
 
@@ -517,25 +516,6 @@ def test_pitch_is_estimated_where_names_tell_none(tmp_path):
 
 
 # Building
-
-
-def test_any_number_of_workers_makes_the_same_bank(mixed, mixed_bank, tmp_path):
-    """Byte for byte."""
-    options = FolderConfig(path=str(mixed), estimate=False, valid=0.0, test=0.0)
-    assert contents(build(tmp_path / "bank", options, n_jobs=2).paths[0]) == contents(mixed_bank.paths[0])
-
-
-def test_a_bank_that_is_there_is_not_made_again(monkeypatch, mixed, mixed_bank):
-    assert_kept(monkeypatch, lambda path: read(mixed), mixed_bank)
-
-
-def test_an_interrupted_build_goes_on(monkeypatch, tmp_path, mixed, mixed_bank):
-    options = FolderConfig(path=str(mixed), estimate=False, valid=0.0, test=0.0)
-
-    def make(path):
-        return build(path, options, n_jobs=1)
-
-    assert_resumes(monkeypatch, folder, "read_instrument", 7, make, tmp_path / "bank", mixed_bank)
 
 
 def test_another_content_is_read_anew(tmp_path):

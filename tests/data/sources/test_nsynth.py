@@ -1,9 +1,6 @@
 """NSynth from release folders of the official layout, made here from tones, and from their tarballs."""
 
 import json
-import subprocess
-import sys
-import time
 from collections import Counter
 
 import numpy as np
@@ -19,8 +16,6 @@ from source_files import (
     example,
     pack,
     pcm,
-    states,
-    stopping,
     tones,
     write_release,
 )
@@ -276,74 +271,6 @@ def test_unknown_protocol(tmp_path, release):
 
 
 # Again, interrupted, elsewhere: the same bank
-
-
-def test_build_again_changes_nothing(tmp_path, release, bank):
-    path = bank.paths[0]
-    before = states(path)
-    assert list(build(path, release).notes.instrument) == list(bank.notes.instrument)
-    assert states(path) == before
-    assert build_bank("nsynth", path, {"path": str(release)}, n_jobs=1).paths == [path]
-    assert states(path) == before
-
-
-def test_other_metadata_makes_another_bank(tmp_path):
-    note = "bass_acoustic_030-040-100"
-    old = build(tmp_path / "bank", write_release(tmp_path / "old", train=tones(note)))
-    new = build(tmp_path / "bank", write_release(tmp_path / "new", {note: ["reverb"]}, train=tones(note)))
-    assert [list(b.notes.fx[0]) for b in (old, new)] == [[], ["reverb"]]
-
-
-def test_interrupted_build_goes_on(tmp_path, release, bank, monkeypatch):
-    """It reads only the instruments that are missing; the bank is that of a clean build, byte for byte."""
-    with monkeypatch.context() as patch:
-        patch.setattr(nsynth, "read_instrument", stopping(nsynth.read_instrument, 5))
-        with pytest.raises(KeyboardInterrupt):
-            build(tmp_path / "bank", release)
-    assert not (tmp_path / "bank").exists()
-    read = []
-    monkeypatch.setattr(nsynth, "read_instrument", lambda make=nsynth.read_instrument, **job: read.append(job) or make(**job))
-    build(tmp_path / "bank", release)
-    assert len(read) == len(bank.instruments) + 1 - 4  # one more holds nothing but noise
-    assert contents(tmp_path / "bank") == contents(bank.paths[0])
-    assert not (tmp_path / "bank.building").exists()
-
-
-HANGING = """
-import sys, time
-from pathlib import Path
-from cirlib.data.sources import nsynth
-
-def hang(instrument, **job):
-    for sound in read_instrument(instrument=instrument, **job):
-        yield sound
-        if instrument == sys.argv[3]:
-            time.sleep(600)
-
-read_instrument, nsynth.read_instrument = nsynth.read_instrument, hang
-nsynth.build(Path(sys.argv[1]), nsynth.NSynthConfig(sys.argv[2]), n_jobs=1)
-"""
-
-
-def test_killed_build_goes_on(tmp_path, release, bank):
-    """SIGKILL in the middle of an instrument; what is built afterwards is the bank of a clean build, byte for byte."""
-    work, stops = tmp_path / "bank.building", "bass_electronic_021"
-    process = subprocess.Popen([sys.executable, "-c", HANGING, tmp_path / "bank", release, stops], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not any(work.glob(f"{stops}*.part")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    assert not (tmp_path / "bank").exists()
-    assert {shard.stem for shard in work.glob("*_*.json")} == {"bass_acoustic_001", "bass_acoustic_020"}
-    build(tmp_path / "bank", release)
-    assert contents(tmp_path / "bank") == contents(bank.paths[0])
-
-
-def test_worker_processes_give_the_same_bank(tmp_path, release, bank):
-    build(tmp_path / "bank", release, n_jobs=2)
-    assert contents(tmp_path / "bank") == contents(bank.paths[0])
 
 
 def test_tarballs_give_the_same_bank(tmp_path, release, bank):

@@ -5,11 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 from conftest import RATE, hz
-from tones import amplitude, assert_kept, assert_resumes, at_rate, contents, frequency, rows, write
+from source_files import write_sfz
+from tones import amplitude, at_rate, frequency, rows, write
 
 pytest.importorskip("pysfizz")
 
-from cirlib.data.sources import sfz
 from cirlib.data.sources.sfz import VELOCITIES, SfzConfig, build, choose_notes
 
 GAIN = 0.2657  # of sfizz, for a mono sample in the middle at its default volume
@@ -20,35 +20,19 @@ LIBRARY = {  # name: text
 }
 
 
-def samples(root):
-    """Half a second of three tones, at different rates and depths."""
-    write(root / "samples" / "a4.wav", at_rate(69, 48000), 48000)
-    write(root / "samples" / "a2.wav", at_rate(45, 44100), 44100, subtype="PCM_24")
-    write(root / "samples" / "c6.wav", at_rate(84, 22050), 22050, subtype="FLOAT")
-
-
-def instruments(root, texts):
-    """A library of these instruments and the samples."""
-    samples(root)
-    for name, text in texts.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / f"{name}.sfz").write_text(text + "\n")
-    return root
-
-
 def config(root, **options):
     """Few notes, not held for long; all instruments train."""
     return SfzConfig(**{"path": str(root), "notes": 4, "hold_s": 0.3, "tail_s": 0.4, "valid": 0.0, "test": 0.0, **options})
 
 
-def play(tmp_path, text, **options):
+def render(tmp_path, text, **options):
     """Bank of a library of one instrument."""
-    return build(tmp_path / "bank", config(instruments(tmp_path / "library", {"x": text}), **options), n_jobs=1)
+    return build(tmp_path / "bank", config(write_sfz(tmp_path / "library", {"x": text}), **options), n_jobs=1)
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    return instruments(tmp_path_factory.mktemp("sfz") / "library", LIBRARY)
+    return write_sfz(tmp_path_factory.mktemp("sfz") / "library", LIBRARY)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +89,7 @@ def test_pitch_and_level_of_every_note(bank):
 )
 def test_length(tmp_path, opcodes, seconds):
     """A note ends where it falls silent, or after hold_s + tail_s."""
-    bank = play(tmp_path, f"<region> sample=samples/a4.wav pitch_keycenter=69 key=69 {opcodes}", notes=1)
+    bank = render(tmp_path, f"<region> sample=samples/a4.wav pitch_keycenter=69 key=69 {opcodes}", notes=1)
     assert bank.lengths[0] / RATE == pytest.approx(seconds, abs=0.035)
     assert abs(bank.audio(0)[-1]) < 1e-3  # no click
 
@@ -113,7 +97,7 @@ def test_length(tmp_path, opcodes, seconds):
 def test_notes_do_not_sound_in_the_next_one(tmp_path):
     """Though every one of them goes on for seconds after note off."""
     text = "<region> sample=samples/a4.wav pitch_keycenter=69 lokey=60 hikey=84 loop_mode=loop_continuous ampeg_release=9 amp_veltrack=0"
-    bank = play(tmp_path, text, notes=6)
+    bank = render(tmp_path, text, notes=6)
     assert len(set(bank.pitches)) > 3
     for i in range(1, len(bank)):
         if bank.pitches[i] != bank.pitches[i - 1]:
@@ -122,7 +106,7 @@ def test_notes_do_not_sound_in_the_next_one(tmp_path):
 
 def test_long_samples_are_played_whole(tmp_path):
     """sfizz reads their ends in the background: no instrument may be played before that."""
-    root = instruments(tmp_path / "library", {str(i): "<region> sample=samples/a4.wav key=69" for i in range(10)})
+    root = write_sfz(tmp_path / "library", {str(i): "<region> sample=samples/a4.wav key=69" for i in range(10)})
     bank = build(tmp_path / "bank", config(root, notes=1), n_jobs=1)
     assert len(set(bank.lengths)) == 1
 
@@ -132,7 +116,7 @@ def test_channels_are_averaged(tmp_path):
     root = tmp_path / "library"
     write(root / "left.wav", np.stack([at_rate(69, 48000), np.zeros(24000)], axis=1), 48000)
     write(root / "both.wav", np.stack([at_rate(69, 48000)] * 2, axis=1), 48000)
-    instruments(root, {name: f"<region> sample={name}.wav key=69" for name in ("left", "both")})
+    write_sfz(root, {name: f"<region> sample={name}.wav key=69" for name in ("left", "both")})
     bank = build(tmp_path / "bank", config(root, notes=1), n_jobs=1)
     levels = {uid: amplitude(bank.audio(i), 440) for i, uid in enumerate(bank.notes.instrument)}
     assert levels["sfz/library/left"] == pytest.approx(levels["sfz/library/both"] / 2, rel=0.01)
@@ -164,7 +148,7 @@ def test_choice_of_notes():
 )
 def test_an_instrument_that_cannot_be_played_costs_only_itself(tmp_path, text, reason):
     """It is listed with a reason."""
-    root = instruments(tmp_path / "library", {"bad": text, "good": "<region> sample=samples/a4.wav key=69"})
+    root = write_sfz(tmp_path / "library", {"bad": text, "good": "<region> sample=samples/a4.wav key=69"})
     (root / "samples" / "empty.wav").touch()
     bank = build(tmp_path / "bank", config(root), n_jobs=1)
     assert set(bank.notes.instrument) == {"sfz/library/good"}
@@ -173,7 +157,7 @@ def test_an_instrument_that_cannot_be_played_costs_only_itself(tmp_path, text, r
 
 def test_silent_notes_are_left_out(tmp_path):
     """And told."""
-    bank = play(tmp_path, "<region> sample=samples/a4.wav pitch_keycenter=69 key=69\n<region> sample=samples/a4.wav key=70 volume=-144")
+    bank = render(tmp_path, "<region> sample=samples/a4.wav pitch_keycenter=69 key=69\n<region> sample=samples/a4.wav key=70 volume=-144")
     skipped = bank.infos[0]["skipped"]
     assert set(bank.pitches) == {69}
     assert skipped
@@ -201,29 +185,12 @@ def test_one_file_alone(library, tmp_path):
 # Building
 
 
-def make(library, n_jobs=1):
-    return lambda path: build(path, config(library, license="CC0-1.0"), n_jobs=n_jobs)
-
-
-def test_any_number_of_workers_makes_the_same_bank(library, bank, tmp_path):
-    """Byte for byte."""
-    assert contents(make(library, 2)(tmp_path / "bank").paths[0]) == contents(bank.paths[0])
-
-
-def test_a_bank_that_is_there_is_not_made_again(monkeypatch, library, bank):
-    assert_kept(monkeypatch, make(library), bank)
-
-
-def test_an_interrupted_build_goes_on(monkeypatch, tmp_path, library, bank):
-    assert_resumes(monkeypatch, sfz, "render_instrument", 1, make(library), tmp_path / "bank", bank)
-
-
 def test_another_sample_or_seed_is_played_anew(tmp_path):
     """A sample counts as much as the text of the instrument."""
     text = "<region> sample=samples/a4.wav pitch_keycenter=69 lokey=40 hikey=90"
-    first = play(tmp_path, text, notes=1)
+    first = render(tmp_path, text, notes=1)
     sound = first.audio(0)
-    assert play(tmp_path, text, notes=1).audio(0).shape == sound.shape
+    assert render(tmp_path, text, notes=1).audio(0).shape == sound.shape
     root = tmp_path / "library"
     write(root / "samples" / "a4.wav", at_rate(70, 48000), 48000)
     again = build(tmp_path / "bank", config(root, notes=1), n_jobs=1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import RATE, hz
 from source_files import PRESETS, write_font
-from tones import amplitude, assert_kept, assert_resumes, contents, frequency, rows
+from tones import amplitude, frequency, rows
 
 from cirlib.data.sources import soundfont
 from cirlib.data.sources.folder import estimate_pitch
@@ -248,23 +248,6 @@ def test_without_the_system_library(monkeypatch, tmp_path, font):
 
 
 # Building
-
-
-def test_any_number_of_workers_makes_the_same_bank(font, bank, tmp_path):
-    """Byte for byte."""
-    assert contents(build(tmp_path / "bank", config(font), n_jobs=2).paths[0]) == contents(bank.paths[0])
-
-
-def make(font):
-    return lambda path: build(path, config(font), n_jobs=1)
-
-
-def test_a_bank_that_is_there_is_not_made_again(monkeypatch, font, bank):
-    assert_kept(monkeypatch, make(font), bank)
-
-
-def test_an_interrupted_build_goes_on(monkeypatch, tmp_path, font, bank):
-    assert_resumes(monkeypatch, soundfont, "render_preset", 2, make(font), tmp_path / "bank", bank)
 
 
 @needs_fluidsynth

@@ -1,45 +1,21 @@
 """Surge presets, rendered with a stand-in for surgepy whose presets say how they behave (stand_in/surgepy.py)."""
 
 import json
-import sys
-from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import RATE, hz
-from joblib.externals.loky import get_reusable_executor
-from tones import amplitude, assert_kept, assert_resumes, contents, frequency, rows
+from source_files import write_preset
+from tones import amplitude, contents, frequency, rows
 
 from cirlib.data.jobs import Remark, Sound
 from cirlib.data.sources import surge
 from cirlib.data.sources.surge import SurgeConfig, build, find_presets, render_preset
 from cirlib.data.taxonomy import SURGE_FX
 
-TYPES = {name: number for number, (name, _) in enumerate(SURGE_FX)}
+pytestmark = pytest.mark.usefixtures("surgepy")
 SHARE = 0.75  # of the left channel's level, in the mean of both
 TAIL_HZ = 3000
-
-
-@pytest.fixture(scope="module", autouse=True)
-def surgepy():
-    """The stand-in, here and in worker processes: these take sys.path over when they start, so those of other tests have to end."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parent / "stand_in"))
-        patch.delitem(sys.modules, "surgepy", raising=False)
-        get_reusable_executor().shutdown()
-        surge._synthesizer.cache_clear()
-        yield import_module("surgepy")
-        surge._synthesizer.cache_clear()
-        del sys.modules["surgepy"]
-
-
-def preset(path, **behaviour):
-    """A preset of the stand-in; `fx` are numbers of slots and names of effects."""
-    fx = {str(slot): TYPES.get(name, name) for slot, name in behaviour.pop("fx", {}).items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"fx": fx, **behaviour}))
-    return path
 
 
 def config(*roots, **options):
@@ -85,7 +61,7 @@ def data(tmp_path_factory):
     """A data folder of Surge."""
     root = tmp_path_factory.mktemp("surge") / "data"
     for i, name in enumerate(TREE):
-        preset(root / name, level=0.1 + 0.05 * i, fx={0: "Reverb 1"} if i < 2 else {})
+        write_preset(root / name, level=0.1 + 0.05 * i, fx={0: "Reverb 1"} if i < 2 else {})
     (root / "patches_factory" / "Basses" / "readme.txt").write_text("no preset")
     return root
 
@@ -126,7 +102,7 @@ def test_folders_without_presets(tmp_path):
 
 def test_presets_of_one_name(tmp_path):
     """None is lost."""
-    files = [preset(tmp_path / place / "Ann" / "Basses" / "Fat.fxp") for place in ("x", "y")]
+    files = [write_preset(tmp_path / place / "Ann" / "Basses" / "Fat.fxp") for place in ("x", "y")]
     assert {uid: file for uid, (file, *_) in find_presets([tmp_path / "x", tmp_path / "y"])[0].items()} == {
         "surge/Ann/Basses/Fat": files[0],
         "surge/Ann/Basses/Fat'": files[1],
@@ -182,7 +158,7 @@ def test_audible_effects(tmp_path, behaviour, names):
     """Not off, not masked, not bypassed, in a scene that plays, sent to."""
     with surge.quiet():
         synth = surge._synthesizer()
-        surge.load(synth, str(preset(tmp_path / "a.fxp", **behaviour)))
+        surge.load(synth, str(write_preset(tmp_path / "a.fxp", **behaviour)))
         assert surge.audible_fx(synth) == names
 
 
@@ -193,7 +169,7 @@ def test_audible_effects(tmp_path, behaviour, names):
 def test_notes(tmp_path, behaviour):
     """Pitch, level, length and row of every note, whatever tempo the preset brings."""
     notes = [(60, 127, 0.2), (72, 60, 0.15), (40, 1, 0.3)]
-    sounds, remarks = render(preset(tmp_path / "a.fxp", **behaviour), notes)
+    sounds, remarks = render(write_preset(tmp_path / "a.fxp", **behaviour), notes)
     assert remarks == []
     for (pitch, velocity, seconds), sound in zip(notes, sounds, strict=True):
         assert [sound.row[name] for name in ("pitch", "velocity", "hold_s")] == [pitch, velocity, seconds]
@@ -205,7 +181,7 @@ def test_notes(tmp_path, behaviour):
 
 def test_row(tmp_path):
     """Family and tags of the category, effects with their tags."""
-    file = preset(tmp_path / "a.fxp", fx={0: "Reverb 1", 1: "EQ", 6: "Chorus"})
+    file = write_preset(tmp_path / "a.fxp", fx={0: "Reverb 1", 1: "EQ", 6: "Chorus"})
     (sound,), _ = render(file)
     row = sound.row
     assert [row[k] for k in ("instrument", "family", "source", "split", "augments")] == ["uid", "Bass", "surge", "valid", None]
@@ -214,7 +190,7 @@ def test_row(tmp_path):
 
 def test_tails_of_effects(tmp_path):
     """They are kept, up to tail_s, and do not sound in the next note, which is what it would be without another before it."""
-    file = preset(tmp_path / "wet.fxp", fx={0: "Reverb 1"}, tail=0.2)
+    file = write_preset(tmp_path / "wet.fxp", fx={0: "Reverb 1"}, tail=0.2)
     notes = [(60, 127, 0.2), (62, 100, 0.15)]
     both, _ = render(file, notes)
     assert [len(s.audio) / RATE for s in both] == pytest.approx([0.3, 0.25], abs=0.003)
@@ -225,26 +201,26 @@ def test_tails_of_effects(tmp_path):
 
 def test_a_preset_does_not_sound_in_the_next_one(tmp_path):
     """Nor does its aftertouch or its tempo stay."""
-    plain = preset(tmp_path / "plain.fxp")
+    plain = write_preset(tmp_path / "plain.fxp")
     (first,), _ = render(plain)
-    render(preset(tmp_path / "wet.fxp", fx={0: "Reverb 1"}, tail=0.2, tempo=60))
-    render(preset(tmp_path / "touched.fxp", speaks="aftertouch"))
+    render(write_preset(tmp_path / "wet.fxp", fx={0: "Reverb 1"}, tail=0.2, tempo=60))
+    render(write_preset(tmp_path / "touched.fxp", speaks="aftertouch"))
     (again,), _ = render(plain)
     np.testing.assert_array_equal(again.audio, first.audio)
 
 
 def test_presets_that_speak_only_to_aftertouch(tmp_path):
     """Are played with it: at half the level here."""
-    (sound,), _ = render(preset(tmp_path / "a.fxp", speaks="aftertouch"))
+    (sound,), _ = render(write_preset(tmp_path / "a.fxp", speaks="aftertouch"))
     assert amplitude(sound.audio[:2400], hz(60)) == pytest.approx(0.25 * SHARE, rel=0.02)
 
 
 def test_twins_are_without_effects(tmp_path):
     """Sample by sample what the preset would be had it none; the same notes in the same order."""
     notes = [(60, 127, 0.2), (72, 60, 0.15)]
-    wet = preset(tmp_path / "wet.fxp", fx={0: "Reverb 1", 6: "Chorus"}, tail=0.1)
+    wet = write_preset(tmp_path / "wet.fxp", fx={0: "Reverb 1", 6: "Chorus"}, tail=0.1)
     sounds, _ = render(wet, notes, split="train")
-    dry, _ = render(preset(tmp_path / "dry.fxp"), notes)
+    dry, _ = render(write_preset(tmp_path / "dry.fxp"), notes)
     assert [s.row["instrument"] for s in sounds] == ["uid"] * 2 + ["uid_no_fx"] * 2
     for original, twin, plain in zip(sounds[:2], sounds[2:], dry, strict=True):
         np.testing.assert_array_equal(twin.audio, plain.audio)
@@ -268,13 +244,13 @@ def test_twins_are_without_effects(tmp_path):
 )
 def test_which_presets_have_twins(tmp_path, split, fx, options, count):
     """Those of the train split with effects that sound, unless none are wanted."""
-    sounds, _ = render(preset(tmp_path / "a.fxp", fx=fx), split=split, **options)
+    sounds, _ = render(write_preset(tmp_path / "a.fxp", fx=fx), split=split, **options)
     assert sum(s.row["augments"] is not None for s in sounds) == count
 
 
 def test_a_twin_that_is_silent(tmp_path):
     """It is told, and the preset stays."""
-    sounds, remarks = render(preset(tmp_path / "a.fxp", fx={0: "Delay"}, level=0, tail=0.2), split="train")
+    sounds, remarks = render(write_preset(tmp_path / "a.fxp", fx={0: "Delay"}, level=0, tail=0.2), split="train")
     assert [s.row["instrument"] for s in sounds] == ["uid"]
     assert [(r.name, r.text) for r in remarks] == [("uid_no_fx", "no usable note without effects")]
 
@@ -293,12 +269,12 @@ def test_a_twin_that_is_silent(tmp_path):
 )
 def test_presets_that_cannot_be_rendered(tmp_path, behaviour, error, reason):
     with pytest.raises(error, match=reason):
-        render(preset(tmp_path / "a.fxp", **behaviour))
+        render(write_preset(tmp_path / "a.fxp", **behaviour))
 
 
 def test_no_notes_at_all(tmp_path):
     with pytest.raises(ValueError, match="no usable note: none was requested"):
-        render(preset(tmp_path / "a.fxp"), [])
+        render(write_preset(tmp_path / "a.fxp"), [])
 
 
 def test_a_preset_that_is_gone(tmp_path):
@@ -308,7 +284,7 @@ def test_a_preset_that_is_gone(tmp_path):
 
 def test_notes_that_are_too_short_are_left_out(tmp_path):
     """And told; the others stay."""
-    sounds, remarks = render(preset(tmp_path / "a.fxp"), [(60, 127, 0.2), (61, 100, 0.0)], tail_s=0.01)
+    sounds, remarks = render(write_preset(tmp_path / "a.fxp"), [(60, 127, 0.2), (61, 100, 0.0)], tail_s=0.01)
     assert [s.row["pitch"] for s in sounds] == [60]
     assert [(r.name, r.text) for r in remarks] == [("uid note 61-100", "shorter than 0.02 s")]
 
@@ -328,7 +304,7 @@ def test_note_statistics(tmp_path):
     }
     (tmp_path / "statistics.json").write_text(json.dumps(tables))
     for name in ("Basses/A", "FX/B"):
-        preset(tmp_path / "presets" / f"{name}.fxp")
+        write_preset(tmp_path / "presets" / f"{name}.fxp")
     options = config(tmp_path / "presets", notes=8, statistics=str(tmp_path / "statistics.json"))
     bank = build(tmp_path / "bank", options, n_jobs=1)
     notes = rows(bank, "instrument", "pitch", "velocity")
@@ -342,7 +318,7 @@ def test_note_statistics(tmp_path):
 def test_notes_are_in_the_range_of_their_family(tmp_path):
     """By default; a preset has its own notes, the same ones every time, and others with another seed."""
     for name in "AB":
-        preset(tmp_path / "presets" / "Basses" / f"{name}.fxp")
+        write_preset(tmp_path / "presets" / "Basses" / f"{name}.fxp")
     drawn = []
     for place, seed in (("one", 0), ("two", 0), ("three", 1)):
         bank = build(tmp_path / place, config(tmp_path / "presets", notes=6, seed=seed), n_jobs=1)
@@ -388,7 +364,7 @@ def test_scores(tmp_path):
     write_score(tmp_path / "scores" / "a.mid", {33: first + second + few, 0: piano})
     (tmp_path / "scores" / "bad.mid").write_bytes(b"no score")
     for name in ("Basses/A", "FX/B", "Leads/C"):
-        preset(tmp_path / "presets" / f"{name}.fxp", fx={0: "Delay"} if name == "FX/B" else {})
+        write_preset(tmp_path / "presets" / f"{name}.fxp", fx={0: "Delay"} if name == "FX/B" else {})
     bank = build(tmp_path / "bank", config(tmp_path / "presets", notes=1, midi=str(tmp_path / "scores")), n_jobs=1)
     stems = bank.notes[bank.notes.pitch.isna()]
     assert stems[["velocity", "hold_s"]].isna().all(axis=None)
@@ -406,14 +382,14 @@ def test_scores(tmp_path):
 def test_the_next_note_of_a_pitch_begins_where_the_one_before_ends(tmp_path):
     """Its note off does not end the new one."""
     score = np.array([[0.0, 0.5, 60, 100], [0.5, 0.5, 60, 100], [1.0, 0.5, 60, 100], [1.5, 0.25, 60, 100]])
-    sounds, _ = render(preset(tmp_path / "a.fxp"), [], [score])
+    sounds, _ = render(write_preset(tmp_path / "a.fxp"), [], [score])
     assert len(sounds[0].audio) / RATE == pytest.approx(1.75, abs=0.003)
     assert amplitude(sounds[0].audio[8500:15500], hz(60)) == pytest.approx(0.5 * SHARE * 100 / 127, rel=0.02)
 
 
 def test_there_are_no_more_stems_than_wanted(tmp_path):
     write_score(tmp_path / "scores" / "a.mid", {33: [(k / 2, 40 + k % 12, 100) for k in range(24)]})  # six excerpts
-    preset(tmp_path / "presets" / "Basses" / "A.fxp")
+    write_preset(tmp_path / "presets" / "Basses" / "A.fxp")
     bank = build(tmp_path / "bank", config(tmp_path / "presets", notes=1, stems=2, midi=str(tmp_path / "scores")), n_jobs=1)
     assert bank.notes.pitch.isna().sum() == 2
     assert not np.array_equal(bank.audio(1)[:4000], bank.audio(2)[:4000])
@@ -427,7 +403,7 @@ def library(tmp_path_factory):
     """Twelve basses, each with an effect."""
     root = tmp_path_factory.mktemp("library") / "presets"
     for i in range(12):
-        preset(root / "Basses" / f"{i}.fxp", level=0.1 + 0.02 * i, fx={0: "Delay"}, tail=0.05)
+        write_preset(root / "Basses" / f"{i}.fxp", level=0.1 + 0.02 * i, fx={0: "Delay"}, tail=0.05)
     return root
 
 
@@ -455,31 +431,18 @@ def test_bank_json(bank):
     assert info["skipped"] == info["noted"] == {}
 
 
-def test_any_number_of_workers_makes_the_same_bank(library, bank, tmp_path):
-    """Byte for byte."""
-    assert contents(make(library, 2)(tmp_path / "bank").paths[0]) == contents(bank.paths[0])
-
-
-def test_a_bank_that_is_there_is_not_made_again(monkeypatch, library, bank):
-    assert_kept(monkeypatch, make(library), bank)
-
-
-def test_an_interrupted_build_goes_on(monkeypatch, tmp_path, library, bank):
-    assert_resumes(monkeypatch, surge, "render_preset", 5, make(library), tmp_path / "bank", bank)
-
-
 def test_another_preset_is_rendered_anew(tmp_path):
     """Of the same name and size."""
     levels = []
     for level in (0.5, 0.2):
-        preset(tmp_path / "presets" / "Basses" / "A.fxp", level=level)
+        write_preset(tmp_path / "presets" / "Basses" / "A.fxp", level=level)
         bank = build(tmp_path / "bank", config(tmp_path / "presets", notes=1), n_jobs=1)
         levels.append(np.abs(bank.audio(0)).max())
     assert levels[1] == pytest.approx(0.4 * levels[0], rel=0.01)
 
 
 def test_an_unknown_category_is_noted(tmp_path):
-    preset(tmp_path / "presets" / "Strange" / "A.fxp")
+    write_preset(tmp_path / "presets" / "Strange" / "A.fxp")
     bank = build(tmp_path / "bank", config(tmp_path / "presets"), n_jobs=1)
     assert set(rows(bank, "instrument", "family")) == {("surge/presets/Strange/A", None)}
     assert list(bank.notes.tags[0]) == ["synthetic"]
@@ -502,9 +465,9 @@ def test_a_bad_preset_costs_only_itself(tmp_path, capfd):
     """Whether it crashes, hangs or is silent; it is listed with its reason, the others are what they are without it, nobody chatters."""
     for root in ("mixed", "clean"):
         for name in ("a", "m", "z"):
-            preset(tmp_path / root / "presets" / "Basses" / f"{name}.fxp")
+            write_preset(tmp_path / root / "presets" / "Basses" / f"{name}.fxp")
     for name, (behaviour, _) in BAD.items():
-        preset(tmp_path / "mixed" / "presets" / "Basses" / f"{name}.fxp", **behaviour)
+        write_preset(tmp_path / "mixed" / "presets" / "Basses" / f"{name}.fxp", **behaviour)
     clean = build(tmp_path / "clean" / "bank", config(tmp_path / "clean" / "presets"), n_jobs=1)
     mixed = build(tmp_path / "mixed" / "bank", config(tmp_path / "mixed" / "presets", limit_s=3), n_jobs=2)
     assert mixed.infos[0]["skipped"] == {f"surge/presets/Basses/{name}": reason for name, (_, reason) in BAD.items()}
@@ -514,7 +477,7 @@ def test_a_bad_preset_costs_only_itself(tmp_path, capfd):
 
 
 def test_nothing_but_bad_presets(tmp_path):
-    preset(tmp_path / "presets" / "Basses" / "A.fxp", speaks=False)
+    write_preset(tmp_path / "presets" / "Basses" / "A.fxp", speaks=False)
     with pytest.raises(ValueError, match=r"no usable sound for bank: 1 skipped \(surge/presets/Basses/A: no usable note: silent\)"):
         build(tmp_path / "bank", config(tmp_path / "presets"), n_jobs=1)
     assert not (tmp_path / "bank").exists()
