@@ -60,7 +60,7 @@ def gradients(bank, task: str, loss: str, norm: bool, chunk: int) -> dict[str, t
     if world() > 1:
         wrapped = nn.parallel.DistributedDataParallel(model)
     steps = make_task(config(str(bank.paths[0]), task, loss), bank, rank(), world())
-    out = {"loss": backward(steps, wrapped, steps.batch(1), chunk, getattr(wrapped, "no_sync", nullcontext))}
+    out = {"loss": backward(steps, wrapped, steps.batch(1), cache_size=chunk, unsynchronised=getattr(wrapped, "no_sync", nullcontext))}
     if world() > 1:
         torch.distributed.all_reduce(out["loss"])
         out["loss"] /= world()
@@ -98,7 +98,7 @@ def train(bank: str, encoder: str) -> None:
         update(self, step, batch)
 
     training._Trainer._update = interrupted
-    training.fit(run_config(bank, encoder), progress=False)
+    training.fit(run_config(bank, encoder), show=False)
 
 
 def main() -> None:

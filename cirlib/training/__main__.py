@@ -10,9 +10,10 @@ from ..common import paths
 from ..common.command_line import arguments, clean_exit
 from ..common.settings import read_params
 from ..data.sources import ensure_banks
-from ..models import distributed as processes
+from ..models import distributed
 from .config import row_config
-from .loop import TrainingError, fit
+from .loop import fit
+from .runs import TrainingError
 
 
 def main() -> None:
@@ -21,15 +22,16 @@ def main() -> None:
     On several GPUs or machines: accelerate launch -m cirlib.training ... or torchrun --nproc-per-node 4 -m cirlib.training ...
     """
     file, *pairs = arguments(main.__doc__, 1)
-    with clean_exit(TrainingError, yaml.YAMLError, stopped=""):  # fit tells what is kept
+    with clean_exit(TrainingError, yaml.YAMLError, stopped=""):  # fit says from where it resumes
         values = read_params(Path(file))
         values |= {name: yaml.safe_load(value) for name, _, value in (a.partition("=") for a in pairs)}
-        config = row_config(values)  # before sounds are made, which may take long
+        config = row_config(values)  # checks the settings before banks are built, which may take long
         bank = ensure_banks(config.preset)
         run = fit(config if "bank" in values else dataclasses.replace(config, bank=tuple(paths.short(p) for p in bank.paths)))
-    if processes.rank() == 0:
+    if distributed.rank() == 0:
         print(json.dumps({"run": paths.short(run.folder), **run.metrics}, indent=1))
-    processes.end()
+    distributed.end()
 
 
-main()
+if __name__ == "__main__":
+    main()

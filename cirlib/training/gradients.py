@@ -1,4 +1,4 @@
-"""The gradient of one training step: in one pass, or chunk by chunk with gradient caching."""
+"""The gradient of one training step: in one pass, or with gradient caching."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -9,36 +9,35 @@ from .tasks import Batch, Task
 
 
 def backward(
-    task: Task, model, batch: Batch, chunk: int = 0, unsynchronised: Callable[[], AbstractContextManager] = nullcontext
+    task: Task, model, batch: Batch, *, cache_size: int = 0, unsynchronised: Callable[[], AbstractContextManager] = nullcontext
 ) -> torch.Tensor:
-    """Add the gradient of the task's loss to the parameters of the model; returns the loss.
+    """Add the gradient of the task's loss to the parameters of the model and return the loss.
 
-    `chunk`: sounds of the batch in the model's memory at once, 0 for all. Their embeddings are made first, without
-    gradients; the loss gives the gradient of each; then each chunk is embedded again and takes its part back (Gao et al. 2021,
-    "Scaling deep contrastive learning batch size under memory limited setup", arXiv 2101.06983). The gradient is the same, for a third more
-    time, so the number of negatives is not bound by memory. `unsynchronised`: context in which a chunk does not yet exchange
-    gradients with other processes. See check_chunks.
+    `cache_size`: sounds in the model's memory at once, 0 for the whole batch. All sounds are embedded without gradients, the loss gives the
+    gradient of each embedding, and each chunk is embedded again to propagate it (gradient caching: Gao et al. 2021, "Scaling deep
+    contrastive learning batch size under memory limited setup", arXiv 2101.06983). The gradient is the same, for a third more time, and
+    memory does not limit the number of negatives. `unsynchronised`: context that delays the exchange of gradients between processes.
     """
-    if not chunk:
+    if not cache_size:
         loss = task.loss(model, batch)
         loss.backward()
         return loss.detach()
-    sounds = task.sounds(batch).split(chunk)
+    chunks = task.sounds(batch).split(cache_size)
     with torch.no_grad():
-        vectors = torch.cat([model(part, outputs=task.outputs).float() for part in sounds])
+        vectors = torch.cat([model(chunk, outputs=task.outputs).float() for chunk in chunks])
     vectors.requires_grad_()
     loss = task.objective(vectors, batch)
-    gradients = torch.autograd.grad(loss, vectors)[0].split(chunk)
-    for i, (part, gradient) in enumerate(zip(sounds, gradients, strict=True)):
-        with unsynchronised() if i + 1 < len(sounds) else nullcontext():
-            model(part, outputs=task.outputs).float().backward(gradient)
+    gradients = torch.autograd.grad(loss, vectors)[0].split(cache_size)
+    for i, (chunk, gradient) in enumerate(zip(chunks, gradients, strict=True)):
+        with unsynchronised() if i + 1 < len(chunks) else nullcontext():
+            model(chunk, outputs=task.outputs).float().backward(gradient)
     return loss.detach()
 
 
 def check_chunks(model: torch.nn.Module) -> None:
-    """ValueError if a chunk of a batch would not be embedded as in the whole batch."""
+    """Raise ValueError if the embedding of a sound depends on the other sounds of its batch, or on chance."""
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            raise ValueError("chunk needs an encoder without batch normalisation, which joins the sounds of a batch: an AST, or chunk 0")
+            raise ValueError("gradient_cache_size needs an encoder without batch normalisation: use an AST, or set it to 0")
         if isinstance(module, torch.nn.modules.dropout._DropoutNd) and module.p > 0:
-            raise ValueError("chunk needs an encoder without dropout, which embeds a sound differently each time: set it to 0, or chunk 0")
+            raise ValueError("gradient_cache_size needs an encoder without dropout: set its dropout or gradient_cache_size to 0")

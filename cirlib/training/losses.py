@@ -1,8 +1,8 @@
-"""Every loss of the paper by its name, and the mended ones.
+"""Losses of the paper by name, corrected versions of them, and ours. Each returns a scalar.
 
 Pairs (single-instrument task): anchors a and positives p, (N, D). Mixtures: stems (M, S, D) and mixtures (M, D).
-`families` (M, S) are integer labels of the stems; without them, stem s of every mixture is taken as one family.
-Classifiers: logits (B, C). Embeddings in parts (readout.py): `family_infonce`.
+`families` (M, S) are integer labels of the stems; without them, stem s of every mixture has label s.
+Classifiers: logits (B, C). Encoders with per-family heads: `family_infonce`.
 d is the Euclidean distance (with 1e-6 added to each difference, as torch does), c the cosine similarity / temperature.
 """
 
@@ -18,11 +18,11 @@ EPS = 1e-6  # torch.nn.functional.triplet_margin_loss
 
 
 def pair_loss(name: str, anchors: torch.Tensor, positives: torch.Tensor, temperature: float = TEMPERATURE) -> torch.Tensor:
-    """Loss `name` of PAIR_LOSSES on (N, D) anchors and positives: a scalar. ValueError for another name or shape."""
+    """Return the loss `name` of PAIR_LOSSES for (N, D) anchors and positives. Raises ValueError for an unknown name or a wrong shape."""
     loss = PAIR_LOSSES[choose("pair loss", name, PAIR_LOSSES)]
     if anchors.shape != positives.shape or anchors.ndim != 2:
         raise ValueError(f"anchors and positives must both be (N, D), got {tuple(anchors.shape)} and {tuple(positives.shape)}")
-    _check_count("single_pairs", len(anchors), 2 if name == "triplet" else 1)
+    _check_count("pairs", len(anchors), 2 if name == "triplet" else 1)
     return loss(anchors, positives, temperature)
 
 
@@ -31,9 +31,10 @@ def mixture_loss(
     stems: torch.Tensor,
     mixtures: torch.Tensor,
     families: torch.Tensor | None = None,
+    *,
     temperature: float = TEMPERATURE,
 ) -> torch.Tensor:
-    """Loss `name` of MIXTURE_LOSSES on (M, S, D) stems and (M, D) mixtures: a scalar. ValueError for another name or shape."""
+    """Return the loss `name` of MIXTURE_LOSSES for (M, S, D) stems and (M, D) mixtures. Raises ValueError as pair_loss()."""
     loss = MIXTURE_LOSSES[choose("mixture loss", name, MIXTURE_LOSSES)]
     if stems.ndim != 3 or mixtures.shape != (stems.shape[0], stems.shape[2]):
         raise ValueError(f"stems must be (M, S, D) and mixtures (M, D), got {tuple(stems.shape)} and {tuple(mixtures.shape)}")
@@ -44,23 +45,23 @@ def mixture_loss(
 
 
 def _check_count(what: str, count: int, least: int) -> None:
-    """ValueError where a mean over no triplet, or over nothing at all, would be NaN."""
+    """Raise ValueError if the loss would be the mean of nothing, which is NaN."""
     if count < least:
-        raise ValueError(f"this loss needs {least} or more {what} in a batch, got {count}: use more clips")
+        raise ValueError(f"this loss needs {least} or more {what} in a batch, got {count}: use a larger batch_size")
 
 
 def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Euclidean distances (A, B) with the eps of torch's pairwise_distance; no (A, B, D) is made, and nothing cancels."""
+    """Return Euclidean distances (A, B), with the eps of torch's pairwise_distance, in little memory and without cancellation."""
     return torch.cdist(a + EPS, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _similarities(a: torch.Tensor, b: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Cosine similarities / temperature, (A, B)."""
+    """Return cosine similarities / temperature, (A, B)."""
     return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T / temperature
 
 
 def pair_triplet(a: torch.Tensor, p: torch.Tensor, temperature: float) -> torch.Tensor:
-    """mean over i and all negatives n of max(0, d(a_i, p_i) - d(a_i, n) + 1); negatives: both sounds of the other pairs."""
+    """Average max(0, d(a_i, p_i) - d(a_i, n) + 1) over i and all negatives n: both sounds of the other pairs."""
     n = len(a)
     positive = F.pairwise_distance(a, p, eps=EPS)  # (N,)
     negative = torch.cat([_distances(a, a), _distances(a, p)], dim=1)  # (N, 2N)
@@ -69,18 +70,18 @@ def pair_triplet(a: torch.Tensor, p: torch.Tensor, temperature: float) -> torch.
 
 
 def _hinges(positive: torch.Tensor, negative: torch.Tensor, no_triplet: torch.Tensor) -> torch.Tensor:
-    """Losses (N, K) of distances positive (N,) and negative (N, K), 0 where `no_triplet`: for a choice of some a GPU would have to wait."""
+    """Return the loss of each triplet, (N, K), from distances (N,) and (N, K); 0 where `no_triplet` (indexing would stall a GPU)."""
     return (positive[:, None] - negative + MARGIN).clamp_min(0).masked_fill(no_triplet, 0)
 
 
 def pair_infonce(a: torch.Tensor, p: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Cross-entropy of a_i among all p and of p_i among all a, mean of both (van den Oord et al. 2018)."""
+    """Average the cross-entropies of a_i with all p and of p_i with all a (van den Oord et al. 2018)."""
     logits, target = _similarities(a, p, temperature), torch.arange(len(a), device=a.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
 def _triplets(stems, mixtures, swap: bool) -> torch.Tensor:
-    """All triplets: anchor = mixture, positive = each of its stems, negatives = every other track; swapped too on demand."""
+    """Average all triplets: anchor = mixture, positive = each of its stems, negatives = all other tracks; `swap`: also anchor = stem."""
     m, s, dim = stems.shape
     tracks = torch.cat([stems.reshape(m * s, dim), mixtures])  # (M * S + M, D)
     own = torch.arange(m, device=stems.device).repeat_interleave(s)  # mixture of each stem, (M * S,)
@@ -98,24 +99,24 @@ def _triplets(stems, mixtures, swap: bool) -> torch.Tensor:
 
 
 def triplet(stems, mixtures, families, temperature):
-    """Anchor mixture, positive each of its stems, negatives its other stems and all tracks of other groups (paper, eq. of L_triplet)."""
+    """Average triplets of a mixture, each of its stems, and as negatives its other stems and all tracks of others (paper, L_triplet)."""
     return _triplets(stems, mixtures, swap=False)
 
 
 def triplet_full(stems, mixtures, families, temperature):
-    """`triplet` and the same triplets with anchor and positive swapped, one mean over both (paper: full triplet)."""
+    """Average `triplet` and the same triplets with anchor and positive swapped (paper: full triplet)."""
     return _triplets(stems, mixtures, swap=True)
 
 
 def infonce(stems, mixtures, families, temperature):
-    """Each stem classified among the M mixtures: -log softmax_j c(stem, mixture_j) at its own (paper: InfoNCE)."""
+    """Classify each stem among the M mixtures: -log softmax_j c(stem, mixture_j) at its own mixture (paper: InfoNCE)."""
     m, s, dim = stems.shape
     logits = _similarities(stems.reshape(m * s, dim), mixtures, temperature)
     return F.cross_entropy(logits, torch.arange(m, device=stems.device).repeat_interleave(s))
 
 
 def _all_tracks(stems, mixtures, temperature):
-    """Similarities of all tracks (stems, then mixtures) with all tracks, and the mask of (stem, own mixture) both ways."""
+    """Return similarities of all tracks (stems, then mixtures), the mask of (stem, own mixture) both ways, and the own mixtures."""
     m, s, dim = stems.shape
     tracks = torch.cat([stems.reshape(m * s, dim), mixtures])
     own = torch.arange(m, device=stems.device).repeat_interleave(s)
@@ -125,9 +126,9 @@ def _all_tracks(stems, mixtures, temperature):
 
 
 def infonce_full(stems, mixtures, families, temperature):
-    """All tracks against all, diagonal logits 0, unnormalised targets identity + (stem, own mixture) both ways.
+    """Contrast all tracks with all, as the reference does: targets are the identity + (stem, own mixture) both ways, unnormalised.
 
-    Kept as the reference has it: a zero self-similarity in the denominator and the diagonal as a target.
+    Self-similarities are 0 in the denominator, and targets. `infonce-full-mended` is without both.
     """
     logits, pairs, _ = _all_tracks(stems, mixtures, temperature)
     eye = torch.eye(len(logits), device=logits.device)
@@ -135,7 +136,7 @@ def infonce_full(stems, mixtures, families, temperature):
 
 
 def infonce_full_asymmetric(stems, mixtures, families, temperature):
-    """Stem rows of the matrix of `infonce-full`; class = column of the own mixture."""
+    """Classify each stem by its own mixture among all tracks: the stem rows of the matrix of `infonce-full`."""
     logits, _, own = _all_tracks(stems, mixtures, temperature)
     logits = logits * (1 - torch.eye(len(logits), device=logits.device))
     stem_count = len(own)
@@ -143,7 +144,7 @@ def infonce_full_asymmetric(stems, mixtures, families, temperature):
 
 
 def infonce_full_mended(stems, mixtures, families, temperature):
-    """`infonce-full` without the identity: a track is neither in its own denominator nor its own target; targets sum to 1."""
+    """Return `infonce-full` without self-similarities as targets or in the denominator; targets sum to 1."""
     logits, pairs, _ = _all_tracks(stems, mixtures, temperature)
     eye = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
     log_p = F.log_softmax(logits.masked_fill(eye, float("-inf")), dim=1)
@@ -151,11 +152,11 @@ def infonce_full_mended(stems, mixtures, families, temperature):
 
 
 def multi_infonce(stems, mixtures, families, temperature):
-    """Multi-positive InfoNCE between each mixture i and each of its stems k, the mean of four cross-entropies.
+    """Average four cross-entropies between each mixture and each of its stems (multi-positive InfoNCE, ours).
 
     Mixture -> stem among the stems of the same family; mixture -> stem among all stems but its own others (several
-    positives, none a negative of another); stem -> mixture among all mixtures; and stem -> mixture among the mixtures
-    that have a stem of its family. Retrieval asks the first question; the paper's `infonce` trains only the third.
+    positives, none of them a negative of another); stem -> mixture among all mixtures; and stem -> mixture among the mixtures
+    that have a stem of its family. Retrieval needs the first; the paper's `infonce` trains only the third.
     """
     m, s, dim = stems.shape
     logits = _similarities(mixtures, stems.reshape(m * s, dim), temperature)  # (M, M * S)
@@ -173,27 +174,27 @@ def multi_infonce(stems, mixtures, families, temperature):
     return (within + across + back + back_within) / 4
 
 
-def family_infonce(references, families, instruments, mixtures, members, temperature=TEMPERATURE):
-    """Multi-positive InfoNCE between mixtures and notes of their instruments, each mixture heard for one family at a time.
+def family_infonce(references, families, instruments, mixtures, *, members, temperature=TEMPERATURE):
+    """Return the multi-positive InfoNCE of mixtures, embedded by per-family heads, and notes of their instruments.
 
-    References (R, D) are notes of instruments (R,), integers, of families (R,), 0 to F - 1; mixtures (M, F, D) are the parts of their
-    embeddings for each family, members (M, S) the instruments that play in them. For a note r of family f and a mixture m it plays in,
-    the mean of two cross-entropies: of c(r, m_f) and those of r with all mixtures that it does not play in; and of c(r, m_f) and those
-    of m_f with all notes of the family whose instruments do not play in m. A note of an instrument that plays in none is a negative of all.
+    References (R, D): notes of the instruments (R,), integers, of the families (R,), 0 to F - 1. Mixtures (M, F, D): outputs of the F
+    family heads. Members (M, S): instruments in each mixture. For a note r of family f and a mixture m of its instrument, the mean of two
+    cross-entropies: of c(r, m_f) among c of r and all mixtures without its instrument, and of c(r, m_f) among c of m_f and all notes of the
+    family whose instruments are not in m. A note whose instrument is in no mixture is a negative of all.
     """
-    heard = F.normalize(mixtures, dim=-1)[:, families]  # (M, R, D)
-    logits = torch.einsum("mrd,rd->mr", heard, F.normalize(references, dim=-1)) / temperature
-    plays = (members[:, :, None] == instruments).any(dim=1)  # (M, R)
-    others = logits.masked_fill(plays, float("-inf"))
+    by_family = F.normalize(mixtures, dim=-1)[:, families]  # (M, R, D)
+    logits = torch.einsum("mrd,rd->mr", by_family, F.normalize(references, dim=-1)) / temperature
+    inside = (members[:, :, None] == instruments).any(dim=1)  # (M, R)
+    others = logits.masked_fill(inside, float("-inf"))
     kin = families == torch.arange(mixtures.shape[1], device=families.device)[:, None]  # (F, R)
     back = others.logsumexp(dim=0)  # (R,)
     within = others[:, None].masked_fill(~kin, float("-inf")).logsumexp(dim=2)[:, families]  # (M, R)
     entropies = torch.logaddexp(back, logits) + torch.logaddexp(within, logits) - 2 * logits
-    return entropies.masked_fill(~plays, 0).sum() / plays.sum() / 2
+    return entropies.masked_fill(~inside, 0).sum() / inside.sum() / 2
 
 
 def class_loss(name: str, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Loss `name` of CLASS_LOSSES on logits (B, C): a scalar.
+    """Return the loss `name` of CLASS_LOSSES for logits (B, C). Raises ValueError for an unknown name.
 
     instrument, family: cross-entropy with classes (B,); tags: binary cross-entropy with (B, C) of 0 and 1, mean over all (paper section 4).
     """
@@ -204,7 +205,7 @@ def class_loss(name: str, logits: torch.Tensor, targets: torch.Tensor) -> torch.
 
 
 def cosine_loss(predicted: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """mean of 1 - cosine similarity of (..., D) and (..., D) (multi-encoder of Kim et al., arXiv 2211.07951)."""
+    """Average 1 - cosine similarity of (..., D) and (..., D) (multi-encoder of Kim et al., arXiv 2211.07951)."""
     return (1 - F.cosine_similarity(predicted, targets, dim=-1)).mean()
 
 

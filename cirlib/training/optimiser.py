@@ -1,10 +1,10 @@
-"""The optimiser of a run: Adam, as in the paper, or Muon, which trains a new encoder in far fewer steps.
+"""The optimiser of a run and its learning rate: Adam, as in the paper, or Muon, which trains a new encoder in far fewer steps.
 
 Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) replaces the momentum of each weight matrix by the nearest matrix whose
-singular values are near 1, so that rare directions of the gradient count as much as frequent ones. Here a convolution is the
-matrix of its filters; biases, normalisations and what has fewer than 32 rows or columns are left to Adam.
+singular values are near 1, so that rare directions of the gradient count as much as frequent ones. A convolution counts as the
+matrix of its filters; Adam trains biases, normalisations and matrices with fewer than 32 rows or columns.
 
-torch.optim.Muon computes the same, but always in bfloat16, which takes a hundred times as long on a CPU that has to emulate it.
+torch.optim.Muon computes the same, but always in bfloat16, which takes a hundred times as long on a CPU that emulates it.
 """
 
 import torch
@@ -18,15 +18,24 @@ OPTIMISERS = ("adam", "muon")
 ADAM_SHARE = 1 / 40  # learning rate of what Adam trains beside Muon, as a share of Muon's
 SMALLEST = 32  # rows and columns of a matrix for Muon
 MOMENTUM = 0.95
-TINY = (
-    1e-20  # smaller momenta are forgotten: without gradients they fade to subnormal numbers, for which Muon takes 20 times as long on a CPU
-)
+TINY = 1e-20  # smaller momenta become 0: without gradients they fade to subnormal numbers, 20 times slower on a CPU
 ITERATION = (3.4445, -4.7750, 2.0315)  # Newton-Schulz polynomial a x + b x^3 + c x^5 of the post
 ITERATIONS = 5
 
 
+def learning_rate(step: int, config) -> float:
+    """Return the learning rate of a step: linear warm-up from end_lr, then exponential decay start_lr -> end_lr (paper section 3).
+
+    `config`: a TrainConfig.
+    """
+    warm = max(1, round(config.warmup * config.steps))
+    if step < warm:
+        return config.end_lr + (config.start_lr - config.end_lr) * step / warm
+    return config.start_lr * (config.end_lr / config.start_lr) ** ((step - warm) / max(1, config.steps - warm))
+
+
 def make_optimiser(name: str, model: nn.Module) -> "Optimiser":
-    """The optimiser of all parameters of a model, which must be on its device already. ValueError for an unknown name."""
+    """Return the optimiser of all parameters of a model, which must be on its device already. Raises ValueError for an unknown name."""
     choose("optimiser", name, OPTIMISERS)
     parameters = [p for p in model.parameters() if p.requires_grad]
     matrices = [p for p in parameters if name == "muon" and p.ndim in (2, 4) and min(len(p), p[0].numel()) >= SMALLEST]
@@ -36,7 +45,7 @@ def make_optimiser(name: str, model: nn.Module) -> "Optimiser":
 
 
 class Optimiser:
-    """Muon for `matrices`, Adam for the others, as one; without matrices, Adam alone."""
+    """Muon for `matrices` and Adam for the others; without matrices, Adam alone."""
 
     def __init__(self, matrices: list[nn.Parameter], others: list[nn.Parameter]):
         self.matrices, self.momenta = matrices, [torch.zeros_like(p) for p in matrices]
@@ -46,23 +55,23 @@ class Optimiser:
     def step(self, lr: float) -> None:
         """Update all parameters by their gradients. `lr`: of Muon if there are matrices, else of Adam."""
         for weight, momentum in zip(self.matrices, self.momenta, strict=True):
-            if weight.grad is not None:  # else it was not used
+            if weight.grad is not None:
                 _muon(weight, momentum, lr)
         if self.adam:
             self.adam.param_groups[0]["lr"] = lr * (ADAM_SHARE if self.matrices else 1)
             self.adam.step()
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Clear all gradients."""
         for parameter in self._all:
             parameter.grad = None
 
     def state_dict(self) -> dict:
-        """All that another process needs to go on."""
+        """Return all that is needed to resume."""
         return {"momenta": self.momenta, "adam": self.adam and self.adam.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from a state_dict()."""
+        """Resume from a state_dict()."""
         for momentum, stored in zip(self.momenta, state["momenta"], strict=True):
             momentum.copy_(stored)
         if self.adam:
@@ -78,9 +87,9 @@ def _muon(weight: nn.Parameter, momentum: torch.Tensor, lr: float) -> None:
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """Nearly the nearest matrix (rows, columns) whose singular values are 1: they come out between 0.7 and 1.2, tiny ones lower.
+    """Approximate the nearest matrix (rows, columns) whose singular values are 1: they become 0.7 to 1.2, tiny ones less.
 
-    In bfloat16 where the device is fast at it, as in the post, else in float32.
+    In bfloat16 on devices with native bfloat16, as in the post, else in float32.
     """
     x = matrix if len(matrix) <= matrix.shape[1] else matrix.T
     x = _iterate(x.to(torch.bfloat16)) if fast_bf16(matrix.device) else _iterate_gram(x.float())
@@ -97,7 +106,7 @@ def _iterate(wide: torch.Tensor) -> torch.Tensor:
 
 
 def _iterate_gram(wide: torch.Tensor) -> torch.Tensor:
-    """The same with a third of the work for long rows: each step multiplies by a polynomial of X X^T, so small squares alone iterate."""
+    """Compute _iterate with a third of the work for long rows: only the small squares X X^T and their polynomials are iterated."""
     wide = wide / wide.norm().clamp(min=1e-7)
     a, b, c = ITERATION
     gram, product = wide @ wide.T, None

@@ -1,11 +1,10 @@
-"""What is trained: each task makes its model, the batches of its steps, its loss, and the retriever that is validated and tested.
+"""Tasks: each makes its model, the batches of its steps, its loss, and the retriever that is validated and tested.
 
-mixture        one vector for every sound, mixtures near their instruments (the paper's method)
-family         heads of the vector for single sounds, for mixes and for each family: mixtures and pairs in one batch (ours)
+mixture        one vector for each sound or mixture, mixtures near their instruments (the paper's method)
+family         heads for single sounds, for mixes and for each family, trained on mixtures and pairs in one batch (ours)
 single         pairs of sounds of one instrument (paper, single-instrument experiment)
-classify       instrument, family or tags of single sounds; retrieval by the embedding under the head
+classify       instrument, family or tags of single sounds; retrieval by the embedding before the output layer
 multi-encoder  one vector per family, predicted from the mixture (Kim et al., arXiv 2211.07951)
-separate       a small separator; its stems are embedded by an encoder for single sounds (the demo's stand-in for Demucs)
 """
 
 import numpy as np
@@ -26,19 +25,19 @@ from . import losses
 from .config import ON_MIXTURES, TrainConfig
 
 Batch = dict[str, torch.Tensor]
-CHUNK = 64  # sounds that a frozen encoder embeds at once
-MIX_WEIGHT = 0.3  # of the loss of the part `mix`; 1 costs single sounds accuracy
+FROZEN_BATCH = 64  # sounds that a frozen encoder embeds at once
+MIX_WEIGHT = 0.3  # of the loss of the head `mix`; 1 lowers the accuracy of single sounds
 
 
 class Task:
-    """Shared by all tasks. `rank` and `world`: which process of how many makes batches."""
+    """What all tasks share. Process `rank` of `world` makes its share of each batch."""
 
     def __init__(self, config: TrainConfig, bank: NoteBank, rank: int = 0, world: int = 1):
         self.config, self.bank, self.rank, self.world = config, bank, rank, world
         self.samples = round(config.seconds * bank.sample_rate)
 
     def model(self) -> torch.nn.Module:
-        """A new model; it has save(path, **extra)."""
+        """Return a new model, which has save(path, **extra)."""
         return self._encoder()
 
     def _encoder(self, **options) -> AudioEncoder:
@@ -46,36 +45,36 @@ class Task:
         return encoder.to(memory_format=torch.channels_last) if self.config.encoder == "cnn" else encoder
 
     def load(self, path) -> torch.nn.Module:
-        """The model of a checkpoint, where it is tested."""
+        """Return the model of a checkpoint, on the device of the tests."""
         return AudioEncoder.load(path, device=best_device())
 
     def batch(self, step: int) -> Batch:
-        """Tensors of a step."""
+        """Return the tensors of a step. They depend on the seed and the step only."""
         raise NotImplementedError
 
-    outputs = False  # the loss asks for the outputs of the encoder's head
+    outputs = False  # whether the loss uses the output layer of the encoder instead of embeddings
 
     def sounds(self, batch: Batch) -> torch.Tensor:
-        """Waveforms (N, T) of a batch that the model hears."""
+        """Return the waveforms (N, T) of a batch, in the order that objective() expects."""
         raise NotImplementedError
 
     def objective(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Scalar loss of what the model makes of the sounds, (N, ...)."""
+        """Return the scalar loss of the embeddings or outputs (N, ...) of sounds()."""
         raise NotImplementedError
 
     def loss(self, model, batch: Batch) -> torch.Tensor:
-        """Scalar with gradients, every sound of the batch in one forward pass."""
+        """Return the scalar loss of a batch, embedded in one forward pass."""
         return self.objective(model(self.sounds(batch), outputs=self.outputs).float(), batch)
 
     def close(self) -> None:
-        """Stop what runs beside the training, after its last batch."""
+        """Release what the task holds, after its last batch."""
 
     def retriever(self, model) -> Retriever:
-        """How the model is validated and tested."""
+        """Return how the model embeds notes and mixtures in validation and tests."""
         return Retriever(model)
 
     def validation(self) -> Validation:
-        """Scores retrievers of this task on validation instruments."""
+        """Return the function that scores retrievers on validation instruments."""
         return Validation(self.bank, self.config, self.config.task in ON_MIXTURES)
 
     def _clips(self, rows: np.ndarray) -> np.ndarray:
@@ -83,7 +82,7 @@ class Task:
 
 
 class MixtureTask(Task):
-    """mixtures (M, T), references (M, S, T) of their instruments, families (M, S)."""
+    """Batches: mixtures (M, T), references (M, S, T) of their instruments, families (M, S)."""
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -98,7 +97,7 @@ class MixtureTask(Task):
             augmented=c.augmented, effects=c.effects,
         )  # fmt: skip
 
-    tracks = "references"  # of a mixture: one note per instrument, or "stems", as they sound in it
+    tracks = "references"  # one note per instrument, or "stems": its signal in the mixture
 
     def batch(self, step: int) -> Batch:
         dataset, indices = self.steps.batch(step)
@@ -112,11 +111,11 @@ class MixtureTask(Task):
     def objective(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
         m, s = batch["families"].shape
         stems, mixtures, families = map(gather, (vectors[: m * s].reshape(m, s, -1), vectors[m * s :], batch["families"]))
-        return losses.mixture_loss(self.config.loss, stems, mixtures, families, self.config.temperature)
+        return losses.mixture_loss(self.config.loss, stems, mixtures, families, temperature=self.config.temperature)
 
 
 class FamilyTask(Task):
-    """references (2, N, T) of instruments (N,) and families (N,), mixtures (M, T) of members (M, S), pairs (2, P, T) of other families."""
+    """Batches: references (2, N, T) of instruments (N,) and families (N,), mixtures (M, T) of members (M, S), single_pairs (2, P, T)."""
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -163,26 +162,22 @@ class FamilyTask(Task):
         families, instruments = (batch[name].repeat(2) for name in ("families", "instruments"))
         members, first = gather(batch["members"]), len(names) - len(self.steps.families)
         own = notes[torch.arange(2 * n, device=notes.device), first + families]
-        heard = gather(own), gather(families), gather(instruments), gather(mixtures[:, first:])
-        loss = losses.family_infonce(*heard, members, temperature)
+        by_family = gather(own), gather(families), gather(instruments), gather(mixtures[:, first:])
+        loss = losses.family_infonce(*by_family, members=members, temperature=temperature)
 
         mix = names.index(MIX)
         singles = torch.cat([notes, others])[:, mix]
-        playing = functional.pad(instruments, (0, len(others)), value=-1)  # the others play in no mixture
-        heard = gather(singles), gather(torch.zeros_like(playing)), gather(playing), gather(mixtures[:, mix, None])
-        loss = loss + MIX_WEIGHT * losses.family_infonce(*heard, members, temperature)
+        labels = functional.pad(instruments, (0, len(others)), value=-1)  # the others are in no mixture
+        as_one_family = gather(singles), gather(torch.zeros_like(labels)), gather(labels), gather(mixtures[:, mix, None])
+        loss = loss + MIX_WEIGHT * losses.family_infonce(*as_one_family, members=members, temperature=temperature)
 
-        sound = names.index(SINGLE)
-        sides = (torch.cat(pair) for pair in zip(notes[:, sound].chunk(2), others[:, sound].chunk(2), strict=True))
-        return loss + self.alike(*map(gather, sides))
-
-    def alike(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        """Loss of the heads `sound` (N, D) of two sounds of N instruments."""
-        return losses.pair_loss("infonce", first, second, self.config.temperature)
+        single = names.index(SINGLE)
+        sides = (torch.cat(pair) for pair in zip(notes[:, single].chunk(2), others[:, single].chunk(2), strict=True))
+        return loss + losses.pair_loss("infonce", *map(gather, sides), temperature=temperature)
 
 
 class SingleTask(Task):
-    """sounds (2, N, T): pairs of one instrument."""
+    """Batches: sounds (2, N, T), pairs of N instruments."""
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -203,7 +198,7 @@ class SingleTask(Task):
 
 
 class ClassifyTask(Task):
-    """sounds (B, T), targets (B,) or (B, C)."""
+    """Batches: sounds (B, T), targets (B,) or (B, C)."""
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -231,20 +226,16 @@ class ClassifyTask(Task):
         return losses.class_loss(self.config.loss, vectors, batch["targets"])
 
 
-class SingleEncoderTask(MixtureTask):
-    """Mixtures of all families, in their order, and a frozen encoder for single sounds."""
+class MultiEncoderTask(MixtureTask):
+    """Predict, from mixtures of one instrument of each family, what a frozen encoder for single sounds makes of their references."""
 
     def __init__(self, *args):
         super().__init__(*args)
         self.single = AudioEncoder.load(self.config.single_run()[1]).requires_grad_(False)
 
     def _split(self, vectors: np.ndarray) -> np.ndarray:
-        """(B, S * D) or (B * S, D) -> (B, S, D)"""
+        """Reshape (B, S * D) or (B * S, D) to (B, S, D)."""
         return vectors.reshape(-1, len(self.config.families), self.single.dim)
-
-
-class MultiEncoderTask(SingleEncoderTask):
-    """The head of the encoder predicts the embeddings of the references, one per family."""
 
     def model(self) -> AudioEncoder:
         return self._encoder(outputs=len(self.config.families) * self.single.dim)
@@ -257,7 +248,7 @@ class MultiEncoderTask(SingleEncoderTask):
     def objective(self, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
         with torch.no_grad():
             single, references = self.single.to(vectors.device), batch["references"].flatten(0, 1)
-            targets = self._split(torch.cat([single(part).float() for part in references.split(CHUNK)]))
+            targets = self._split(torch.cat([single(chunk).float() for chunk in references.split(FROZEN_BATCH)]))
         return losses.cosine_loss(self._split(vectors), targets)
 
     def retriever(self, model) -> Retriever:
@@ -274,7 +265,7 @@ TRAINED = {
 
 
 def make_task(config: TrainConfig, bank: NoteBank, rank: int = 0, world: int = 1) -> Task:
-    """The task of a configuration; ValueError for one that is not trained."""
+    """Return the task of a configuration. Raises ValueError if it is not trained."""
     if config.task not in TRAINED:
         raise ValueError(f"{config.task} is not trained: run notebooks/05_baselines.ipynb with method={config.task}")
     return TRAINED[config.task](config, bank, rank, world)

@@ -42,7 +42,7 @@ for module in pkgutil.walk_packages(cirlib.__path__, "cirlib."):
 from cirlib.training.loop import TrainConfig, fit
 bank = ({str(tone_bank.paths[0])!r},)
 config = TrainConfig(preset="t", bank=bank, seconds=0.5, steps=1, batch_size=12, epoch_size=20, valid_every=1, valid_size=6)
-run = fit(config, progress=False)
+run = fit(config, show=False)
 print(run.metrics["best_step"])
 """
     env = {**os.environ, "CIRLIB_HOME": str(tmp_path)}

@@ -45,7 +45,7 @@ user = Path.home()
 bank = build_bank(user / "banks" / "tones", tone_sounds())
 start = AudioEncoder.create("cnn", seconds=0.3, width=8, dim=8).save(user / "models" / "start.pt")
 config = dict(preset="p", bank=(str(bank.paths[0]),), seconds=0.3, steps=2, batch_size=12, valid_size=4, valid_every=1, log_every=1)
-run = fit(TrainConfig(**config, encoder=str(start), wandb="offline"), progress=False)
+run = fit(TrainConfig(**config, encoder=str(start), wandb="offline"), show=False)
 export_onnx(AudioEncoder.load(run.checkpoint), run.folder / "encoder.onnx")
 for name in ("bass", "lead"):
     write(user / "Samples" / f"{name}.wav", tone(50))

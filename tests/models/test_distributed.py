@@ -84,13 +84,13 @@ def test_two_processes_train_as_one_and_one_resumes_them(tone_bank, tmp_path, mo
     path = tone_bank.paths[0]
     config = several_processes.run_config(str(path), encoder)
     monkeypatch.setattr("cirlib.common.paths.RUNS", tmp_path / "one")
-    whole = fit(config, progress=False)
+    whole = fit(config, show=False)
     done = launch(2, "train", path, encoder, CIRLIB_HOME=str(tmp_path), STOP="5")
     monkeypatch.setattr("cirlib.common.paths.RUNS", tmp_path / "runs")
     assert (config.folder / "last.pt").exists() and not (config.folder / "train.json").exists(), done.stderr
     first = pd.DataFrame(json.loads(torch.load(config.folder / "last.pt", weights_only=True)["history"]))
     assert len(first) == 4 and first.loss[0] == pytest.approx(whole.history.loss[0], rel=1e-6)
-    resumed = fit(config, progress=False)
+    resumed = fit(config, show=False)
     assert len(resumed.history) == 6
     assert np.allclose(resumed.history.loss, whole.history.loss, rtol=2e-3)  # Adam's first steps amplify rounding
 
@@ -105,7 +105,8 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused(tone_bank):
 
 
 def test_the_processes_of_the_readme_can_share_its_batch(tone_bank):
-    (count, row), *others = re.findall(r"--nproc-per-node (\d+) -m cirlib\.training (\S+\.yaml)", (ROOT / "README.md").read_text())
+    text = (ROOT / "params" / "README.md").read_text()
+    (count, row), *others = re.findall(r"--nproc-per-node (\d+) -m cirlib\.training (\S+\.yaml)", text)
     assert not others and int(count) > 1
     make_task(row_config({**read_params(ROOT / row), "statistics": ""}), tone_bank, 0, int(count))
 
@@ -130,7 +131,7 @@ def test_worker_processes_make_the_same_batches(tone_bank, tmp_path, monkeypatch
     runs = []
     for count in (0, workers):
         monkeypatch.setattr("cirlib.common.paths.RUNS", tmp_path / str(count))
-        runs.append(fit(dataclasses.replace(config, workers=count), progress=False))
+        runs.append(fit(dataclasses.replace(config, workers=count), show=False))
     a, b = (torch.load(run.folder / "last.pt", weights_only=True)["model"] for run in runs)
     assert all(torch.equal(a[k], b[k]) for k in a)
 
@@ -139,11 +140,11 @@ def test_chunks_train_an_ast_and_are_refused_for_a_cnn(tone_bank, tmp_path, monk
     path = str(tone_bank.paths[0])
     monkeypatch.setattr("cirlib.common.paths.RUNS", tmp_path)
     config = dataclasses.replace(several_processes.run_config(path, "ast-tiny"), steps=2)
-    whole = fit(config, progress=False)
-    chunks = fit(dataclasses.replace(config, experiment="chunks", gradient_cache_size=5), progress=False)
+    whole = fit(config, show=False)
+    chunks = fit(dataclasses.replace(config, experiment="chunks", gradient_cache_size=5), show=False)
     assert np.allclose(whole.history.loss, chunks.history.loss, rtol=1e-4)
     with pytest.raises(ValueError, match="without batch normalisation"):
-        fit(dataclasses.replace(config, experiment="cnn", encoder="cnn", gradient_cache_size=5), progress=False)
+        fit(dataclasses.replace(config, experiment="cnn", encoder="cnn", gradient_cache_size=5), show=False)
     with pytest.raises(ValueError, match="without dropout"):
         check_chunks(torch.nn.Sequential(torch.nn.Dropout(0.1)))
 
@@ -162,7 +163,7 @@ def test_a_failing_batch_is_one_sentence_from_workers_too(tone_bank, tmp_path, m
     monkeypatch.setattr(MixtureTask, "batch", batch)
     config = several_processes.run_config(str(tone_bank.paths[0]), "cnn")
     with pytest.raises(ValueError, match=r"^no batch of step 1$"):
-        fit(dataclasses.replace(config, workers=workers), progress=False)
+        fit(dataclasses.replace(config, workers=workers), show=False)
 
 
 def test_processes_that_see_other_runs_stop(tone_bank, tmp_path, monkeypatch):
@@ -172,4 +173,4 @@ def test_processes_that_see_other_runs_stop(tone_bank, tmp_path, monkeypatch):
     with pytest.raises(
         TrainingError, match=r"the processes do not all see the same .*last.pt: put runs/ on a disk that all machines share"
     ):
-        fit(several_processes.run_config(str(tone_bank.paths[0]), "cnn"), progress=False)
+        fit(several_processes.run_config(str(tone_bank.paths[0]), "cnn"), show=False)

@@ -7,7 +7,6 @@ import dataclasses
 
 import pytest
 import torch
-from test_training import config  # noqa: F401 (a fixture)
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
@@ -35,7 +34,7 @@ def on_gpu(tensors, mode):
 
 
 @pytest.fixture
-def gpu_step(config, tone_bank):  # noqa: F811
+def gpu_step(config, tone_bank):
     """Loss of a step (task, loss, encoder, optimiser) whose batch, parameters and buffers are on the GPU, and nothing else."""
 
     def step(name, loss, encoder, optimiser):

@@ -69,7 +69,7 @@ class Training(Stage):
         """Train with other settings: that run is moved aside later."""
         if again:
             paths.RUNS = folder
-            fit(self.config(steps=2), progress=False)
+            fit(self.config(steps=2), show=False)
 
     def config(self, **changes) -> TrainConfig:
         """Return settings of six steps."""
@@ -79,7 +79,7 @@ class Training(Stage):
 
     def run(self, folder: Path, way: str) -> None:
         paths.RUNS = folder
-        fit(self.config(), progress=False)
+        fit(self.config(), show=False)
 
 
 class Evaluating(Training):
@@ -90,7 +90,7 @@ class Evaluating(Training):
     def make_base(self) -> None:
         super().make_base()
         paths.RUNS = self.base
-        shutil.move(fit(self.config(steps=2), progress=False).folder, self.base / "run")
+        shutil.move(fit(self.config(steps=2), show=False).folder, self.base / "run")
         (self.base / "earlier").mkdir()
         self._evaluate(self.base / "earlier", 10)
 

@@ -36,7 +36,7 @@ def chain(home, workers: int, patch, **settings) -> dict:
         preset="same", experiment="row", bank=("bank",), seconds=0.5, steps=4, batch_size=16, epoch_size=20, valid_every=2, valid_size=6,
         log_every=1, queries=20, workers=workers, **settings,
     )  # fmt: skip
-    run = fit(config, progress=False)
+    run = fit(config, show=False)
     task = make_task(config, bank)
     found = protocol.embed_test(task.retriever(task.load(run.checkpoint)), bank, config)
     ranks, result = protocol.score(found, bank, config)
@@ -73,7 +73,7 @@ def test_another_seed_gives_another_run(tone_bank, tmp_path, monkeypatch):
         "epoch_size": 20,
         "log_every": 1,
     }
-    first, second = (fit(TrainConfig(**config, valid_size=6, seed=seed), progress=False).history.loss[0] for seed in (0, 1))
+    first, second = (fit(TrainConfig(**config, valid_size=6, seed=seed), show=False).history.loss[0] for seed in (0, 1))
     assert first != second
 
 
@@ -90,11 +90,11 @@ def config(tone_bank, tmp_path, monkeypatch) -> TrainConfig:
 
 
 def test_a_finished_run_of_other_code_is_kept_and_told(config, monkeypatch, capsys):
-    fit(config, progress=False)
-    fit(config, progress=False)
+    fit(config, show=False)
+    fit(config, show=False)
     assert "other code" not in capsys.readouterr().out
     monkeypatch.setattr(provenance, "code_digest", lambda: "changed")
-    fit(config, progress=False)
+    fit(config, show=False)
     assert "seed0 was trained by other code than is here now (commit" in capsys.readouterr().out
 
 
@@ -110,10 +110,10 @@ def test_a_run_that_goes_on_with_other_code_tells_how_it_began(config, monkeypat
 
     monkeypatch.setattr(protocol.Validation, "__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        fit(config, progress=False)
+        fit(config, show=False)
     began = json.loads((config.folder / "provenance.json").read_text())
     monkeypatch.setattr(provenance, "code_digest", lambda: "changed")
-    run = fit(config, progress=False)
+    run = fit(config, show=False)
     told = json.loads((config.folder / "provenance.json").read_text())
     assert told.pop("began") == began and told == began | {"code": "changed"}
     assert pd.read_csv(run.folder / "history.csv").step.to_list() == [1, 2, 3, 4]

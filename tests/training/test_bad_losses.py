@@ -46,17 +46,18 @@ def test_family_loss_and_its_gradients_are_finite(data, count, families):
     instruments = members.unique().repeat(2)
     notes, mixtures = data.draw(vectors(len(instruments), bad=False)), data.draw(vectors(count * families, bad=False))
     notes, mixtures = np.clip(notes, -1e9, 1e9), np.clip(mixtures, -1e9, 1e9).reshape(count, families, 3)
-    assert finite(*with_gradient(lambda r, m: losses.family_infonce(r, instruments % families, instruments, m, members), notes, mixtures))
+    loss = lambda r, m: losses.family_infonce(r, instruments % families, instruments, m, members=members)  # noqa: E731
+    assert finite(*with_gradient(loss, notes, mixtures))
 
 
 def test_triplets_without_negatives_are_refused():
     """Their mean would be NaN."""
     one = torch.zeros(1, 3)
-    with pytest.raises(ValueError, match="this loss needs 2 or more single_pairs in a batch, got 1: use more clips"):
+    with pytest.raises(ValueError, match="this loss needs 2 or more pairs in a batch, got 1: use a larger batch_size"):
         losses.pair_loss("triplet", one, one)
-    with pytest.raises(ValueError, match="this loss needs 2 or more mixtures in a batch, got 1: use more clips"):
+    with pytest.raises(ValueError, match="this loss needs 2 or more mixtures in a batch, got 1: use a larger batch_size"):
         losses.mixture_loss("triplet-full", one[None], one)
-    with pytest.raises(ValueError, match="this loss needs 1 or more single_pairs in a batch, got 0: use more clips"):
+    with pytest.raises(ValueError, match="this loss needs 1 or more pairs in a batch, got 0: use a larger batch_size"):
         losses.pair_loss("infonce", one[:0], one[:0])
     assert losses.mixture_loss("infonce", one[None], one) == 0, "one instrument and no negatives"
     assert torch.isfinite(losses.mixture_loss("triplet-full", torch.eye(3)[None], one)), "stems of other families are negatives"

@@ -92,7 +92,7 @@ def test_training_gives_finite_metrics_or_is_refused(place, data, bank):
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cirlib.common.paths.RUNS", place())
-        run = done_or_refused(lambda: fit(settings_of(bank, **row), progress=False))
+        run = done_or_refused(lambda: fit(settings_of(bank, **row), show=False))
     if run:
         assert finite(numbers(run.metrics), run.history.loss.dropna()) and run.checkpoint.exists()
 
@@ -175,7 +175,7 @@ def test_valid_and_test_instruments_of_one_note_leave_nothing_to_retrieve(tmp_pa
     columns = [("a", "train"), ("b", "train"), ("c", "valid"), ("d", "test")]
     sounds = [sound(uid, tone(60 + i), split=split) for uid, split in columns for i in range(1 + (split == "train"))]
     config = settings_of(bank := build_bank(tmp_path / "bank", sounds), tests=("single",), task="single", loss="infonce", batch_size=4)
-    for act, split in ((lambda: fit(config, progress=False), "valid"), (lambda: metrics_of(Retriever(encoder), bank, config), "test")):
+    for act, split in ((lambda: fit(config, show=False), "valid"), (lambda: metrics_of(Retriever(encoder), bank, config), "test")):
         with pytest.raises(ValueError, match=f"the bank has no sounds of {split} instruments besides their reference notes"):
             act()
 
@@ -224,7 +224,7 @@ def test_weights_that_are_not_finite_give_no_embedding(encoder):
 def test_a_run_whose_files_are_damaged_is_one_sentence(tone_bank, tmp_path, monkeypatch, harm):
     monkeypatch.setattr("cirlib.common.paths.RUNS", tmp_path)
     config = settings_of(tone_bank, batch_size=12, families=MIXTURE_FAMILIES)
-    last = fit(config, progress=False).folder / "last.pt"
+    last = fit(config, show=False).folder / "last.pt"
     (last.parent / "train.json").unlink()
     if harm == "settings":
         (last.parent / "config.yaml").write_text("[1")
@@ -234,5 +234,5 @@ def test_a_run_whose_files_are_damaged_is_one_sentence(tone_bank, tmp_path, monk
         torch.save({**torch.load(last), "model": AudioEncoder.create("cnn", seconds=0.06, width=8).state_dict()}, last)
     words = "config.yaml is damaged" if harm == "settings" else "last.pt is damaged or of another version"
     with pytest.raises((TrainingError, ValueError), match=f"{words} .*: delete .* and train again") as caught:
-        fit(config, progress=False)
+        fit(config, show=False)
     assert_clear(caught.value)

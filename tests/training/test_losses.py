@@ -345,20 +345,23 @@ def test_losses_of_each_task():
             TrainConfig(task=task, loss="family" if task != "classify" else "cosine")
 
 
-@pytest.mark.parametrize("mixtures_per_instrument", [1, 2, 3])
-def test_family_infonce(mixtures_per_instrument):
-    """Against a loop: note r and a mixture m it mixtures_per_instrument in, among the mixtures without it and among the notes of others of its family."""
-    generator = torch.Generator().manual_seed(mixtures_per_instrument)
+@pytest.mark.parametrize("repeats", [1, 2, 3])
+def test_family_infonce(repeats):
+    """Against a loop: note r and a mixture m of its instrument, among the mixtures without it and among other notes of its family.
+
+    `repeats`: mixtures of each instrument.
+    """
+    generator = torch.Generator().manual_seed(repeats)
     groups, families_, dim, t = 3, 3, 2, 0.3
     instruments = torch.arange(groups * families_).repeat(2) + 40  # two notes of each
     families = (torch.arange(groups * families_) % families_).repeat(2)
     columns = [
-        torch.cat([40 + f + families_ * torch.randperm(groups, generator=generator) for _ in range(mixtures_per_instrument)]) for f in range(families_)
+        torch.cat([40 + f + families_ * torch.randperm(groups, generator=generator) for _ in range(repeats)]) for f in range(families_)
     ]
     members = torch.stack(columns, dim=1)
     references = torch.randn(len(instruments), dim, generator=generator, dtype=torch.float64, requires_grad=True)
-    heard_for = families_ + 1  # of one there is no note
-    mixtures = torch.randn(len(members), heard_for, dim, generator=generator, dtype=torch.float64, requires_grad=True)
+    heads = families_ + 1  # there is no note of the last family
+    mixtures = torch.randn(len(members), heads, dim, generator=generator, dtype=torch.float64, requires_grad=True)
     within, back = [], []
     for m, playing in enumerate(members.tolist()):
         for r, (uid, f) in enumerate(zip(instruments.tolist(), families.tolist(), strict=True)):
@@ -369,8 +372,8 @@ def test_family_infonce(mixtures_per_instrument):
                 within.append(cross_entropy([own, *(c(references[k], mixtures[m, f], t) for k in rivals)], 0))
                 back.append(cross_entropy([own, *(c(references[r], mixtures[k, f], t) for k in others)], 0))
     expected = (mean(within) + mean(back)) / 2
-    with torch.device("meta"):  # what it makes must be where the embeddings are
-        found = family_infonce(references, families, instruments, mixtures, members, t)
+    with torch.device("meta"):  # new tensors must be on the device of the embeddings
+        found = family_infonce(references, families, instruments, mixtures, members=members, temperature=t)
     torch.testing.assert_close(found, expected)
     for ours, theirs in zip(*(torch.autograd.grad(x, (references, mixtures)) for x in (found, expected)), strict=True):
         torch.testing.assert_close(ours, theirs)

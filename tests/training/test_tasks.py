@@ -1,11 +1,10 @@
-"""Tasks: what a batch holds, what the loss compares, and how each is validated; baselines that stand on an encoder for single sounds."""
+"""Tasks: what a batch holds, what the loss compares, and how each is validated; baselines that use an encoder for single sounds."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
-from test_training import config  # noqa: F401 (a fixture)
 
 from cirlib.data.mixtures import load_sound
 from cirlib.data.taxonomy import MIXTURE_FAMILIES
@@ -18,17 +17,17 @@ from cirlib.training.tasks import make_task
 
 
 @pytest.fixture
-def single(config):  # noqa: F811
-    """A trained encoder for single sounds, and the settings that stand on it."""
+def single(config):
+    """Return a trained encoder for single sounds, and the settings of a row that uses it."""
     row = dataclasses.replace(config, task="single", loss="infonce", experiment="single-infonce", steps=2)
-    return fit(row, progress=False), row
+    return fit(row, show=False), row
 
 
 def task_of(row, bank, name, **changes):
     return make_task(dataclasses.replace(row, task=name, loss=losses.LOSSES[name][-1], experiment=name, **changes), bank)
 
 
-def test_batch_of_mixtures_sums_up_and_names_its_families(config, tone_bank):  # noqa: F811
+def test_batch_of_mixtures_sums_up_and_names_its_families(config, tone_bank):
     task = make_task(dataclasses.replace(config), tone_bank)
     batch = task.batch(0)
     dataset, indices = task.steps.batch(0)
@@ -39,16 +38,17 @@ def test_batch_of_mixtures_sums_up_and_names_its_families(config, tone_bank):  #
     assert batch["mixtures"].shape == (3, 8000) and batch["references"].shape == (3, 3, 8000)
 
 
-def test_mixture_loss_is_that_of_the_embeddings(config, tone_bank):  # noqa: F811
+def test_mixture_loss_is_that_of_the_embeddings(config, tone_bank):
     task = make_task(dataclasses.replace(config), tone_bank)
     encoder, batch = task.model().eval(), task.batch(0)
     stems = torch.stack([encoder(group) for group in batch["references"]])
-    expected = losses.mixture_loss("multi-infonce", stems, encoder(batch["mixtures"]), batch["families"], task.config.temperature)
+    mixtures, temperature = encoder(batch["mixtures"]), task.config.temperature
+    expected = losses.mixture_loss("multi-infonce", stems, mixtures, batch["families"], temperature=temperature)
     torch.testing.assert_close(task.loss(encoder, batch), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("single_pairs", [0, 2])
-def test_batch_of_a_family_run(config, tone_bank, single_pairs):  # noqa: F811
+def test_batch_of_a_family_run(config, tone_bank, single_pairs):
     """Mixtures, two notes of each of their instruments, and single_pairs of other families; the loss asks each part for its own."""
     row = dataclasses.replace(
         config,
@@ -76,25 +76,25 @@ def test_batch_of_a_family_run(config, tone_bank, single_pairs):  # noqa: F811
         np.testing.assert_array_equal(batch["single_pairs"][1, 0], load_sound(tone_bank, others[0, 1], samples=8000))
 
     encoder = task.model().eval()
-    heard = lambda x: encoder(x).reshape(len(x), 4, -1)  # noqa: E731 - parts for single sounds, for mixes and two for families
-    first, second, mixtures = map(heard, (*batch["references"], batch["mixtures"]))
+    first, second, mixtures = (encoder(x).reshape(len(x), 4, -1) for x in (*batch["references"], batch["mixtures"]))
     own = torch.cat([notes[torch.arange(4), 2 + batch["families"]] for notes in (first, second)])
     families, instruments = (batch[name].repeat(2) for name in ("families", "instruments"))
-    found = losses.family_infonce(own, families, instruments, mixtures[:, 2:], batch["members"], row.temperature)
+    found = losses.family_infonce(own, families, instruments, mixtures[:, 2:], members=batch["members"], temperature=row.temperature)
     sides, any_family = [first[:, 0], second[:, 0]], [first[:, 1], second[:, 1]]
     if single_pairs:
-        others = [heard(sounds) for sounds in batch["single_pairs"]]
+        others = [encoder(sounds).reshape(len(sounds), 4, -1) for sounds in batch["single_pairs"]]
         sides = [torch.cat([side, other[:, 0]]) for side, other in zip(sides, others, strict=True)]
         any_family += [other[:, 1] for other in others]
         instruments = torch.cat([instruments, torch.full((2 * len(others[0]),), -1)])
     notes = torch.cat(any_family)
-    mix = losses.family_infonce(notes, torch.zeros(len(notes), dtype=int), instruments, mixtures[:, 1:2], batch["members"], row.temperature)
+    one_family, options = torch.zeros(len(notes), dtype=int), {"members": batch["members"], "temperature": row.temperature}
+    mix = losses.family_infonce(notes, one_family, instruments, mixtures[:, 1:2], **options)
     expected = found + tasks.MIX_WEIGHT * mix + losses.pair_loss("infonce", *sides, row.temperature)
     torch.testing.assert_close(task.loss(encoder, batch), expected)
 
 
-def test_parts_of_families_that_do_not_play_learn_nothing_in_a_step(config, tone_bank):  # noqa: F811
-    """`voices` of a family run: in each step some families play in all mixtures; the loss asks for their parts alone."""
+def test_heads_of_absent_families_get_no_gradient(config, tone_bank):
+    """With max_instruments, each step has mixtures of some of the families; the loss uses their heads only."""
     row = dataclasses.replace(
         config, task="family", loss="family-infonce", batch_size=14, mixtures_per_instrument=2, max_instruments=2
     )
@@ -116,7 +116,7 @@ def test_parts_of_families_that_do_not_play_learn_nothing_in_a_step(config, tone
 @pytest.mark.parametrize(
     "values", [{"batch_size": 12}, {"batch_size": 16, "task": "family", "loss": "family-infonce", "mixtures_per_instrument": 2}]
 )
-def test_training_hears_mixtures_through_effects_and_notes_and_validation_without(config, tone_bank, values):  # noqa: F811
+def test_training_hears_mixtures_through_effects_and_notes_and_validation_without(config, tone_bank, values):
     plain = dataclasses.replace(config, **values)
     row = dataclasses.replace(plain, effects=1.0)
     one, other = (make_task(c, tone_bank).batch(1) for c in (plain, row))
@@ -124,7 +124,7 @@ def test_training_hears_mixtures_through_effects_and_notes_and_validation_withou
     assert row.mixtures(tone_bank, "valid", 4, 0).effects == 0
 
 
-def test_a_family_run_is_validated_by_the_parts_of_the_families(config, tone_bank):  # noqa: F811
+def test_a_family_run_is_validated_by_the_parts_of_the_families(config, tone_bank):
     """A readout whose family parts know nothing ranks mixtures as chance does; single sounds are compared by the part for them."""
     task = make_task(
         dataclasses.replace(config, task="family", loss="family-infonce", batch_size=18, mixtures_per_instrument=3),
@@ -203,11 +203,11 @@ def test_baselines_without_training_say_where_they_are_made(single, tone_bank, n
         task_of(row, tone_bank, name)
 
 
-def test_baselines_on_a_single_encoder_name_the_row_that_is_missing(config, tone_bank, single):  # noqa: F811
+def test_baselines_on_a_single_encoder_name_the_row_that_is_missing(config, tone_bank, single):
     _, row = single
     with pytest.raises(FileNotFoundError, match=r"no run in .*/nowhere/seed0: run notebooks/02_train\.ipynb"):
         task_of(row, tone_bank, "multi-encoder", single="nowhere")
-    with pytest.raises(ValueError, match=r"single-infonce hears clips of 0.5 s, multi-encoder of 1 s: make them equal"):
+    with pytest.raises(ValueError, match=r"clips of single-infonce have 0.5 s, those of multi-encoder 1 s: make them equal"):
         task_of(row, tone_bank, "multi-encoder", seconds=1.0)
 
 
@@ -226,7 +226,7 @@ def test_another_single_encoder_is_another_run(single, tone_bank):
     multi = dataclasses.replace(row, task="multi-encoder", loss="cosine", experiment="multi")
     data = [info["sha256"] for info in tone_bank.infos]
     before = multi.key(data)
-    assert dataclasses.replace(row, single="another").key(data) == row.key(data), "only what stands on it depends on it"
+    assert dataclasses.replace(row, single="another").key(data) == row.key(data), "only rows that use it depend on it"
     encoder = AudioEncoder.load(run.checkpoint)
     with torch.no_grad():
         encoder.backbone.head.bias += 1

@@ -251,6 +251,6 @@ def test_an_experiment_on_banks_of_two_origins(tmp_path, monkeypatch):
         valid_every=2,
         valid_size=6,
     )
-    run = fit(config, progress=False)
+    run = fit(config, show=False)
     assert 0 <= run.metrics["valid"]["mrr"] <= 1
     assert NoteBank.open([b.paths[0] for b in banks]).instruments.source.nunique() == 2

@@ -1,10 +1,11 @@
-"""Keys of runs: digests of all settings, files and sounds that change the weights; and the encoder for single sounds that a row needs."""
+"""Settings of rows: checks, keys of all that changes the weights, and the encoder for single sounds that a row needs."""
 
 import dataclasses
 
 import pytest
 
 from cirlib.common import paths
+from cirlib.common.settings import from_dict
 from cirlib.data.note_statistics import NoteStatistics
 from cirlib.training.config import TrainConfig, row_config, write_config
 
@@ -23,7 +24,7 @@ from cirlib.training.config import TrainConfig, row_config, write_config
     ids=lambda v: "-".join(v.values()) if isinstance(v, dict) else "",
 )
 def test_settings_of_a_row(tmp_path, monkeypatch, values, task, loss, metric):
-    """`method` names the task of a baseline. Demucs ranks by the distance of its encoder for single sounds, here a triplet's."""
+    """Demucs ranks by the distance of its encoder for single sounds, here that of a triplet loss."""
     monkeypatch.setattr(paths, "RUNS", tmp_path)
     trained(TrainConfig(preset="p", experiment="other", task="single", loss="triplet"))
     given = {"preset": "p", "experiment": "x", "steps": 3, "tests": ["single"], "single": "other", **values}
@@ -43,20 +44,20 @@ def test_settings_of_a_row(tmp_path, monkeypatch, values, task, loss, metric):
         ({"tests": ["mixtures"]}, r"unknown test 'mixtures' \(did you mean 'mixture'\?\)"),
     ],
 )
-def test_wrong_settings_of_a_row(values, words):
+def test_invalid_rows(values, words):
     with pytest.raises(ValueError, match=words):
         row_config({"preset": "p", "experiment": "x", **values})
 
 
 def trained(config: TrainConfig, checkpoint: bytes = b"weights") -> None:
-    """A run that was trained to its end."""
+    """Write the files of a finished run."""
     write_config(config.folder, config, config.key([]))
     (config.folder / "best.pt").write_bytes(checkpoint)
     (config.folder / "train.json").write_text("{}")
 
 
-def test_encoder_for_single_sounds_of_a_row(tmp_path, monkeypatch):
-    """Of the same preset and seed, trained to its end, on clips of the same length."""
+def test_single_encoder_of_a_row(tmp_path, monkeypatch):
+    """Same preset, seed and clip length, trained to its end."""
     monkeypatch.setattr(paths, "RUNS", tmp_path)
     single = TrainConfig(preset="p", experiment="single-infonce", seed=2, task="single", loss="infonce")
     row = row_config({"preset": "p", "experiment": "x", "method": "demucs", "seed": 2})
@@ -64,24 +65,24 @@ def test_encoder_for_single_sounds_of_a_row(tmp_path, monkeypatch):
         row.single_run()
     trained(dataclasses.replace(single, seed=0))
     write_config(single.folder, single, "key")
-    with pytest.raises(FileNotFoundError, match=r"p/single-infonce/seed2 is not trained to its end: run notebooks/02_train"):
+    with pytest.raises(FileNotFoundError, match=r"the training of .*p/single-infonce/seed2 is not finished: run notebooks/02_train"):
         row.single_run()
     trained(single)
     assert row.single_run() == (single, tmp_path / "p" / "single-infonce" / "seed2" / "best.pt")
-    with pytest.raises(ValueError, match=r"single-infonce .* of 4 s, x of 2 s"):
+    with pytest.raises(ValueError, match=r"clips of single-infonce have 4 s, those of x 2 s"):
         dataclasses.replace(row, seconds=2.0).single_run()
 
 
-def test_wrong_encoder_for_single_sounds(tmp_path, monkeypatch):
-    """Another split of the same sounds would let it train on what is tested."""
+def test_wrong_single_encoder(tmp_path, monkeypatch):
+    """With another split, its training sounds could be test sounds of the row."""
     monkeypatch.setattr(paths, "RUNS", tmp_path)
     row = row_config({"preset": "p", "experiment": "x", "method": "demucs", "single": "other"})
     trained(TrainConfig(preset="p", experiment="other"))
-    with pytest.raises(ValueError, match=r"^x needs an encoder for single sounds, other has task mixture: name another row$"):
+    with pytest.raises(ValueError, match=r"^x needs an encoder for single sounds, other has task mixture: set `single`$"):
         row.single_run()
     trained(TrainConfig(preset="p", experiment="other", task="single", loss="infonce"))
     assert row.key([])
-    with pytest.raises(ValueError, match=r"p/other/seed0 was trained on other sounds than x, .*: train it again on these"):
+    with pytest.raises(ValueError, match=r"p/other/seed0 was trained on other sounds than x, .*: train it again with 02_train"):
         row.key([{"audio.i16": "another bank"}])
 
 
@@ -97,8 +98,8 @@ NOT_KEYED = {
 }  # fmt: skip
 
 
-def test_key_changes_with_all_that_changes_the_weights(tmp_path, monkeypatch):
-    """Not with names, places, logging or what is tested."""
+def test_key_covers_all_that_changes_the_weights(tmp_path, monkeypatch):
+    """Names, paths, logging and tests do not change it."""
     monkeypatch.setattr(paths, "HOME", tmp_path)
     NoteStatistics({"pitch": {}}).save(tmp_path / "notes.json")
     assert {*KEYED, *NOT_KEYED} == {f.name for f in dataclasses.fields(TrainConfig)}
@@ -110,8 +111,8 @@ def test_key_changes_with_all_that_changes_the_weights(tmp_path, monkeypatch):
     assert config.key(data) == key and len(key) == 12
 
 
-def test_key_goes_by_the_content_of_files(tmp_path, monkeypatch):
-    """Checkpoint that it starts from, statistics, encoder for single sounds: their bytes count, their names do not."""
+def test_key_depends_on_bytes_of_files_not_names(tmp_path, monkeypatch):
+    """Initial checkpoint, statistics, encoder for single sounds."""
     monkeypatch.setattr(paths, "HOME", tmp_path)
     monkeypatch.setattr(paths, "RUNS", tmp_path)
     for name in ("a", "b"):
@@ -132,8 +133,8 @@ def test_key_goes_by_the_content_of_files(tmp_path, monkeypatch):
     assert after[0] == before[0] and not set(after[1]) & set(before[1])
 
 
-def test_key_goes_by_the_weights_of_a_folder_or_artifact(tmp_path, monkeypatch):
-    """A folder in hub format may be filled anew, an alias of W&B may move on."""
+def test_key_depends_on_weights_of_folders_and_artifacts(tmp_path, monkeypatch):
+    """Other files may come under the name of a folder in hub format or of a W&B alias."""
     monkeypatch.setattr("cirlib.common.tracking.download", lambda name, folder: tmp_path / "best.pt")
     folder = tmp_path / "model"
     (folder / ".cache").mkdir(parents=True)
@@ -145,4 +146,33 @@ def test_key_goes_by_the_weights_of_a_folder_or_artifact(tmp_path, monkeypatch):
         seen.append([TrainConfig(encoder=name).key([]) for name in names])
     assert seen[0] == seen[2] and not set(seen[0]) & set(seen[1])
     (folder / "model.safetensors").rename(folder / "config.json")
-    assert TrainConfig(encoder=names[0]).key([]) != seen[0][0], "names of files count"
+    assert TrainConfig(encoder=names[0]).key([]) != seen[0][0]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"loss": "tripplet"}, "did you mean 'triplet'"),
+        ({"task": "double"}, "valid: mixture, single"),
+        ({"protocol": "strickt"}, "strict"),
+        ({"wandb": "on"}, "offline"),
+        ({"steps": -1}, "steps must be 0 or more, got -1"),
+        ({"batch_size": 0}, "batch_size must be above 0"),
+        ({"valid_size": 0}, "valid_size must be above 0"),
+        ({"start_lr": float("nan")}, "start_lr must be above 0"),
+        ({"hard_negative_ratio": 1.5}, "hard_negative_ratio must be between 0 and 1, got 1.5"),
+        ({"hard_negative_ratio": float("nan")}, "hard_negative_ratio must be between 0 and 1, got nan"),
+        ({"warmup": -0.1}, "warmup must be between 0 and 1, got -0.1"),
+        ({"effects": 1.1}, "effects must be between 0 and 1, got 1.1"),
+        ({"effects": 0.5, "task": "single", "loss": "triplet"}, "effects are for the tasks mixture and family, not for single"),
+        ({"max_instruments": 4}, "max_instruments must be 0 to 3"),
+        ({"max_instruments": 2, "task": "single", "loss": "infonce"}, "of task mixture or family"),
+        ({"seed": -1}, "seed must be 0 or more, got -1"),
+        ({"tests": []}, "tests must name at least one test: mixture, single"),
+        ({"step": 3}, "did you mean 'steps'"),
+        ({"steps": "many"}, "TrainConfig.steps must be int"),
+    ],
+)
+def test_invalid_settings(values, words):
+    with pytest.raises(ValueError, match=words):
+        from_dict(TrainConfig, values)
