@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import one_line
-from .paths import short
+from .paths import PARAMS, plain_name, short
 from .untrusted import inside, read_yaml
 
 SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")  # YAML reads some of these as text
@@ -109,13 +109,17 @@ def _read_params(path: Path, parents: tuple[Path, ...]) -> dict:
         raise ValueError(f"{short(path)} must hold 'name: value' lines")
     if (name := values.pop("include", None)) is None:
         return values
+    return {**_read_params(_included(path, name), (*parents, place)), **values}
+
+
+def _included(path: Path, name: Any) -> Path:
+    """Return the file that the params file `path` includes under this name."""
     if not isinstance(name, str) or not name.endswith(".yaml"):
         raise ValueError(f"{short(path)}: include must name one params file, got {name!r:.100}")
     try:
-        included = inside(path.parent.parent, Path(path.parent.name, name))
+        return inside(path.parent.parent, Path(path.parent.name, name))
     except ValueError:
         raise ValueError(f"{short(path)}: include must stay in params/, got {name!r:.100}") from None
-    return {**_read_params(included, (*parents, place)), **values}
 
 
 def check_parameters(names: dict[str, Any], *above_zero: str) -> None:
@@ -123,16 +127,27 @@ def check_parameters(names: dict[str, Any], *above_zero: str) -> None:
 
     `names` is the notebook's globals(). Raises ValueError for a parameter that no earlier cell declares (papermill only warns), of
     another type than its default (unless it is annotated as `A | B`, or computed), or not above 0 if it is one of `above_zero`.
+
+    `papermill -f params/<preset>/<row>.yaml` injects an `include` as it is; the values of that file are taken from params/<preset>.
     """
     defaults: dict[str, Any] = {}
     for source in names["In"]:
         if source.startswith("# Parameters\n"):  # the cell that papermill injects
-            for name in _assigned(source):
+            for name, value in _injected(source, names).items():
                 choose("parameter", name, defaults)
-                names[name] = _like(defaults[name], name, names[name])
+                names[name] = _like(defaults[name], name, value)
         else:
             defaults |= _assigned(source)
     check_above_zero(types.SimpleNamespace(**{name: names[name] for name in above_zero}), *above_zero)
+
+
+def _injected(source: str, names: dict[str, Any]) -> dict[str, Any]:
+    """Return the values that papermill injected, with those of the params file that they include."""
+    values = {name: names[name] for name in _assigned(source)}
+    if not {"include", "preset"} <= values.keys():
+        return values
+    row = PARAMS / plain_name("preset", values["preset"]) / "row.yaml"
+    return {**read_params(_included(row, values.pop("include"))), **values}
 
 
 def _assigned(source: str) -> dict[str, Any]:

@@ -218,6 +218,22 @@ def test_wrong_parameters_are_refused(name, value, message):
         check_parameters(injected(**{name: value}))
 
 
+def test_included_values_are_parameters(tmp_path, monkeypatch):
+    """As after `papermill -f params/p/row.yaml`; values of the row override them, unknown names are refused."""
+    monkeypatch.setattr("cirlib.common.settings.PARAMS", tmp_path)
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "base.yaml").write_text("{steps: 7, rate: 1}")
+    names = {"In": ['preset: str = ""\nsteps: int = 1\nrate: float = 0.5', '# Parameters\npreset = "p"\ninclude = "base.yaml"\nsteps = 9']}
+    names |= {"preset": "p", "include": "base.yaml", "steps": 9, "rate": 0.5}
+    check_parameters(names)
+    assert (names["steps"], names["rate"]) == (9, 1.0)
+    (tmp_path / "p" / "base.yaml").write_text("stepps: 7")
+    with pytest.raises(ValueError, match="unknown parameter 'stepps'"):
+        check_parameters(names)
+    with pytest.raises(ValueError, match=r"include must stay in params/"):
+        check_parameters(names | {"include": "../../secret.yaml"})
+
+
 def test_other_cells_may_assign_any_name():
     check_parameters({"In": ["", DECLARED, "other = 1"]})
 
