@@ -1,4 +1,4 @@
-"""SFZ instruments of tones, played by sfizz: the right keys, pitches, levels and lengths, and what cannot be played is told."""
+"""SFZ instruments of tones, rendered by sfizz: keys, pitches, levels, lengths, and reasons for skipped ones."""
 
 from collections import Counter
 
@@ -40,11 +40,11 @@ def bank(library):
     return build(library.parent / "bank", config(library, license="CC0-1.0"), n_jobs=1)
 
 
-# What is played
+# Rendered notes
 
 
 def test_instruments(bank):
-    """Named by their place; the file or the folder tells the family, or nothing does."""
+    """Named by their place; the file or the folder gives the family, if any."""
     assert Counter(rows(bank, "instrument", "family", "split")) == {
         ("sfz/library/Bass/Finger", "Bass", "train"): 4,
         ("sfz/library/Keyboards/Grand", "Piano", "train"): 4,
@@ -58,7 +58,7 @@ def test_instruments(bank):
     assert bank.infos[0]["skipped"] == {}
 
 
-def test_notes_are_on_keys_that_play(bank):
+def test_notes_are_on_playable_keys(bank):
     """Different ones, the middle key first, at the first velocity."""
     notes = bank.notes.groupby("instrument")[["pitch", "velocity"]].agg(list)
     keys = {"Bass/Finger": range(40, 49), "Keyboards/Grand": range(48, 73), "thing": (69, 70, 71, 84)}  # Bass ends at 48
@@ -70,7 +70,7 @@ def test_notes_are_on_keys_that_play(bank):
 
 
 def test_pitch_and_level_of_every_note(bank):
-    """Samples of any rate sound at the pitch that the row tells; velocity matters where the instrument says so."""
+    """Samples of any rate sound at the pitch of the row; velocity matters where the instrument says so."""
     for i, (instrument, pitch, velocity) in enumerate(rows(bank, "instrument", "pitch", "velocity")):
         middle = bank.audio(i)[1000:3500]
         expected = 0.5 * GAIN if instrument.endswith("Grand") else 0.5 * GAIN * (velocity / 127) ** 2
@@ -105,7 +105,7 @@ def test_notes_do_not_sound_in_the_next_one(tmp_path):
 
 
 def test_long_samples_are_played_whole(tmp_path):
-    """sfizz reads their ends in the background: no instrument may be played before that."""
+    """sfizz reads their ends in the background: no note may be rendered before that."""
     root = write_sfz(tmp_path / "library", {str(i): "<region> sample=samples/a4.wav key=69" for i in range(10)})
     bank = build(tmp_path / "bank", config(root, notes=1), n_jobs=1)
     assert len(set(bank.lengths)) == 1
@@ -123,7 +123,7 @@ def test_channels_are_averaged(tmp_path):
 
 
 def test_choice_of_notes():
-    """Keys outside the family's range are left out if others play; no more notes than there are keys and velocities."""
+    """Keys outside the family's range are skipped if there are others; no more notes than there are keys and velocities."""
     rng = np.random.default_rng(0)
     assert {p for p, _ in choose_notes(list(range(128)), "Bass", count=40, rng=rng)} <= set(range(28, 49))
     assert {p for p, _ in choose_notes([100, 101], "Bass", count=8, rng=rng)} <= {100, 101}
@@ -131,7 +131,7 @@ def test_choice_of_notes():
     assert sorted(few) == sorted((60, v) for v in VELOCITIES)
 
 
-# What is not
+# Skipped instruments and notes
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_choice_of_notes():
         ("<region> sample=samples/empty.wav key=60", "no usable note (silent): are its samples there?"),
     ],
 )
-def test_an_instrument_that_cannot_be_played_costs_only_itself(tmp_path, text, reason):
+def test_unplayable_instrument_costs_only_itself(tmp_path, text, reason):
     """It is listed with a reason."""
     root = write_sfz(tmp_path / "library", {"bad": text, "good": "<region> sample=samples/a4.wav key=69"})
     (root / "samples" / "empty.wav").touch()
@@ -155,8 +155,7 @@ def test_an_instrument_that_cannot_be_played_costs_only_itself(tmp_path, text, r
     assert bank.infos[0]["skipped"] == {"sfz/library/bad": reason}
 
 
-def test_silent_notes_are_left_out(tmp_path):
-    """And told."""
+def test_silent_notes_are_skipped(tmp_path):
     bank = render(tmp_path, "<region> sample=samples/a4.wav pitch_keycenter=69 key=69\n<region> sample=samples/a4.wav key=70 volume=-144")
     skipped = bank.infos[0]["skipped"]
     assert set(bank.pitches) == {69}

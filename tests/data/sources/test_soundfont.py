@@ -1,4 +1,4 @@
-"""SoundFonts: small ones of a tone, written here, and the General MIDI font that comes with pretty_midi, played by FluidSynth."""
+"""SoundFonts: small ones of a tone, and the General MIDI font of pretty_midi, rendered by FluidSynth."""
 
 import ctypes.util
 import struct
@@ -44,7 +44,7 @@ def bank(font):
     return build(font.parent / "bank", config(font), n_jobs=1)
 
 
-# What a font tells
+# Reading fonts
 
 
 def test_presets(font):
@@ -116,7 +116,7 @@ def test_a_list_of_odd_length(font, tmp_path, padding):
     assert read_presets(tmp_path / "odd.sf2") == read_presets(font)
 
 
-# What is played
+# Rendered notes
 
 
 def test_instruments(bank):
@@ -152,8 +152,8 @@ def test_pitch_level_and_length_of_every_note(bank):
         assert len(audio) / RATE == pytest.approx(0.3, abs=0.03)
 
 
-def test_notes_off_the_keys_are_left_out(bank):
-    """And told; the presets keep their other notes. Drum kits are played in their own range."""
+def test_notes_off_the_keys_are_skipped(bank):
+    """The other notes of a preset are stored. Drum kits have their own range."""
     off = {f"soundfont/tones/{b:03d}-{program:03d} {name}": (low, high) for b, program, name, low, high in PRESETS}
     for note, reason in bank.infos[0]["skipped"].items():
         uid, _, values = note.partition(" note ")

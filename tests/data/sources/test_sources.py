@@ -7,7 +7,6 @@ import pytest
 from conftest import build_bank, hz, tone_sounds
 from tones import at_rate, frequency, write
 
-from cirlib.common.packages import Missing, require
 from cirlib.data import sources
 from cirlib.data.bank import NoteBank
 from cirlib.data.note_statistics import NoteStatistics
@@ -210,11 +209,6 @@ def test_a_bank_made_elsewhere_is_opened(home, capsys):
         make_bank("folder", "data/other", options, n_jobs=1)
 
 
-def test_a_package_that_is_missing_is_named():
-    with pytest.raises(Missing, match="SFZ instruments need the package no_such_thing: pip install no_such_thing"):
-        require("SFZ instruments", "joblib", "no_such_thing")
-
-
 def test_a_preset_with_several_banks(home, monkeypatch):
     """Each data*.yaml of it is one; together they are one bank, in the order of their names."""
     write(home / "keys" / "Piano" / "Piano C4.wav", at_rate(60, 44100), 44100)
@@ -235,7 +229,7 @@ def test_a_preset_with_several_banks(home, monkeypatch):
 
 
 def test_an_experiment_on_banks_of_two_origins(tmp_path, monkeypatch):
-    """One trains, the other is validated: both play in one run."""
+    """One trains, the other is validated: in one run."""
     monkeypatch.setattr("cirlib.common.paths.RUNS", tmp_path / "runs")
     sounds = tone_sounds()
     for item in sounds:

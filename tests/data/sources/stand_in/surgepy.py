@@ -21,14 +21,14 @@ PLAIN = {
     "level": 0.5,
     "tempo": 120,
     "tail": 0.0,
-    "fx": {},  # number of the slot (a string): type
+    "fx": {},  # number of the slot (text): type
     "fx_disable": 0,
     "fx_bypass": 0,
     "scenemode": 0,
     "scene_active": 0,
     "send_level": [[0, 0, 0, 0], [0, 0, 0, 0]],
     "loads": True,
-    "speaks": True,  # or False, or "aftertouch"
+    "sounds": True,  # or False, or "aftertouch"
     "on_load": "",  # one of ACTIONS
     "on_note": "",  # one of ACTIONS
 }
@@ -58,7 +58,7 @@ class SurgeSynthesizer:
     """One synthesizer."""
 
     def __init__(self, sample_rate):
-        self._rate, self.tempo, self._aftertouch = sample_rate, 120.0, 0
+        self._rate, self._tempo, self._aftertouch = sample_rate, 120.0, 0
         self._load(PLAIN)
 
     def _load(self, preset):
@@ -82,7 +82,7 @@ class SurgeSynthesizer:
         ACTIONS.get(preset["on_load"], int)()
         if preset["loads"]:
             self._load(preset)
-            self.tempo = float(preset["tempo"])
+            self._tempo = float(preset["tempo"])
         return preset["loads"]
 
     def playNote(self, channel, note, velocity, detune=0):
@@ -111,8 +111,8 @@ class SurgeSynthesizer:
             self._running = self._types()
 
     def _block(self):
-        step, gain = np.arange(BLOCK), self._preset["level"] * self.tempo / 120 * (1 - self._aftertouch / 254)
-        speaks = self._preset["speaks"]
+        step, gain = np.arange(BLOCK), self._preset["level"] * self._tempo / 120 * (1 - self._aftertouch / 254)
+        sounds = self._preset["sounds"]
         out = np.zeros(BLOCK)
         for note, (velocity, age) in self._notes.items():
             phase = 2 * np.pi * 440 * 2 ** ((note - 69) / 12) * (age + step) / self._rate
@@ -121,7 +121,7 @@ class SurgeSynthesizer:
         if self._running and self._tail is not None:
             out += self._preset["tail"] * np.sin(2 * np.pi * TAIL_HZ * (self._tail + step) / self._rate)
             self._tail += BLOCK
-        return out if speaks is True or (speaks == "aftertouch" and self._aftertouch) else out * 0
+        return out if sounds is True or (sounds == "aftertouch" and self._aftertouch) else out * 0
 
     def getBlockSize(self):
         return BLOCK
@@ -143,6 +143,18 @@ class SurgeSynthesizer:
 
     def getParamDisplay(self, parameter):
         return f"Type {parameter.value:.0f}"
+
+
+class Fork(SurgeSynthesizer):
+    """The synthesizer of a fork, whose tempo can be set."""
+
+    @property
+    def tempo(self):
+        return self._tempo
+
+    @tempo.setter
+    def tempo(self, value):
+        self._tempo = value
 
 
 def createSurge(sample_rate):
