@@ -425,3 +425,19 @@ def test_cosine_of_very_short_vectors(level):
     gallery, queries = (x[:, None] * np.eye(4)[:1] for x in (lengths, np.full(5, level)))
     np.testing.assert_array_equal(ranks(queries, gallery, np.arange(5), metric="cosine"), [0.5, 3, 0.5, 4, 2])
     np.testing.assert_allclose(distances(queries, gallery)[0], 1 - np.minimum(lengths / 1e-12, 1) * min(level / 1e-12, 1))
+
+
+def test_interval_of_three_instruments_is_students():
+    """The bootstrap ends at the instruments that are drawn three times; Student's t and the sample variance widen it."""
+    table = pd.DataFrame({"rank": [9.0, 10.0, 11.0], "instrument": list("abc"), "family": "Bass"})
+    scores = 1 / (1 + table["rank"].to_numpy())
+    factor = stats.t.ppf(0.975, 2) / 1.96 * np.sqrt(3 / 2)
+    expected = scores.mean() + factor * (np.array([scores.min(), scores.max()]) - scores.mean())
+    assert summary(table)["mrr_ci"] == pytest.approx(expected)
+
+
+def test_intervals_of_scores_are_independent():
+    """The interval of top-1 does not depend on ranks above 1, also if queries have different numbers of instruments."""
+    table = mixture_table(0).sample(frac=0.5, random_state=0)
+    worse = table.assign(rank=table["rank"] * np.arange(1, len(table) + 1))
+    assert summary(worse)["top1_ci"] == summary(table)["top1_ci"] and summary(worse)["mrr_ci"] != summary(table)["mrr_ci"]
