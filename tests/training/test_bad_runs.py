@@ -1,4 +1,4 @@
-"""Awful banks, files and checkpoints through tests, training and libraries: finite numbers, or a sentence that says what is wrong."""
+"""Training, tests and libraries on extreme banks, files and checkpoints: finite numbers, or one clear error."""
 
 import itertools
 import json
@@ -33,7 +33,7 @@ ROWS = [
 
 @pytest.fixture
 def place(tmp_path):
-    """A new path for every example of a test."""
+    """Return a function that gives a new path for each example of a test."""
     numbers = itertools.count()
     return lambda: tmp_path / f"bank{next(numbers)}"
 
@@ -45,13 +45,13 @@ def encoder():
 
 
 def settings_of(bank, **values) -> TrainConfig:
-    """A run of one step on these sounds."""
+    """Return settings of a run of one step on a bank."""
     values = {"queries": 3, "valid_size": 3, "seconds": 0.06, "steps": 1, "epoch_size": 6, **values}
     return TrainConfig(preset="bad", bank=(str(bank.paths[0]),), **values)
 
 
 def numbers(value) -> list[float]:
-    """All numbers of nested plain data."""
+    """Return all numbers in nested plain data."""
     if isinstance(value, dict):
         return [n for v in value.values() for n in numbers(v)]
     if isinstance(value, list):
@@ -60,7 +60,7 @@ def numbers(value) -> list[float]:
 
 
 def metrics_of(retriever, bank, config) -> dict:
-    """What 03_retrieve makes of a run, as metrics.json holds it."""
+    """Return the metrics that 03_retrieve stores."""
     found = protocol.embed_test(retriever, bank, config)
     assert finite(found.gallery, found.mixtures, found.singles)
     _, result = protocol.score(found, bank, config)
@@ -104,7 +104,7 @@ SUBTYPES = {"float32": "FLOAT", "float64": "DOUBLE", "int16": "PCM_16"}
 
 
 def written(root, rows) -> list[str]:
-    """Files of these (name, sound, rate); names that no file can have are left out."""
+    """Write a file for each (name, sound, rate) and return their names; names that no file can have are skipped."""
     root.mkdir()
     there = []
     for name, audio, rate in rows:
@@ -123,7 +123,7 @@ files = st.lists(
 
 @examples(12)
 @given(rows=files)
-def test_a_folder_of_awful_files_is_read_or_refused(place, rows):
+def test_extreme_folder_is_read_or_refused(place, rows):
     there = written(root := place(), rows)
     bank = done_or_refused(lambda: folder.build(place(), folder.FolderConfig(path=str(root), seconds=0.3, estimate=False), n_jobs=1))
     if bank:
@@ -134,7 +134,7 @@ def test_a_folder_of_awful_files_is_read_or_refused(place, rows):
 
 @examples(12)
 @given(rows=files)
-def test_a_library_of_awful_files_is_searched_or_refused(place, encoder, rows):
+def test_extreme_library_is_searched_or_refused(place, encoder, rows):
     written(root := place(), rows)
     library = done_or_refused(lambda: Library.build(root, place(), encoder))
     for _, audio, rate in rows if library else ():
@@ -152,7 +152,7 @@ def test_a_file_whose_name_is_not_utf8_costs_only_itself(tmp_path):
     assert len(bank) == 1 and bank.infos[0]["skipped"] == {"?.wav": "its name is not UTF-8"}
 
 
-def test_duplicated_files_are_instruments_of_their_own_at_one_distance(tmp_path, encoder):
+def test_duplicated_files_are_separate_instruments(tmp_path, encoder):
     for name in ("a.wav", "b.wav", "c/a.wav"):
         write(tmp_path / "sounds" / name, tone(50))
     found = Library.build(tmp_path / "sounds", tmp_path / "library", encoder).search(tone(50))
@@ -161,7 +161,7 @@ def test_duplicated_files_are_instruments_of_their_own_at_one_distance(tmp_path,
     assert len(bank.instruments) == 3
 
 
-def test_a_sound_of_a_bank_that_is_no_sample_at_16_khz_is_left_out(tmp_path, encoder):
+def test_sounds_shorter_than_a_sample_are_skipped(tmp_path, encoder):
     builder = BankBuilder(tmp_path / "bank", {}, 192000)
     builder.run({"all": {"sounds": [sound("long", tone(60)), sound("short", np.ones(1))]}}, make, n_jobs=1)
     builder.finish(["all"], {"source": "x"}, {})
@@ -169,8 +169,8 @@ def test_a_sound_of_a_bank_that_is_no_sample_at_16_khz_is_left_out(tmp_path, enc
     assert (library.changes.new, list(library.changes.skipped.values())) == (1, ["shorter than a sample at 16 kHz"])
 
 
-def test_valid_and_test_instruments_of_one_note_leave_nothing_to_retrieve(tmp_path, encoder, monkeypatch):
-    """Their only note is the reference note that stands in the gallery."""
+def test_instruments_of_one_note_give_no_queries(tmp_path, encoder, monkeypatch):
+    """Their only note is the reference note in the gallery."""
     monkeypatch.setattr("cirlib.common.paths.RUNS", tmp_path / "runs")
     columns = [("a", "train"), ("b", "train"), ("c", "valid"), ("d", "test")]
     sounds = [sound(uid, tone(60 + i), split=split) for uid, split in columns for i in range(1 + (split == "train"))]

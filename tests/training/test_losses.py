@@ -243,7 +243,7 @@ def test_finite_where_embeddings_collapse(name):
 
 
 @pytest.mark.parametrize("name", MIXTURE_LOSSES)
-def test_mixture_loss_makes_what_it_needs_where_the_embeddings_are(name):
+def test_mixture_loss_stays_on_the_device(name):
     """A GPU's embeddings meet nothing of the processor's; here the device that is usual is another than theirs."""
     stems, mixtures = embeddings(3, 2, 4), embeddings(3, 4, seed=1)
     expected = mixture_loss(name, stems, mixtures)
@@ -252,7 +252,7 @@ def test_mixture_loss_makes_what_it_needs_where_the_embeddings_are(name):
 
 
 @pytest.mark.parametrize("name", PAIR_LOSSES)
-def test_pair_loss_makes_what_it_needs_where_the_embeddings_are(name):
+def test_pair_loss_stays_on_the_device(name):
     a, p = embeddings(5, 4), embeddings(5, 4, seed=1)
     expected = pair_loss(name, a, p)
     with torch.device("meta"):

@@ -68,7 +68,7 @@ def test_momenta_of_weights_without_gradient_fade_to_nothing():
 
 @pytest.mark.parametrize("shape", [(40, 90), (90, 40)])
 @pytest.mark.parametrize("fast", [True, False])
-def test_orthogonal_has_singular_values_near_1_and_the_directions_of_its_matrix(monkeypatch, shape, fast):
+def test_orthogonal_keeps_directions_with_values_near_1(monkeypatch, shape, fast):
     monkeypatch.setattr("cirlib.training.optimiser.fast_bf16", lambda device: fast)
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     out = orthogonal(matrix)
@@ -106,12 +106,14 @@ def test_muon_moves_matrices_by_orthogonal_steps(channels_last):
         torch.testing.assert_close(moved[name].abs(), torch.full_like(moved[name], 0.01 * ADAM_SHARE), rtol=1e-3, atol=1e-7)
 
 
-def test_memory_format_does_not_change_muon():
+def test_memory_format_does_not_change_muon(monkeypatch):
+    """In float32: the rounding of bfloat16 depends on the order of sums."""
+    monkeypatch.setattr("cirlib.training.optimiser.fast_bf16", lambda device: False)
     nets = [model(last) for last in (False, True)]
     for net in nets:
         step(net, make_optimiser("muon", net))
     for a, b in zip(*(net.parameters() for net in nets), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=2e-4)  # its iteration may be in bfloat16
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", ["adam", "muon"])

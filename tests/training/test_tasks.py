@@ -95,9 +95,8 @@ def test_batch_of_a_family_run(config, tone_bank, single_pairs):
 
 def test_heads_of_absent_families_get_no_gradient(config, tone_bank):
     """With max_instruments, each step has mixtures of some of the families; the loss uses their heads only."""
-    row = dataclasses.replace(
-        config, task="family", loss="family-infonce", batch_size=14, mixtures_per_instrument=2, max_instruments=2
-    )
+    changes = {"batch_size": 14, "mixtures_per_instrument": 2, "max_instruments": 2}
+    row = dataclasses.replace(config, task="family", loss="family-infonce", **changes)
     task, numbers = make_task(row, tone_bank), set()
     encoder = task.model().eval()
     for step in range(6):
@@ -107,7 +106,7 @@ def test_heads_of_absent_families_get_no_gradient(config, tone_bank):
         assert batch["members"].shape == (2 * len(batch["instruments"]) // len(playing), len(playing))
         vectors = encoder(task.sounds(batch)).detach().requires_grad_()
         task.objective(vectors, batch).backward()
-        learned = vectors.grad.reshape(len(vectors), 5, -1).abs().amax(dim=(0, 2)) > 0  # parts for sounds, mixes and three families
+        learned = vectors.grad.reshape(len(vectors), 5, -1).abs().amax(dim=(0, 2)) > 0  # heads: single, mix and three families
         assert learned.tolist() == [True, True, *(k in playing for k in range(3))]
     assert numbers == {1, 2}
     assert {len(row.mixtures(tone_bank, "valid", 4, 0).plan(i)) for i in range(4)} == {2}
@@ -116,7 +115,7 @@ def test_heads_of_absent_families_get_no_gradient(config, tone_bank):
 @pytest.mark.parametrize(
     "values", [{"batch_size": 12}, {"batch_size": 16, "task": "family", "loss": "family-infonce", "mixtures_per_instrument": 2}]
 )
-def test_training_hears_mixtures_through_effects_and_notes_and_validation_without(config, tone_bank, values):
+def test_effects_change_training_mixtures_only(config, tone_bank, values):
     plain = dataclasses.replace(config, **values)
     row = dataclasses.replace(plain, effects=1.0)
     one, other = (make_task(c, tone_bank).batch(1) for c in (plain, row))
@@ -124,7 +123,7 @@ def test_training_hears_mixtures_through_effects_and_notes_and_validation_withou
     assert row.mixtures(tone_bank, "valid", 4, 0).effects == 0
 
 
-def test_a_family_run_is_validated_by_the_parts_of_the_families(config, tone_bank):
+def test_family_run_is_validated_by_its_family_heads(config, tone_bank):
     """A readout whose family parts know nothing ranks mixtures as chance does; single sounds are compared by the part for them."""
     task = make_task(
         dataclasses.replace(config, task="family", loss="family-infonce", batch_size=18, mixtures_per_instrument=3),
@@ -159,7 +158,7 @@ def test_pairs_are_two_sounds_of_one_instrument(single, tone_bank):
     torch.testing.assert_close(task.loss(encoder, {"sounds": sounds}), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_classifier_hears_the_sound_that_its_target_names(single, tone_bank):
+def test_targets_of_a_classifier_match_its_sounds(single, tone_bank):
     _, row = single
     task = make_task(dataclasses.replace(row, task="classify", loss="instrument"), tone_bank)
     rows, batch = task.steps.batch(0), task.batch(0)
@@ -168,19 +167,19 @@ def test_classifier_hears_the_sound_that_its_target_names(single, tone_bank):
         assert task.labels[batch["targets"][k]] == tone_bank.notes.instrument[i].removesuffix("_no_fx")
 
 
-def test_without_twins_none_is_heard(single, tone_bank):
+def test_twins_are_in_batches_only_if_augmented(single, tone_bank):
     _, row = single
     twins = set(tone_bank.notes.index[tone_bank.notes.augments.notna()])
     for name in ("single", "classify"):
-        heard = {heard: set() for heard in (True, False)}
-        for augmented, rows in heard.items():
+        drawn = {True: set(), False: set()}
+        for augmented, rows in drawn.items():
             task = task_of(row, tone_bank, name, augmented=augmented, batch_size=12)
             for step in range(60):
                 rows |= set(np.ravel(task.steps.batch(step)))
-        assert heard[True] & twins and not heard[False] & twins
+        assert drawn[True] & twins and not drawn[False] & twins
 
 
-def test_multi_encoder_predicts_the_embeddings_of_its_frozen_single_encoder(single, tone_bank):
+def test_multi_encoder_predicts_single_embeddings(single, tone_bank):
     run, row = single
     task = task_of(row, tone_bank, "multi-encoder")
     model, batch = task.model().eval(), task.batch(0)
@@ -197,13 +196,13 @@ def test_multi_encoder_predicts_the_embeddings_of_its_frozen_single_encoder(sing
 
 
 @pytest.mark.parametrize("name", ["mfcc", "timbre-toolbox", "demucs"])
-def test_baselines_without_training_say_where_they_are_made(single, tone_bank, name):
+def test_untrained_baselines_name_their_notebook(single, tone_bank, name):
     _, row = single
     with pytest.raises(ValueError, match=rf"{name} is not trained: run notebooks/05_baselines.ipynb with method={name}"):
         task_of(row, tone_bank, name)
 
 
-def test_baselines_on_a_single_encoder_name_the_row_that_is_missing(config, tone_bank, single):
+def test_missing_single_row_is_named(config, tone_bank, single):
     _, row = single
     with pytest.raises(FileNotFoundError, match=r"no run in .*/nowhere/seed0: run notebooks/02_train\.ipynb"):
         task_of(row, tone_bank, "multi-encoder", single="nowhere")
@@ -212,7 +211,7 @@ def test_baselines_on_a_single_encoder_name_the_row_that_is_missing(config, tone
 
 
 def test_loaded_models_are_on_the_best_device(single, tone_bank, monkeypatch):
-    """All of it: the model and the encoder for single sounds. `meta` stands for a GPU."""
+    """Both the model and the encoder for single sounds; `meta` replaces a GPU."""
     _, row = single
     task = task_of(row, tone_bank, "multi-encoder")
     path = task.model().save(row.folder / "model.pt")
