@@ -468,8 +468,8 @@ for word in WORDS:
     @attack("page", f"a name {word!r}")
     def _page(scene, word=word):
         sample = Sound(tone(60, 0.2).astype(np.float32), word, word)
-        page = examples_page(scene.inside / "e.html", [Example(word, sample, [(word, sample, [sample])])], word, word)
+        page = examples_page(scene.inside / "e.html", [Example(word, sample, [(word, sample, [sample])])], title=word, intro=word)
         safe(page.read_text(), 1)
         points = [Instrument(word, word, word, sample.audio), Instrument(word, None, word, sample.audio)]
-        page = map_page(scene.inside / "m.html", np.zeros((3, 2)), points, [Mixture(word, sample.audio, [])], word, word)
+        page = map_page(scene.inside / "m.html", np.zeros((3, 2)), instruments=points, mixtures=[Mixture(word, sample.audio, [])], title=word, intro=word)
         safe(page.read_text(), 5)

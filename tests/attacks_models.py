@@ -220,7 +220,7 @@ def examples(scene: Scene) -> None:
     (scene.inside / "config.yaml").write_text(f"key: k\nconfig: {{preset: p, bank: ['{scene.inside / 'bank'}']}}\n")
     pd.DataFrame({"query": [0], "rank": [1]}).to_parquet(scene.inside / "mixture_ranks.parquet")
     with refused("is damaged"):
-        write_examples(scene.inside, scene.inside / "page.html", "t", "i")
+        write_examples(scene.inside, scene.inside / "page.html", title="t", intro="i")
 
 
 for digest, file in (("../../x", "best.pt"), ("d", "../../secret.pt"), ("d", "/etc/x.pt")):

@@ -1,10 +1,11 @@
-"""Test mixtures of a run to listen to, each with its true instruments and the best matches of each family."""
+"""Test mixtures of a run with their true instruments and the best matches of each family: a page to listen to, and a figure."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ..audio.log_mel import RATE
 from ..common.files import one_line
 from ..common.paths import short
 from ..evaluation.protocol import EVAL_SEED, open_banks
@@ -16,39 +17,74 @@ from .pages import Example, Sound, examples_page
 MATCHES = 3  # of each family
 
 
-def write_examples(folder: Path, path: Path, title: str, intro: str, count: int = 6, between: tuple[float, float] = (0.0, 0.9)) -> Path:
-    """Write a page (pages.py) of `count` test mixtures of the run in a folder, from well to badly found: its path.
+def find_examples(folder: Path, *, count: int = 6, between: tuple[float, float] = (0.0, 0.9)) -> list[Example]:
+    """Return `count` test mixtures of the run in a folder, from well to badly retrieved.
 
-    `between`: shares of the mixtures, ordered by the mean rank of their instruments, that the first and the last stand at.
-    Only mixtures are shown whose embeddings 03_retrieve kept.
+    between: first and last position, 0 to 1, among the mixtures by the mean rank of their instruments. Only the mixtures whose
+    embeddings 03_retrieve stored are considered. Raises FileNotFoundError, or ValueError for damaged files.
     """
     config, _ = read_config(folder)
     bank = open_banks(config.bank)
-    items = bank.gallery()
-    try:
-        with np.load(folder / "embeddings.npz", allow_pickle=False) as file:
-            vectors, gallery, heads = file["mixtures"], file["gallery"], list(file["heads"])
-        ranks = pd.read_parquet(folder / "mixture_ranks.parquet")
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # whatever their bytes lead to
-        raise ValueError(f"what 03_retrieve kept in {short(folder)} is damaged ({one_line(error)}): run it again") from None
+    vectors, gallery, heads, ranks = _stored(folder)
     mean = ranks[ranks["query"] < len(vectors)].groupby("query")["rank"].mean().sort_values(kind="stable")
     chosen = mean.index[np.linspace(*(share * (len(mean) - 1) for share in between), min(count, len(mean))).astype(int)]
-    dataset = config.mixtures(bank, "test", config.queries, EVAL_SEED)
+    dataset, items, examples = config.mixtures(bank, "test", config.queries, EVAL_SEED), bank.gallery(), []
 
     def sound(uid: str, note: str, right: bool = False) -> Sound:
         return Sound(bank.audio(items.reference[uid]), uid, note, right)
 
-    examples = []
     for query in map(int, chosen):
         mixture, rows = dataset[query], []
-        for place, (name, uid) in enumerate(zip(mixture.families, mixture.instruments, strict=True)):
-            inside = np.flatnonzero(items.family == name)
-            asked = vectors[query] if vectors.ndim == 2 else vectors[query, place]
-            asked, notes = select_family_head(asked[None], [name], heads), select_family_head(gallery[inside], [name] * len(inside), heads)
-            near = items.index[inside[nearest(asked, notes, MATCHES, metric=config.metric)[0]]]
-            matches = [sound(found, f"match {i}", found == uid) for i, found in enumerate(near, 1)]
-            rows.append((name, sound(uid, "the reference note of the instrument that plays"), matches))
+        for place, (family, uid) in enumerate(zip(mixture.families, mixture.instruments, strict=True)):
+            inside = np.flatnonzero(items.family == family)
+            vector = vectors[query] if vectors.ndim == 2 else vectors[query, place]
+            vector = select_family_head(vector[None], [family], heads)
+            notes = select_family_head(gallery[inside], [family] * len(inside), heads)
+            names = items.index[inside[nearest(vector, notes, MATCHES, metric=config.metric)[0]]]
+            matches = [sound(name, f"match {i}", name == uid) for i, name in enumerate(names, 1)]
+            rows.append((family, sound(uid, "reference note of the true instrument"), matches))
         examples.append(Example(f"Mixture {query}", Sound(mixture.mixture, "the mixture"), rows))
-    return examples_page(path, examples, title, intro, bank.sample_rate)
+    return examples
+
+
+def _stored(folder: Path) -> tuple[np.ndarray, np.ndarray, list[str], pd.DataFrame]:
+    """Return mixture embeddings, gallery embeddings, heads and ranks that 03_retrieve stored."""
+    try:
+        with np.load(folder / "embeddings.npz", allow_pickle=False) as file:
+            arrays = file["mixtures"], file["gallery"], list(file["heads"])
+        return *arrays, pd.read_parquet(folder / "mixture_ranks.parquet")
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged file leads to all kinds
+        raise ValueError(f"embeddings or ranks in {short(folder)} are damaged ({one_line(error)}): run 03_retrieve again") from None
+
+
+def write_examples(folder: Path, path: Path, *, title: str, intro: str, **options) -> Path:
+    """Write a page (pages.py) of test mixtures of the run in a folder and return its path; options as in `find_examples`."""
+    return examples_page(path, find_examples(folder, **options), title=title, intro=intro, sample_rate=RATE)
+
+
+def matches_figure(example: Example):
+    """Return a figure of one example: spectrogram of the mixture, and a row of matches per family, the true instrument framed."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(len(example.rows), MATCHES + 1, figsize=(9, 1.5 * len(example.rows)), layout="constrained", squeeze=False)
+    grid = axes[0, 0].get_gridspec()
+    for axis in axes[:, 0]:
+        axis.remove()
+    mixture = figure.add_subplot(grid[:, 0])
+    _spectrogram(mixture, example.mixture, "query: a mix")
+    mixture.set(xlabel="time (s)", ylabel="frequency (kHz)")
+    for line, (family, _, matches) in zip(axes, example.rows, strict=True):
+        for place, (axis, match) in enumerate(zip(line[1:], matches, strict=True), 1):
+            _spectrogram(axis, match, f"{family}, match {place}" + (": correct" if match.right else ""))
+            axis.set(xticks=[], yticks=[])
+            for spine in axis.spines.values() if match.right else ():
+                spine.set(color="#009e73", linewidth=3)
+    return figure
+
+
+def _spectrogram(axis, sound: Sound, title: str) -> None:
+    axis.specgram(sound.audio + 1e-6, NFFT=512, Fs=RATE / 1000, noverlap=256, cmap="magma", vmin=-110, scale="dB")
+    axis.set_xticks(axis.get_xticks(), [f"{t / 1000:g}" for t in axis.get_xticks()])
+    axis.set_title(title, fontsize=8)

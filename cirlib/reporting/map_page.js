@@ -38,7 +38,7 @@
   };
   model("mixtures").data = {
     x: column(mixtures, "x"), y: column(mixtures, "y"), name: column(mixtures, "name"),
-    plays: mixtures.map(m => unique(m.answers.map(a => a[0])).map(name).join(", ")),
+    instruments: mixtures.map(m => unique(m.answers.map(a => a[0])).map(name).join(", ")),
   };
 
   // Light and dark, also while the page is open.
@@ -64,17 +64,17 @@
   const audio = $("audio"), playing = $("playing");
   let sounds = null, current = null;
   const kind = k => k < count ? familyOf(instruments[k]).name : "mixture";
-  const tell = word => { playing.textContent = `${word} ${name(current)} (${kind(current)})`; };
+  const show = word => { playing.textContent = `${word} ${name(current)} (${kind(current)})`; };
   const play = k => {
     sounds ??= read("sounds");
     current = k;
     audio.src = "data:audio/mpeg;base64," + sounds[k];
-    audio.play().catch(error => { if (error.name !== "AbortError") tell("This browser cannot play"); });
+    audio.play().catch(error => { if (error.name !== "AbortError") show("This browser cannot play"); });
   };
-  audio.addEventListener("play", () => tell("Playing"));
-  audio.addEventListener("pause", () => tell("Paused"));
-  audio.addEventListener("ended", () => tell("Played"));
-  audio.addEventListener("error", () => tell("This browser cannot play"));
+  audio.addEventListener("play", () => show("Playing"));
+  audio.addEventListener("pause", () => show("Paused"));
+  audio.addEventListener("ended", () => show("Played"));
+  audio.addEventListener("error", () => show("This browser cannot play"));
 
   // Search and families: what is shown.
   const boxes = [], list = $("list");
@@ -171,12 +171,12 @@
     const answers = m === null ? [] : mixtures[m].answers, from = m === null ? null : mixtures[m];
     model("true").data = lines(from, answers.map(a => a[0]));
     model("found").data = lines(from, answers.map(a => a[2]));
-    const heard = new Set(answers.map(a => a[0]));
+    const present = new Set(answers.map(a => a[0]));
     $("answers").replaceChildren(...answers.map(([truth, near, found, far], i) => {
-      const [verdict, sign] = heard.has(found) ? ["right", "\u2713"] : ["wrong", "\u2717"];
+      const [verdict, sign] = present.has(found) ? ["right", "\u2713"] : ["wrong", "\u2717"];
       const mark = element("span", {class: verdict}, `${sign} ${verdict}`);
       return element("li", {}, element("b", {}, `${i + 1} ${familyOf(instruments[truth]).name}`), element("ul", {},
-        entry("true", truth, "plays in the mixture (solid)", near), entry("found", found, "best match (dashed)", far, mark)));
+        entry("true", truth, "in the mixture (solid)", near), entry("found", found, "best match (dashed)", far, mark)));
     }));
     draw();
     if (from && [from, ...ends().map(k => instruments[k])].some(at => outside(view.x, at.x) || outside(view.y, at.y))) whole();

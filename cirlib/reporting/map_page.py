@@ -13,15 +13,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 
 import numpy as np
 import pandas as pd
 
-from ..common.files import write_atomic
 from ..data.taxonomy import GROUPS
 from .plots import family_style
-from .web import allowed, check_audio, check_rate, mp3, plain, text
+from .web import check_sounds, mp3, plain, write_page
 
 SECONDS = 1.5  # of a note; what is longer fades out. About 4 kB of the page for each second
 FADE_S = 0.1
@@ -80,13 +78,14 @@ def answers(true: Sequence[int], distances: np.ndarray, families: Sequence[str])
 def map_page(
     path: Path,
     points: np.ndarray,
+    *,
     instruments: Sequence[Instrument],
     mixtures: Sequence[Mixture],
     title: str,
     intro: str,
     sample_rate: int = 16000,
 ) -> Path:
-    """Write the map as one HTML file that needs no other file: the path.
+    """Write the map as one HTML file that needs no other file, and return its path.
 
     points (N + M, 2): where the N instruments and, behind them, the M mixtures lie. The same input gives the same bytes.
     ValueError without instruments, for points of another shape or not finite, for answers that name no instrument or hold no finite
@@ -94,20 +93,16 @@ def map_page(
     """
     points = np.asarray(points, float)
     _check(points, instruments, mixtures, sample_rate)
-    style, script, skeleton = (Path(__file__).with_suffix(kind).read_text("utf-8") for kind in (".css", ".js", ".html"))
-    scripts = {"bokeh": _bokeh(), "script": script}
-    html = Template(skeleton).substitute(
-        policy=f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
-        f"script-src {' '.join(map(allowed, scripts.values()))}; base-uri 'none'; form-action 'none'",
-        title=text(title),
-        intro=text(intro),
-        style=style,
+    return write_page(
+        path,
+        "map_page",
+        title=title,
+        intro=intro,
+        library=_bokeh(),
         plot=_json(_plot(points)),
         data=_json(_data(points, instruments, mixtures)),
         sounds=_json(_sounds(instruments, mixtures, sample_rate)),
-        **scripts,
     )
-    return write_atomic(Path(path), lambda part: part.write_bytes(html.encode()))
 
 
 def _check(points: np.ndarray, instruments: Sequence[Instrument], mixtures: Sequence[Mixture], sample_rate: int) -> None:
@@ -121,9 +116,7 @@ def _check(points: np.ndarray, instruments: Sequence[Instrument], mixtures: Sequ
         )
     if not np.isfinite(points).all():
         raise ValueError("points hold NaN or infinite values, which have no place on a map")
-    check_rate(sample_rate)
-    for sound in (*instruments, *mixtures):
-        check_audio(sound.audio, sound.name)
+    check_sounds((*instruments, *mixtures), sample_rate)
     for mixture in mixtures:
         for answer in mixture.answers:
             if not all(0 <= place < len(instruments) for place in (answer.true, answer.found)):
@@ -147,7 +140,7 @@ def _json(value: object) -> str:
 
 
 def _data(points: np.ndarray, instruments: Sequence[Instrument], mixtures: Sequence[Mixture]) -> dict:
-    """What the script knows: families with their style, instruments and mixtures with their places and answers."""
+    """Return the data of the script: families with their style, instruments and mixtures with their places and answers."""
     names = [NO_FAMILY if pd.isna(item.family) else item.family for item in instruments]
     order = [name for name in (*GROUPS, *sorted(set(names) - {*GROUPS, NO_FAMILY}), NO_FAMILY) if name in names]
     places = points.tolist()
@@ -220,7 +213,7 @@ def _plot(points: np.ndarray) -> dict:
     mixtures = plot.scatter(
         "x",
         "y",
-        source=source("mixtures", "x", "y", "name", "mixtures_per_instrument"),
+        source=source("mixtures", "x", "y", "name", "instruments"),
         size=POINT + 1,
         marker="asterisk",
         line_width=1.2,
@@ -239,7 +232,7 @@ def _plot(points: np.ndarray) -> dict:
     plot.text("x1", "y1", "number", source=plot.select_one({"name": "true"}), x_offset=12, y_offset=-12, name="true_text", **number)
     plot.text("x1", "y1", "number", source=found, x_offset=-12, y_offset=12, text_align="right", name="found_text", **number)
     plot.scatter("x", "y", source=source("chosen", "x", "y"), size=26, fill_color=None, line_width=3, name="chosen_end")
-    for points_of, about in ((notes, ("@name", "@family", "source: @source")), (mixtures, ("@name", "plays: @plays"))):
+    for points_of, about in ((notes, ("@name", "@family", "source: @source")), (mixtures, ("@name", "instruments: @instruments"))):
         plot.add_tools(HoverTool(renderers=[points_of], tooltips=[("", line) for line in about], limit=3))
     return _renumbered(json_item(plot, "plot"))
 

@@ -140,8 +140,8 @@ def by_slice(part: pd.DataFrame, label, title: str):
     return figure
 
 
-def confusion(counts: pd.DataFrame, title: str, told: str = "family that was found"):
-    """Matrix of true (rows) against told (columns) labels: shares of each row in percent, the number of its sounds beside its name."""
+def confusion(counts: pd.DataFrame, title: str, column_label: str = "family of the first match"):
+    """Draw the confusion matrix of true (rows) against predicted (columns) labels: percent of each row, whose count is in brackets."""
     import matplotlib.pyplot as plt
 
     total = counts.sum(axis=1)
@@ -153,7 +153,7 @@ def confusion(counts: pd.DataFrame, title: str, told: str = "family that was fou
         if value >= 0.5:
             axis.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=8, color="white" if value > 55 else "black")
     axis.set(
-        xticks=range(len(counts.columns)), yticks=range(len(counts)), xlabel=told, ylabel="true family",
+        xticks=range(len(counts.columns)), yticks=range(len(counts)), xlabel=column_label, ylabel="true family",
         yticklabels=[f"{name} ({n})" for name, n in total.astype(int).items()], title=title,
     )  # fmt: skip
     axis.set_xticklabels(counts.columns, rotation=45, ha="right", rotation_mode="anchor")

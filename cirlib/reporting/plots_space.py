@@ -6,7 +6,7 @@ import pandas as pd
 from .plots import COLOURS, family_style, row_style, scatter_families
 
 OWN, OTHER, CHANCE = COLOURS[0], COLOURS[1], "#666666"
-LABELS_SHOWN = 7  # colours of a view; rarer labels are told as one
+LABELS_SHOWN = 7  # colours of a view; rarer labels share one
 
 
 def _below(figure, axis, columns: int) -> None:

@@ -1,56 +1,71 @@
-"""What every page of this project is made of: text that cannot break out, sounds and pictures as data, and the policy's hashes."""
+"""Building blocks of the HTML pages: one file each, with escaped text, sounds and pictures as data, and a content security policy."""
 
 import base64
 import hashlib
 import io
+from collections.abc import Iterable
 from html import escape
+from pathlib import Path
+from string import Template
 
 import numpy as np
+
+from ..common.files import write_atomic
 
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 MP3_LEVEL = 0.6  # of soundfile, 0 is best: about 4 kB for a second of a steady tone
 
 
+def write_page(path: Path, name: str, *, title: str, intro: str, library: str = "", **content: str) -> Path:
+    """Fill the template <name>.html with <name>.css, <name>.js, texts and content, and write it as one file. Return its path.
+
+    The page loads nothing and runs only <name>.js and `library`, a script that sets styles of its own.
+    """
+    folder = Path(__file__).parent
+    template, style, script = ((folder / f"{name}.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
+    scripts = " ".join(source_hash(code) for code in (library, script) if code)
+    styles = "'unsafe-inline'" if library else source_hash(style)
+    policy = f"default-src 'none'; img-src data:; media-src data:; style-src {styles}; script-src {scripts}"
+    policy += "; base-uri 'none'; form-action 'none'"
+    content |= {"policy": policy, "style": style, "script": script, "title": escaped(title), "intro": escaped(intro), "library": library}
+    html = Template(template).substitute(content)
+    return write_atomic(Path(path), lambda part: part.write_bytes(html.encode()))
+
+
 def plain(text: str) -> str:
-    """Text on one line; what no page may hold or what hides text becomes a replacement character."""
+    """Return text on one line; characters that are invalid in HTML or that hide text become a replacement character."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
 
 
-def text(words: str) -> str:
-    """Plain text escaped for elements and for quoted attributes."""
-    return escape(plain(words))
+def escaped(text: str) -> str:
+    """Return plain text escaped for elements and quoted attributes."""
+    return escape(plain(text))
 
 
 def data_uri(kind: str, data: bytes) -> str:
-    """A data URI."""
+    """Return a data URI of a MIME type."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def allowed(code: str) -> str:
-    """A style or script as a content security policy names it."""
+def source_hash(code: str) -> str:
+    """Return a style or script as a content security policy allows it."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
 
 
-def check_rate(sample_rate: int) -> None:
-    """ValueError for a rate that MP3 lacks."""
+def check_sounds(sounds: Iterable, sample_rate: int) -> None:
+    """Raise ValueError for a rate that MP3 does not have, and for sounds (`audio`, `name`) that are not (n,), empty or not finite."""
     if sample_rate not in MP3_RATES:
         raise ValueError(f"sample_rate must be one that MP3 has ({', '.join(map(str, MP3_RATES))}), got {sample_rate}")
-
-
-def check_audio(audio: np.ndarray, name: str) -> None:
-    """ValueError for audio that cannot be played: not (n,), empty or not finite."""
-    audio = np.asarray(audio, np.float32)
-    if audio.ndim != 1 or not len(audio):
-        raise ValueError(f"audio of {name!r} must be one channel of at least one sample, got shape {audio.shape}")
-    if not np.isfinite(audio).all():
-        raise ValueError(f"audio of {name!r} holds NaN or infinite values")
+    for sound in sounds:
+        audio = np.asarray(sound.audio, np.float32)
+        if audio.ndim != 1 or not len(audio):
+            raise ValueError(f"audio of {sound.name!r} must be one channel of at least one sample, got shape {audio.shape}")
+        if not np.isfinite(audio).all():
+            raise ValueError(f"audio of {sound.name!r} holds NaN or infinite values")
 
 
 def mp3(audio: np.ndarray, sample_rate: int) -> bytes:
-    """Audio (n,) as an MP3 file of variable rate, scaled down to full scale if it is above.
-
-    Every browser plays it, exact in length (the LAME header tells the padding).
-    """
+    """Return audio (n,) as an MP3 file of variable bit rate and exact length, scaled down to full scale if it is above."""
     import soundfile
 
     audio, file = np.asarray(audio, np.float32), io.BytesIO()

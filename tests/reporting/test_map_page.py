@@ -16,7 +16,7 @@ from tones import frequency
 from cirlib.data.taxonomy import FAMILIES, GROUPS
 from cirlib.reporting.map_page import Answer, Instrument, Mixture, answers, map_page
 from cirlib.reporting.plots import COLOURS, family_style
-from cirlib.reporting.web import allowed
+from cirlib.reporting.web import source_hash
 
 
 def instrument(name: str, family: str | None = "Bass", pitch: float = 60, seconds: float = 0.2) -> Instrument:
@@ -30,7 +30,9 @@ def small() -> tuple[np.ndarray, list[Instrument], list[Mixture]]:
 
 
 def write(path, points, gallery, mixtures, title="Title", intro="Intro", **options) -> Reader:
-    return Reader(map_page(path / "map.html", points, gallery, mixtures, title, intro, **options).read_text())
+    return Reader(
+        map_page(path / "map.html", points, instruments=gallery, mixtures=mixtures, title=title, intro=intro, **options).read_text()
+    )
 
 
 def block(page: Reader, name: str):
@@ -115,7 +117,7 @@ def test_document_needs_nothing_from_outside(tmp_path):
     assert meta[0][1] == {"charset": "utf-8"} and meta[1][1]["http-equiv"] == "Content-Security-Policy"
     policy = meta[1][1]["content"].split("; ")
     scripts = [words for tag, a, words in page.all("script") if "type" not in a]
-    assert len(scripts) == 2 and f"script-src {allowed(scripts[0])} {allowed(scripts[1])}" in policy
+    assert len(scripts) == 2 and f"script-src {source_hash(scripts[0])} {source_hash(scripts[1])}" in policy
     assert {"default-src 'none'", "img-src data:", "media-src data:"} < set(policy) and "unsafe-eval" not in meta[1][1]["content"]
 
 
@@ -157,7 +159,8 @@ def test_same_input_same_bytes(tmp_path):
     """Whatever Bokeh made before in this process; nothing else is left behind."""
     pages = []
     for name in "ab":
-        pages.append(map_page(tmp_path / name / "map.html", *small(), "t", "i"))
+        points, gallery, mixtures = small()
+        pages.append(map_page(tmp_path / name / "map.html", points, instruments=gallery, mixtures=mixtures, title="t", intro="i"))
         from bokeh.plotting import figure
 
         figure()
@@ -229,7 +232,9 @@ def grid(tmp_path_factory):
     points = [(i % SIDE, i // SIDE) for i in range(SIDE * SIDE)] + [(2.5, 1.5), (3.5, 3.5)]
     found = [Answer(5, 0.3, 5, 0.3), Answer(30, 0.5, 24, 0.2)]
     mixtures = [Mixture("Mixture A", tone(60, 3.0, 0.2), found), Mixture(HOSTILE, tone(60), [])]
-    return map_page(tmp_path_factory.mktemp("map") / "map.html", np.array(points), gallery, mixtures, HOSTILE, HOSTILE)
+    return map_page(
+        tmp_path_factory.mktemp("map") / "map.html", np.array(points), instruments=gallery, mixtures=mixtures, title=HOSTILE, intro=HOSTILE
+    )
 
 
 @pytest.fixture
@@ -306,7 +311,7 @@ def test_hovering_tells_the_name(opened):
     opened.mouse(*place(opened, 0, 0))
     opened.until(f"{told}.includes({json.dumps(HOSTILE.replace(chr(10), ' '))})")
     opened.mouse(*place(opened, 2.5, 1.5))
-    opened.until(f"{told}.includes('Mixture A') && {told}.includes('plays: bank/{NAMES[1]} 05')")
+    opened.until(f"{told}.includes('Mixture A') && {told}.includes('instruments: bank/{NAMES[1]} 05')")
 
 
 def test_search_and_families_combine(opened):
@@ -345,9 +350,9 @@ def test_a_mixture_shows_what_plays_and_what_was_found(opened):
     assert solid > 0.99 and 0.3 < dashed < 0.9
     assert opened.ask("[...document.querySelectorAll('#answers b')].map(e => e.textContent)") == [f"1 {NAMES[1]}", f"2 {NAMES[0]}"]
     assert opened.ask("[...document.querySelectorAll('#answers button')].map(e => e.textContent)") == [
-        f"▶ bank/{NAMES[1]} 05plays in the mixture (solid), distance 0.300",
+        f"▶ bank/{NAMES[1]} 05in the mixture (solid), distance 0.300",
         f"▶ bank/{NAMES[1]} 05best match (dashed), distance 0.300, ✓ right",
-        f"▶ bank/{NAMES[0]} 30plays in the mixture (solid), distance 0.500",
+        f"▶ bank/{NAMES[0]} 30in the mixture (solid), distance 0.500",
         f"▶ bank/{NAMES[0]} 24best match (dashed), distance 0.200, ✗ wrong",
     ]
     opened.click("#none")

@@ -67,7 +67,7 @@ def example(title: str = "Mixture 1", mixture=None, *families) -> Example:
 
 def read(path, *examples, **options) -> Reader:
     """Write a page and read it."""
-    page = examples_page(path / "page.html", list(examples), options.pop("title", "Title"), options.pop("intro", "Intro"), **options)
+    page = examples_page(path / "page.html", list(examples), **{"title": "Title", "intro": "Intro", **options})
     return Reader(page.read_bytes().decode())
 
 
@@ -174,7 +174,7 @@ def test_characters_that_no_page_may_hold(tmp_path):
 
 
 def test_same_input_same_bytes(tmp_path):
-    one, two = (examples_page(tmp_path / name / "page.html", [full_example()], "t", "i") for name in "ab")
+    one, two = (examples_page(tmp_path / name / "page.html", [full_example()], title="t", intro="i") for name in "ab")
     assert one == tmp_path / "a" / "page.html" and one.read_bytes() == two.read_bytes()
     assert [path.name for path in one.parent.iterdir()] == ["page.html"]
 
@@ -310,7 +310,7 @@ def test_in_a_real_browser(tmp_path, browser):
     """A click on a picture plays, so does the player; one starts, the others stop at their beginning; nothing is reported as wrong."""
     audio = {p: tone(p, 30.0, 0.1) for p in (60, 62, 64)}
     mix, true, match, again = (Sound(audio[p], HOSTILE + "x" * 99) for p in (60, 62, 64, 62))
-    page = examples_page(tmp_path / "page.html", [example(HOSTILE, mix, (HOSTILE, true, [match, again]))], HOSTILE, HOSTILE)
+    page = examples_page(tmp_path / "page.html", [example(HOSTILE, mix, (HOSTILE, true, [match, again]))], title=HOSTILE, intro=HOSTILE)
     browser.open(page, 380, 800)
     report = browser.ask(ACT + "act()")
     for i, state in report["played"]:

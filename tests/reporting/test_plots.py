@@ -137,7 +137,7 @@ def test_one_slice_of_one_row():
 def test_confusion():
     """Shares of each true family; cells under half a percent are blank; a family without sounds divides by nothing."""
     counts = pd.DataFrame([[3, 1, 0], [0, 0, 0], [1, 0, 999]], index=list("abc"), columns=list("xyz"))
-    figure = plots.confusion(counts, "title", "family told")
+    figure = plots.confusion(counts, "title", "predicted family")
     drawn(figure)
     (axis,) = figure.axes
     np.testing.assert_allclose(axis.images[0].get_array().filled(-1), [[75, 25, 0], [0, 0, 0], [0.1, 0, 99.9]])
@@ -146,7 +146,7 @@ def test_confusion():
     assert texts == {(0, 0): "75", (1, 0): "25", (2, 2): "100"}, "(told, true)"
     assert [t.get_text() for t in axis.get_yticklabels()] == ["a (4)", "b (0)", "c (1000)"]
     assert [t.get_text() for t in axis.get_xticklabels()] == ["x", "y", "z"]
-    assert (axis.get_xlabel(), axis.get_ylabel()) == ("family told", "true family")
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("predicted family", "true family")
 
 
 def test_confusion_of_one_family():
