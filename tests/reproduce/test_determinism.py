@@ -114,6 +114,6 @@ def test_a_run_that_goes_on_with_other_code_tells_how_it_began(config, monkeypat
     began = json.loads((config.folder / "provenance.json").read_text())
     monkeypatch.setattr(provenance, "code_digest", lambda: "changed")
     run = fit(config, show=False)
-    told = json.loads((config.folder / "provenance.json").read_text())
-    assert told.pop("began") == began and told == began | {"code": "changed"}
+    stored = json.loads((config.folder / "provenance.json").read_text())
+    assert stored.pop("began") == began and stored == began | {"code": "changed"}
     assert pd.read_csv(run.folder / "history.csv").step.to_list() == [1, 2, 3, 4]
