@@ -108,7 +108,8 @@ def encoded(audio, kind="WAV", subtype=None, share=1.0):
     """Return the first bytes of a sound file."""
     buffer = io.BytesIO()
     soundfile.write(buffer, audio, RATE, format=kind, subtype=subtype)
-    return buffer.getvalue()[: round(share * buffer.tell())]
+    data = buffer.getvalue()
+    return data[: round(share * len(data))]
 
 
 def one(value):

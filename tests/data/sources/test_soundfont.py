@@ -53,7 +53,7 @@ def test_presets(font):
     assert read_license(font) == "CC0-1.0"
 
 
-def test_a_font_without_a_license(tmp_path):
+def test_font_without_a_license(tmp_path):
     assert read_license(write_font(tmp_path / "a.sf2")) == "license not in the file"
 
 
@@ -102,14 +102,14 @@ def _text(data):
 
 
 @pytest.mark.parametrize("spoil", [_no_riff, _other_riff, _truncated, _empty, _text])
-def test_a_file_that_is_no_font(font, tmp_path, spoil):
+def test_file_that_is_no_font(font, tmp_path, spoil):
     (tmp_path / "bad.sf2").write_bytes(spoil(font.read_bytes()))
     with pytest.raises(ValueError, match="no SoundFont"):
         read_presets(tmp_path / "bad.sf2")
 
 
 @pytest.mark.parametrize("padding", [b"", b"\0"])
-def test_a_list_of_odd_length(font, tmp_path, padding):
+def test_list_of_odd_length(font, tmp_path, padding):
     """With its padding, or without, as some programs write it."""
     data, odd = font.read_bytes(), b"LIST" + struct.pack("<I", 15) + b"INFO" + b"ICMT" + struct.pack("<I", 3) + b"odd"
     (tmp_path / "odd.sf2").write_bytes(data[:12] + odd + padding + data[12:])
@@ -165,7 +165,7 @@ def test_notes_off_the_keys_are_skipped(bank):
 
 
 @needs_fluidsynth
-def test_a_silent_preset_costs_only_itself(tmp_path):
+def test_silent_preset_costs_only_itself(tmp_path):
     font = write_font(tmp_path / "a.sf2", [(0, 0, "Piano", 0, 10), (0, 1, "Organ", 0, 127)])
     bank = build(tmp_path / "bank", config(font), n_jobs=1)
     assert set(bank.notes.instrument) == {"soundfont/a/000-001 Organ"}
@@ -181,7 +181,7 @@ def test_presets_that_speak_only_to_breath(tmp_path):
 
 
 @needs_fluidsynth
-def test_a_font_that_is_none_costs_only_itself(tmp_path, font):
+def test_font_that_is_none_costs_only_itself(tmp_path, font):
     """Of several fonts, or those of a folder; the first instruments are those of the first font."""
     (tmp_path / "fonts").mkdir()
     (tmp_path / "fonts" / "b.SF2").write_bytes(font.read_bytes())

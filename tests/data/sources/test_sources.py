@@ -66,7 +66,7 @@ def test_empty_options_are_the_defaults():
     assert source_options("surge", {"path": "", "statistics": ""}) == source_options("surge", {}, "", "") == source_options("surge", {})
 
 
-def test_statistics_are_an_option_of_sources_that_render_scores_only():
+def test_statistics_are_an_option_of_rendering_sources_only():
     assert "statistics" not in source_options("folder", {}, "x", "s.json")
     assert source_options("surge", {}, statistics="/s.json")["statistics"] == "/s.json"
 
@@ -78,7 +78,7 @@ def test_option_out_of_range(home, option, value):
 
 
 @pytest.mark.parametrize("place", ["sounds", "sounds/Bass a.wav", "/proc/nothing/bank", "sounds/Bass a.wav/bank"])
-def test_a_place_that_cannot_take_a_bank(home, place):
+def test_place_that_cannot_take_a_bank(home, place):
     """One sentence before anything is done, and nothing is left there."""
     before = sorted(home.rglob("*"))
     with pytest.raises((ValueError, OSError), match=r"is no note bank: choose another|cannot be written .*: choose another place"):
@@ -127,7 +127,7 @@ def test_every_split_of_nsynth_that_is_missing_is_named(preset):
     assert missing("p") == []
 
 
-def test_the_sets_of_the_authors_that_are_missing_are_named(preset):
+def test_sets_of_the_authors_that_are_missing_are_named(preset):
     put(preset, "data-sets", source="cir", path="sets", bank="data/sets", options={"sets": ["surge"], "small": True})
     (found,) = missing("p")
     assert found.startswith("params/p/data-sets.yaml: none of surge_v<version>_small/audio.csv in sets: ")
@@ -137,7 +137,7 @@ def test_the_sets_of_the_authors_that_are_missing_are_named(preset):
     assert missing("p") == []
 
 
-def test_a_synthesizer_that_is_missing_is_named(preset, monkeypatch):
+def test_synthesizer_that_is_missing_is_named(preset, monkeypatch):
     put(preset, "data-surge", source="surge", bank="data/surge", options={"midi": "scores"})
     monkeypatch.setattr("cirlib.data.sources.surge.find_spec", lambda name: None)
     (found,) = missing("p")
@@ -156,7 +156,7 @@ def test_statistics_that_are_missing_are_named_once(preset):
     assert missing("p") == []
 
 
-def test_what_a_bank_that_is_there_was_made_from_is_not_missing(preset):
+def test_inputs_of_existing_banks_are_not_missing(preset):
     """Nothing renders it again."""
     for name, values in (("nsynth", {}), ("cir", {}), ("surge", {"statistics": "notes.json"})):
         put(preset, f"data-{name}", source=name, path="gone", bank=f"data/{name}", **values)
@@ -195,7 +195,7 @@ def test_wrong_shares():
 # Banks
 
 
-def test_a_bank_made_elsewhere_is_opened(home, capsys):
+def test_bank_made_elsewhere_is_opened(home, capsys):
     """Its origin is not on this machine; with other options it would be another bank."""
     options = {"path": "sounds", "estimate": False}
     made = make_bank("folder", "data/mine", options, n_jobs=1)
@@ -209,7 +209,7 @@ def test_a_bank_made_elsewhere_is_opened(home, capsys):
         make_bank("folder", "data/other", options, n_jobs=1)
 
 
-def test_a_preset_with_several_banks(home, monkeypatch):
+def test_preset_with_several_banks(home, monkeypatch):
     """Each data*.yaml of it is one; together they are one bank, in the order of their names."""
     write(home / "keys" / "Piano" / "Piano C4.wav", at_rate(60, 44100), 44100)
     folder = home / "params" / "mixed"
@@ -228,7 +228,7 @@ def test_a_preset_with_several_banks(home, monkeypatch):
         ensure_banks("mixd")
 
 
-def test_an_experiment_on_banks_of_two_origins(tmp_path, monkeypatch):
+def test_experiment_on_banks_of_two_origins(tmp_path, monkeypatch):
     """One trains, the other is validated: in one run."""
     monkeypatch.setattr("cirlib.common.paths.RUNS", tmp_path / "runs")
     sounds = tone_sounds()

@@ -201,7 +201,7 @@ def test_tails_of_effects(tmp_path):
     np.testing.assert_array_equal(both[1].audio, alone.audio)
 
 
-def test_a_preset_does_not_sound_in_the_next_one(tmp_path):
+def test_preset_does_not_sound_in_the_next_one(tmp_path):
     """Nor does its aftertouch or its tempo stay."""
     plain = write_preset(tmp_path / "plain.fxp")
     (first,), _ = render(plain)
@@ -250,7 +250,7 @@ def test_which_presets_have_twins(tmp_path, split, fx, options, count):
     assert sum(s.row["augments"] is not None for s in sounds) == count
 
 
-def test_a_twin_that_is_silent(tmp_path):
+def test_twin_that_is_silent(tmp_path):
     """The preset is stored without it."""
     sounds, remarks = render(write_preset(tmp_path / "a.fxp", fx={0: "Delay"}, level=0, tail=0.2), split="train")
     assert [s.row["instrument"] for s in sounds] == ["uid"]
@@ -371,7 +371,7 @@ def test_scores(tmp_path):
             assert [note[1:] for note in notes] == [note[1:] for note in part]
 
 
-def test_the_next_note_of_a_pitch_begins_where_the_one_before_ends(tmp_path):
+def test_repeated_pitch_restarts_at_the_note_off(tmp_path):
     """Its note off does not end the new one."""
     score = np.array([[0.0, 0.5, 60, 100], [0.5, 0.5, 60, 100], [1.0, 0.5, 60, 100], [1.5, 0.25, 60, 100]])
     sounds, _ = render(write_preset(tmp_path / "a.fxp"), [], [score])
@@ -445,7 +445,7 @@ BAD = {  # name: (behaviour, reason)
 }
 
 
-def test_a_bad_preset_costs_only_itself(tmp_path, capfd):
+def test_bad_preset_costs_only_itself(tmp_path, capfd):
     """Whether it crashes, hangs or is silent; it is listed with its reason, the others are what they are without it, nobody chatters."""
     for root in ("mixed", "clean"):
         for name in ("a", "m", "z"):
