@@ -109,7 +109,6 @@ class _Trainer:
                 print(f"stopped after step {self.step} of {config.steps}; run it again to resume from {kept}")
             raise
         finally:
-            self.task.close()
             tracker.finish()
         self._finish()
 

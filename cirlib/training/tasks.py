@@ -66,9 +66,6 @@ class Task:
         """Return the scalar loss of a batch, embedded in one forward pass."""
         return self.objective(model(self.sounds(batch), outputs=self.outputs).float(), batch)
 
-    def close(self) -> None:
-        """Release what the task holds, after its last batch."""
-
     def retriever(self, model) -> Retriever:
         """Return how the model embeds notes and mixtures in validation and tests."""
         return Retriever(model)
@@ -87,23 +84,17 @@ class MixtureTask(Task):
     def __init__(self, *args):
         super().__init__(*args)
         c = self.config
-        self.steps = self._steps(self.bank, c.seed)
-
-    def _steps(self, bank: NoteBank, seed: int) -> MixtureSteps:
-        c = self.config
-        return MixtureSteps(
-            bank, families=c.families, batch_size=c.batch_size, steps=c.steps, max_instruments=c.max_instruments, size=c.epoch_size,
-            seed=seed, rank=self.rank, world=self.world, protocol=c.protocol, seconds=c.seconds, statistics=c.note_statistics(),
+        self.steps = MixtureSteps(
+            self.bank, families=c.families, batch_size=c.batch_size, steps=c.steps, max_instruments=c.max_instruments, size=c.epoch_size,
+            seed=c.seed, rank=self.rank, world=self.world, protocol=c.protocol, seconds=c.seconds, statistics=c.note_statistics(),
             augmented=c.augmented, effects=c.effects,
         )  # fmt: skip
 
-    tracks = "references"  # one note per instrument, or "stems": its signal in the mixture
-
     def batch(self, step: int) -> Batch:
         dataset, indices = self.steps.batch(step)
-        mixtures, tracks = dataset.batch(indices, self.tracks)
+        mixtures, references = dataset.batch(indices, "references")
         families = [[dataset.families.index(name) for name, _ in dataset.plan(i)] for i in indices]
-        return {"mixtures": torch.from_numpy(mixtures), self.tracks: torch.from_numpy(tracks), "families": torch.tensor(families)}
+        return {"mixtures": torch.from_numpy(mixtures), "references": torch.from_numpy(references), "families": torch.tensor(families)}
 
     def sounds(self, batch: Batch) -> torch.Tensor:
         return torch.cat([batch["references"].flatten(0, 1), batch["mixtures"]])
