@@ -9,8 +9,8 @@ from .ast import AST_DETAILS, ast_shape
 from .encoder_config import ENCODERS, EncoderConfig
 
 NONE_SHIPPED = (
-    "no trained encoder comes with this version of cirlib: name one, such as runs/demo/family-infonce/seed0/best.pt "
-    "(`make reproduce` trains it), the authors' checkpoint (.pt) or an AST on the Hugging Face hub"
+    "no trained encoder comes with this version of cirlib: name one (`--encoder` of a command), such as "
+    "runs/demo/family-infonce/seed0/best.pt (`make reproduce` trains it), the authors' checkpoint (.pt) or an AST on the Hugging Face hub"
 )
 
 

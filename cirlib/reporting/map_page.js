@@ -38,7 +38,7 @@
   };
   model("mixtures").data = {
     x: column(mixtures, "x"), y: column(mixtures, "y"), name: column(mixtures, "name"),
-    instruments: mixtures.map(m => unique(m.answers.map(a => a[0])).map(name).join(", ")),
+    instruments: mixtures.map(m => unique(m.matches.map(a => a[0])).map(name).join(", ")),
   };
 
   // Light and dark, also while the page is open.
@@ -49,7 +49,7 @@
     const mode = dark.matches ? "dark" : "light";
     const source = model("instruments");
     source.data = {...source.data, fill: instruments.map(i => familyOf(i)[mode]), line: instruments.map(() => colour("ink"))};
-    for (const end of ["line", "end", "text"]) for (const kind of ["true", "found"]) {
+    for (const end of ["line", "end", "text"]) for (const kind of ["true", "best"]) {
       const glyph = model(kind + "_" + end).glyph;
       if (end === "text") glyph.setv({text_color: {value: colour(kind)}, background_fill_color: {value: colour("paper")}});
       else glyph.line_color = {value: colour(kind)};
@@ -79,7 +79,7 @@
   // Search and families: what is shown.
   const boxes = [], list = $("list");
   let shown = [], chosen = null, selected = null;
-  const ends = () => selected === null ? [] : mixtures[selected].answers.flatMap(a => [a[0], a[2]]);
+  const ends = () => selected === null ? [] : mixtures[selected].matches.flatMap(a => [a[0], a[2]]);
   const mixturesBox = () => boxes[families.length];
   const swatch = (i, f) => {
     const shapes = {
@@ -168,15 +168,15 @@
     selected = m;
     $("mixture").value = m === null ? "" : m;
     $("play-mixture").disabled = m === null;
-    const answers = m === null ? [] : mixtures[m].answers, from = m === null ? null : mixtures[m];
-    model("true").data = lines(from, answers.map(a => a[0]));
-    model("found").data = lines(from, answers.map(a => a[2]));
-    const present = new Set(answers.map(a => a[0]));
-    $("answers").replaceChildren(...answers.map(([truth, near, found, far], i) => {
-      const [verdict, sign] = present.has(found) ? ["right", "\u2713"] : ["wrong", "\u2717"];
+    const matches = m === null ? [] : mixtures[m].matches, from = m === null ? null : mixtures[m];
+    model("true").data = lines(from, matches.map(a => a[0]));
+    model("best").data = lines(from, matches.map(a => a[2]));
+    const present = new Set(matches.map(a => a[0]));
+    $("matches").replaceChildren(...matches.map(([truth, near, best, far], i) => {
+      const [verdict, sign] = present.has(best) ? ["right", "\u2713"] : ["wrong", "\u2717"];
       const mark = element("span", {class: verdict}, `${sign} ${verdict}`);
       return element("li", {}, element("b", {}, `${i + 1} ${familyOf(instruments[truth]).name}`), element("ul", {},
-        entry("true", truth, "in the mixture (solid)", near), entry("found", found, "best match (dashed)", far, mark)));
+        entry("true", truth, "in the mixture (solid)", near), entry("best", best, "best match (dashed)", far, mark)));
     }));
     draw();
     if (from && [from, ...ends().map(k => instruments[k])].some(at => outside(view.x, at.x) || outside(view.y, at.y))) whole();

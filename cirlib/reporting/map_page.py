@@ -1,10 +1,7 @@
-"""The map of the embedding space as a page: one HTML file to look at, search and listen to, that needs nothing but a browser.
+"""The map of the embedding space as a page: one HTML file to browse, search and listen to (map_page.html, .css, .js).
 
-Bokeh draws the points, on a canvas (it needs no WebGL, and 1,500 points are few for it); `map_page.js` is everything else, `map_page.css`
-the style, `map_page.html` the skeleton. Nothing in the page moves by itself. Names come from files of strangers: they lie in a block of
-data, no `<` among them, and become text of elements, never HTML; Bokeh gets them for its tooltips only, and escapes them there.
-The content security policy runs the page's own scripts only (no eval), and fetches nothing. It cannot forbid inline styles,
-because Bokeh writes its own while it draws (what they load must be data too), nor that another page frames this one.
+Bokeh draws the points on a canvas; the script does everything else. Names of files may be hostile: they are stored in a block of JSON
+without `<` and become text of elements, never HTML; Bokeh escapes them in its tooltips. Inline styles are allowed because Bokeh sets them.
 """
 
 import base64
@@ -21,20 +18,19 @@ from ..data.taxonomy import GROUPS
 from .plots import family_style
 from .web import check_sounds, mp3, plain, write_page
 
-SECONDS = 1.5  # of a note; what is longer fades out. About 4 kB of the page for each second
-FADE_S = 0.1
+SECONDS, FADE_S = 1.5, 0.1  # longest note and its fade: about 4 kB of the page for each second
 NO_FAMILY = "no family"
-POINT, MARGIN = 8, 0.04  # size of a point in pixels; room around all of them, as a share of their extent
-MARKERS = {  # of matplotlib: Bokeh's marker, turned by so many degrees
+POINT, MARGIN = 8, 0.04  # size of a point in pixels; margin of the map as a share of its extent
+MARKERS = {  # of matplotlib -> of Bokeh, and its rotation in degrees
     "o": ("circle", 0), "s": ("square", 0), "D": ("diamond", 0), "^": ("triangle", 0), "v": ("inverted_triangle", 0),
     "P": ("plus", 0), "X": ("plus", 45), "*": ("star", 0), ".": ("hex", 0),
 }  # fmt: skip
-ON_DARK = {"#000000": "#ffffff"}  # colours that a dark page swallows
+ON_DARK = {"#000000": "#ffffff"}  # colours that are invisible on a dark page
 
 
 @dataclass
 class Instrument:
-    """A point of the gallery: its name (uid), its family or None, where it comes from, and its reference note (n,) in [-1, 1]."""
+    """A point of the gallery: name, family or None, source, and reference note (n,) in [-1, 1]."""
 
     name: str
     family: str | None
@@ -43,36 +39,37 @@ class Instrument:
 
 
 @dataclass
-class Answer:
-    """An instrument of a mixture and the best match of its family: positions among the instruments, and distances to the mixture."""
+class Match:
+    """An instrument of a mixture and the best match of its family: positions in the gallery, and distances to the mixture."""
 
     true: int
     true_distance: float
-    found: int
-    found_distance: float
+    best: int
+    best_distance: float
 
 
 @dataclass
 class Mixture:
-    """A mixture: its name, what it sounds like (n,) in [-1, 1], and an answer for each of its instruments."""
+    """A mixture: name, audio (n,) in [-1, 1], and a match for each of its instruments."""
 
     name: str
     audio: np.ndarray
-    answers: list[Answer]
+    matches: list[Match]
 
 
-def answers(true: Sequence[int], distances: np.ndarray, families: Sequence[str]) -> list[Answer]:
-    """What was found for each instrument of a mixture: `true` are positions in the gallery.
+def best_matches(true: Sequence[int], distances: np.ndarray, families: Sequence[str]) -> list[Match]:
+    """Return the best match of the family of each instrument of a mixture.
 
-    distances (G,): of the mixture to the gallery; with one row per instrument, (S, G), each is asked with its own. families (G,).
+    true: positions (S,) of the instruments in the gallery. distances: of the mixture to the gallery (G,), or for each instrument those
+    of its own head (S, G). families (G,): of the gallery.
     """
     labels = pd.factorize(np.asarray(families, object))[0]  # no family is one too
-    out = []
+    matches = []
     for place, row in zip(true, np.broadcast_to(np.asarray(distances, float), (len(true), len(labels))), strict=True):
-        kin = np.flatnonzero(labels == labels[place])
-        best = kin[row[kin].argmin()]
-        out.append(Answer(int(place), float(row[place]), int(best), float(row[best])))
-    return out
+        members = np.flatnonzero(labels == labels[place])
+        best = members[row[members].argmin()]
+        matches.append(Match(int(place), float(row[place]), int(best), float(row[best])))
+    return matches
 
 
 def map_page(
@@ -85,11 +82,11 @@ def map_page(
     intro: str,
     sample_rate: int = 16000,
 ) -> Path:
-    """Write the map as one HTML file that needs no other file, and return its path.
+    """Write the map as one HTML file and return its path. The same input gives the same bytes.
 
-    points (N + M, 2): where the N instruments and, behind them, the M mixtures lie. The same input gives the same bytes.
-    ValueError without instruments, for points of another shape or not finite, for answers that name no instrument or hold no finite
-    distance, for audio that is empty, not finite or not (n,), and for a rate that MP3 lacks. ImportError without Bokeh.
+    points (N + M, 2): of N instruments, then of M mixtures. Raises ValueError without instruments, for points of another shape or not
+    finite, matches outside the gallery or without a finite distance, audio that is empty, not finite or not (n,), and a rate that MP3
+    does not have; ImportError without Bokeh.
     """
     points = np.asarray(points, float)
     _check(points, instruments, mixtures, sample_rate)
@@ -106,96 +103,83 @@ def map_page(
 
 
 def _check(points: np.ndarray, instruments: Sequence[Instrument], mixtures: Sequence[Mixture], sample_rate: int) -> None:
-    """ValueError for input that makes no page."""
-    if not len(instruments):
+    n, m = len(instruments), len(mixtures)
+    if not n:
         raise ValueError("a map needs at least one instrument")
-    if points.shape != (len(instruments) + len(mixtures), 2):
-        raise ValueError(
-            f"points must hold a row of two numbers for each of {len(instruments)} instruments and then {len(mixtures)} mixtures, "
-            f"got shape {points.shape}"
-        )
+    if points.shape != (n + m, 2):
+        raise ValueError(f"points must be two numbers for each of {n} instruments and then {m} mixtures, got shape {points.shape}")
     if not np.isfinite(points).all():
-        raise ValueError("points hold NaN or infinite values, which have no place on a map")
+        raise ValueError("points hold NaN or infinite values")
     check_sounds((*instruments, *mixtures), sample_rate)
-    for mixture in mixtures:
-        for answer in mixture.answers:
-            if not all(0 <= place < len(instruments) for place in (answer.true, answer.found)):
-                raise ValueError(f"answers of {mixture.name!r} must be positions of instruments, 0 to {len(instruments) - 1}, got {answer}")
-            if not np.isfinite([answer.true_distance, answer.found_distance]).all():
-                raise ValueError(f"distances of {mixture.name!r} must be finite, got {answer}")
+    for name, match in ((mixture.name, match) for mixture in mixtures for match in mixture.matches):
+        if not all(0 <= place < n for place in (match.true, match.best)):
+            raise ValueError(f"matches of {name!r} must be positions of instruments, 0 to {n - 1}, got {match}")
+        if not np.isfinite([match.true_distance, match.best_distance]).all():
+            raise ValueError(f"distances of {name!r} must be finite, got {match}")
 
 
 def _bokeh() -> str:
-    """Bokeh's own script, as it comes with its package."""
+    """Return the script of Bokeh."""
     try:
         from bokeh.resources import Resources
     except ImportError as error:
-        raise ImportError("the map page is drawn by bokeh: pip install bokeh") from error
+        raise ImportError("the map page needs bokeh: pip install bokeh") from error
     return "\n".join(Resources(mode="inline", components=["bokeh"], log_level="error").js_raw)
 
 
 def _json(value: object) -> str:
-    """JSON that an element can hold: ASCII, and nothing that opens or closes an element."""
+    """Return JSON for an element: ASCII, without anything that opens or closes an element."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _data(points: np.ndarray, instruments: Sequence[Instrument], mixtures: Sequence[Mixture]) -> dict:
-    """Return the data of the script: families with their style, instruments and mixtures with their places and answers."""
+    """Return the data of the script: families with their style, instruments and mixtures with their points and matches."""
     names = [NO_FAMILY if pd.isna(item.family) else item.family for item in instruments]
     order = [name for name in (*GROUPS, *sorted(set(names) - {*GROUPS, NO_FAMILY}), NO_FAMILY) if name in names]
-    places = points.tolist()
+    places = [{"x": x, "y": y} for x, y in points.tolist()]
     return {
         "families": [{"name": plain(name), **_style(name)} for name in order],
         "instruments": [
-            {"name": plain(item.name), "family": order.index(name), "source": plain(item.source), "x": x, "y": y}
-            for item, name, (x, y) in zip(instruments, names, places, strict=False)
+            {"name": plain(item.name), "family": order.index(name), "source": plain(item.source), **place}
+            for item, name, place in zip(instruments, names, places, strict=False)
         ],
         "mixtures": [
-            {
-                "name": plain(mixture.name),
-                "x": x,
-                "y": y,
-                "answers": [[a.true, _rounded(a.true_distance), a.found, _rounded(a.found_distance)] for a in mixture.answers],
-            }
-            for mixture, (x, y) in zip(mixtures, places[len(instruments) :], strict=True)
+            {"name": plain(mixture.name), **place, "matches": [_rounded(match) for match in mixture.matches]}
+            for mixture, place in zip(mixtures, places[len(instruments) :], strict=True)
         ],
     }
 
 
-def _rounded(distance: float) -> float:
-    return round(float(distance), 6)
+def _rounded(match: Match) -> list:
+    return [match.true, round(float(match.true_distance), 6), match.best, round(float(match.best_distance), 6)]
 
 
 def _style(family: str) -> dict:
-    """Colours of a family on a light and on a dark page, its marker, and the angle of that in radians."""
+    """Return the colours of a family on a light and a dark page, its marker, and the angle of the marker in radians."""
     style = family_style(family)
-    marker, degrees = MARKERS[style["marker"]]
-    return {
-        "light": style["color"], "dark": ON_DARK.get(style["color"], style["color"]), "marker": marker, "angle": float(np.radians(degrees))
-    }  # fmt: skip
+    (marker, degrees), light = MARKERS[style["marker"]], style["color"]
+    return {"light": light, "dark": ON_DARK.get(light, light), "marker": marker, "angle": float(np.radians(degrees))}
 
 
 def _sounds(instruments: Sequence[Instrument], mixtures: Sequence[Mixture], sample_rate: int) -> list[str]:
-    """Every sound as base64 of an MP3 file: notes of at most SECONDS, mixtures whole."""
+    """Return every sound as base64 of an MP3 file: notes of at most SECONDS, then mixtures."""
     longest, fade = round(SECONDS * sample_rate), np.linspace(1, 0, round(FADE_S * sample_rate))
-    out = []
-    for item in instruments:
-        audio = np.array(item.audio[:longest], np.float32)
+    sounds = [np.array(item.audio[:longest], np.float32) for item in instruments]
+    for item, audio in zip(instruments, sounds, strict=True):
         if len(item.audio) > longest:
             audio[-len(fade) :] *= fade
-        out.append(audio)
-    return [base64.b64encode(mp3(audio, sample_rate)).decode() for audio in (*out, *(mixture.audio for mixture in mixtures))]
+    return [base64.b64encode(mp3(audio, sample_rate)).decode() for audio in (*sounds, *(mixture.audio for mixture in mixtures))]
 
 
 def _plot(points: np.ndarray) -> dict:
-    """The plot without its data, which the script fills in: what `Bokeh.embed.embed_item` takes."""
+    """Return the plot without data, which the script adds: what `Bokeh.embed.embed_item` takes."""
     from bokeh.embed import json_item
-    from bokeh.models import CDSView, ColumnDataSource, HoverTool, IndexFilter, PanTool, Range1d, WheelZoomTool
+    from bokeh.models import PanTool, Range1d, WheelZoomTool
     from bokeh.plotting import figure
 
     low, high = points.min(axis=0), points.max(axis=0)
-    room = MARGIN * np.where(high > low, high - low, 1 / MARGIN)
-    x, y = (Range1d(float(a), float(b)) for a, b in zip(low - room, high + room, strict=True))
+    margin = MARGIN * np.where(high > low, high - low, 1 / MARGIN)
+    x, y = (Range1d(float(a), float(b)) for a, b in zip(low - margin, high + margin, strict=True))
     wheel = WheelZoomTool()
     plot = figure(
         x_range=x, y_range=y, sizing_mode="stretch_both", min_width=100, min_height=100, toolbar_location=None, name="plot",
@@ -203,42 +187,37 @@ def _plot(points: np.ndarray) -> dict:
         min_border=0,
     )  # fmt: skip
     plot.axis.visible = plot.grid.visible = False
+    _add_glyphs(plot)
+    # ids that count from 1, whatever Bokeh made before in this process, so that the same input gives the same bytes
+    numbers: dict[str, int] = {}
+    text = json.dumps(json_item(plot, "plot"))
+    return json.loads(re.sub(r'(?<=")p\d+(?=")', lambda found: f"p{numbers.setdefault(found[0], len(numbers) + 1)}", text))
 
-    def source(name: str, *columns: str) -> ColumnDataSource:
-        return ColumnDataSource({column: [] for column in columns}, name=name)
 
-    plot.segment("x0", "y0", "x1", "y1", source=source("true", "x0", "y0", "x1", "y1", "number"), line_width=2.5, name="true_line")
-    found = source("found", "x0", "y0", "x1", "y1", "number")
-    plot.segment("x0", "y0", "x1", "y1", source=found, line_width=2.5, line_dash=[7, 6], name="found_line")
+def _add_glyphs(plot) -> None:
+    """Add lines to the true instruments and the best matches of a mixture, points, marks at the ends of lines, and tooltips."""
+    from bokeh.models import CDSView, ColumnDataSource, HoverTool, IndexFilter
+
+    def source(name: str, columns: str) -> ColumnDataSource:
+        return ColumnDataSource({column: [] for column in columns.split()}, name=name)
+
+    true, best = (source(name, "x0 y0 x1 y1 number") for name in ("true", "best"))
+    plot.segment("x0", "y0", "x1", "y1", source=true, line_width=2.5, name="true_line")
+    plot.segment("x0", "y0", "x1", "y1", source=best, line_width=2.5, line_dash=[7, 6], name="best_line")
     mixtures = plot.scatter(
-        "x",
-        "y",
-        source=source("mixtures", "x", "y", "name", "instruments"),
-        size=POINT + 1,
-        marker="asterisk",
-        line_width=1.2,
-        name="mixture",
-    )
+        "x", "y", source=source("mixtures", "x y name instruments"), size=POINT + 1, marker="asterisk", line_width=1.2, name="mixture",
+    )  # fmt: skip
     notes = plot.scatter(
         "x", "y", size=POINT, marker="marker", angle="angle", fill_color="fill", line_color="line", line_width=0.5, name="instrument",
-        source=source("instruments", "x", "y", "name", "family", "source", "marker", "angle", "fill", "line"),
+        source=source("instruments", "x y name family source marker angle fill line"),
         view=CDSView(filter=IndexFilter([], name="shown")),
     )  # fmt: skip
-    plot.scatter("x1", "y1", source=plot.select_one({"name": "true"}), size=18, fill_color=None, line_width=2.5, name="true_end")
-    plot.scatter("x1", "y1", source=found, marker="square", size=22, fill_color=None, line_width=2.5, name="found_end")
-    start = {"marker": "asterisk", "size": 18, "line_width": 2.5}
-    plot.scatter("x0", "y0", source=plot.select_one({"name": "true"}), name="from_end", **start)
+    plot.scatter("x1", "y1", source=true, size=18, fill_color=None, line_width=2.5, name="true_end")
+    plot.scatter("x1", "y1", source=best, marker="square", size=22, fill_color=None, line_width=2.5, name="best_end")
+    plot.scatter("x0", "y0", source=true, marker="asterisk", size=18, line_width=2.5, name="from_end")
     number = {"text_font_size": "13px", "text_font_style": "bold", "background_fill_alpha": 0.8, "padding": 1, "text_baseline": "middle"}
-    plot.text("x1", "y1", "number", source=plot.select_one({"name": "true"}), x_offset=12, y_offset=-12, name="true_text", **number)
-    plot.text("x1", "y1", "number", source=found, x_offset=-12, y_offset=12, text_align="right", name="found_text", **number)
-    plot.scatter("x", "y", source=source("chosen", "x", "y"), size=26, fill_color=None, line_width=3, name="chosen_end")
-    for points_of, about in ((notes, ("@name", "@family", "source: @source")), (mixtures, ("@name", "instruments: @instruments"))):
-        plot.add_tools(HoverTool(renderers=[points_of], tooltips=[("", line) for line in about], limit=3))
-    return _renumbered(json_item(plot, "plot"))
-
-
-def _renumbered(item: dict) -> dict:
-    """The plot with ids that count from 1, whatever this process made before: it holds no text of others, so ids are all that looks so."""
-    numbers: dict[str, int] = {}
-    words = re.sub(r'(?<=")p\d+(?=")', lambda found: f"p{numbers.setdefault(found[0], len(numbers) + 1)}", json.dumps(item))
-    return json.loads(words)
+    plot.text("x1", "y1", "number", source=true, x_offset=12, y_offset=-12, name="true_text", **number)
+    plot.text("x1", "y1", "number", source=best, x_offset=-12, y_offset=12, text_align="right", name="best_text", **number)
+    plot.scatter("x", "y", source=source("chosen", "x y"), size=26, fill_color=None, line_width=3, name="chosen_end")
+    for glyphs, lines in ((notes, ("@name", "@family", "source: @source")), (mixtures, ("@name", "instruments: @instruments"))):
+        plot.add_tools(HoverTool(renderers=[glyphs], tooltips=[("", line) for line in lines], limit=3))

@@ -19,7 +19,7 @@ from ..common.settings import choose, from_dict, to_dict
 from ..common.untrusted import read_json
 from ..data.bank import NoteBank
 from ..evaluation.open_mixtures import Presence
-from ..models.encoder import ENCODERS, AudioEncoder, digest
+from ..models.encoder import AudioEncoder, digest
 from ..models.heads import MIX, select_head
 from ..models.pretrained import weights_path
 from ..training.config import read_config
@@ -63,7 +63,7 @@ class Library:
     ) -> "Library":
         """Create the library of a note bank or folder of sounds at `path`, or bring it up to date.
 
-        encoder: a trained one, or its name as in AudioEncoder.create; by default the one of an existing library, else the one that comes
+        encoder: a trained one, or what AudioEncoder.load takes; by default the one of an existing library, else the one that comes
         with cirlib. metric: cosine or l2; by default what the encoder was trained with. Raises ValueError if the library was built with
         another encoder or metric, FileNotFoundError if there are no sounds.
         """
@@ -246,23 +246,19 @@ class Library:
 
 
 def load_trained(encoder: str | AudioEncoder | None) -> tuple[AudioEncoder, str, str]:
-    """Return a trained encoder on the best device, its name, and the metric that it was trained with.
+    """Return a trained encoder, its name, and the metric that it was trained with.
 
-    encoder: an encoder, its name as in AudioEncoder.create, or None for the one that comes with cirlib. The metric is that of the run of
-    a checkpoint, else l2 for a file that is named after a triplet loss, else cosine. Raises ValueError for the name of an architecture,
-    which has random weights.
+    encoder: an encoder, or what AudioEncoder.load takes (None: the one that comes with cirlib). The metric is that of the run of a
+    checkpoint, else l2 for a file that is named after a triplet loss, else cosine. Raises as AudioEncoder.load.
     """
-    if encoder is None:
-        return AudioEncoder.load().to(best_device()), "the encoder of cirlib", "cosine"
     if isinstance(encoder, AudioEncoder):
         return encoder, "an encoder", "cosine"
-    if encoder in ENCODERS:
-        raise ValueError(f"{encoder} has random weights: name a trained encoder, such as runs/demo/multi-infonce/seed0/best.pt")
-    name = paths.display_name(encoder)
-    if not (encoder.endswith(".pt") or encoder.startswith("wandb:")):
-        return AudioEncoder.create(encoder).eval().to(best_device()), name, "cosine"
-    file = weights_path(encoder)
-    loaded = AudioEncoder.load(file, device=best_device())
+    loaded = AudioEncoder.load(encoder, device=best_device())
+    if encoder is None:
+        return loaded, "the encoder of cirlib", "cosine"
+    file, name = weights_path(encoder), paths.display_name(encoder)
+    if file is None or file.suffix != ".pt":
+        return loaded, name, "cosine"
     if (file.parent / "config.yaml").is_file():
         return loaded, name, read_config(file.parent)[0].metric
     return loaded, name, "l2" if "triplet" in file.name.lower() else "cosine"

@@ -14,7 +14,7 @@ from test_pages import HOSTILE, Reader
 from tones import frequency
 
 from cirlib.data.taxonomy import FAMILIES, GROUPS
-from cirlib.reporting.map_page import Answer, Instrument, Mixture, answers, map_page
+from cirlib.reporting.map_page import Instrument, Match, Mixture, best_matches, map_page
 from cirlib.reporting.plots import COLOURS, family_style
 from cirlib.reporting.web import source_hash
 
@@ -26,7 +26,7 @@ def instrument(name: str, family: str | None = "Bass", pitch: float = 60, second
 def small() -> tuple[np.ndarray, list[Instrument], list[Mixture]]:
     """Three instruments of two families and a mixture of two of them, the first of which is found."""
     gallery = [instrument("a/one", "Bass", 40), instrument("a/two", "Bass", 50), instrument("b/three", "Synth Lead", 70)]
-    return np.array([[0, 0], [1, 0], [0, 1], [1, 1]]), gallery, [Mixture("Mix 1", tone(80), [Answer(0, 0.25, 0, 0.25)])]
+    return np.array([[0, 0], [1, 0], [0, 1], [1, 1]]), gallery, [Mixture("Mix 1", tone(80), [Match(0, 0.25, 0, 0.25)])]
 
 
 def write(path, points, gallery, mixtures, title="Title", intro="Intro", **options) -> Reader:
@@ -48,13 +48,13 @@ def heard(page: Reader) -> list[np.ndarray]:
     return [audio for audio, _ in out]
 
 
-def test_page_holds_points_answers_and_sounds_in_order(tmp_path):
+def test_page_holds_points_matches_and_sounds_in_order(tmp_path):
     page = write(tmp_path, *small())
     data = block(page, "data")
     assert [(i["name"], data["families"][i["family"]]["name"], i["source"], i["x"], i["y"]) for i in data["instruments"]] == [
         ("a/one", "Bass", "tones", 0, 0), ("a/two", "Bass", "tones", 1, 0), ("b/three", "Synth Lead", "tones", 0, 1)
     ]  # fmt: skip
-    assert data["mixtures"] == [{"name": "Mix 1", "x": 1, "y": 1, "answers": [[0, 0.25, 0, 0.25]]}]
+    assert data["mixtures"] == [{"name": "Mix 1", "x": 1, "y": 1, "matches": [[0, 0.25, 0, 0.25]]}]
     assert [frequency(audio) for audio in heard(page)] == pytest.approx([hz(p) for p in (40, 50, 70, 80)], rel=0.01)
     assert page.texts("title", "h1") == ["Title", "Title"] and "Intro" in page.texts("p")
 
@@ -97,13 +97,13 @@ def test_families_look_as_in_the_figures(tmp_path):
     assert "#000000" in COLOURS
 
 
-def test_answers_are_the_nearest_of_each_family():
+def test_best_match_is_the_nearest_of_the_family():
     """Also with distances of its own for each instrument, and with an instrument without a family."""
     families = ["Bass", "Organ", "Bass", "Organ", None]
     distances = np.array([0.5, 0.4, 0.3, 0.6, 0.1])
-    assert answers([0, 1, 4], distances, families) == [Answer(0, 0.5, 2, 0.3), Answer(1, 0.4, 1, 0.4), Answer(4, 0.1, 4, 0.1)]
-    assert answers([4], distances, [*families[:4], np.nan]) == [Answer(4, 0.1, 4, 0.1)]
-    assert answers([0, 1], [distances, 1 - distances], families) == [Answer(0, 0.5, 2, 0.3), Answer(1, 0.6, 3, 0.4)]
+    assert best_matches([0, 1, 4], distances, families) == [Match(0, 0.5, 2, 0.3), Match(1, 0.4, 1, 0.4), Match(4, 0.1, 4, 0.1)]
+    assert best_matches([4], distances, [*families[:4], np.nan]) == [Match(4, 0.1, 4, 0.1)]
+    assert best_matches([0, 1], [distances, 1 - distances], families) == [Match(0, 0.5, 2, 0.3), Match(1, 0.6, 3, 0.4)]
 
 
 def test_document_needs_nothing_from_outside(tmp_path):
@@ -133,7 +133,7 @@ def test_every_control_has_a_name(tmp_path):
 def hostile() -> tuple[np.ndarray, list[Instrument], list[Mixture]]:
     points, gallery, mixtures = small()
     gallery[0] = Instrument(HOSTILE + "n", HOSTILE + "f", HOSTILE + "s", gallery[0].audio)
-    return points, gallery, [Mixture(HOSTILE + "m", mixtures[0].audio, mixtures[0].answers)]
+    return points, gallery, [Mixture(HOSTILE + "m", mixtures[0].audio, mixtures[0].matches)]
 
 
 def test_names_are_text_whatever_they_hold(tmp_path):
@@ -189,11 +189,11 @@ def test_fifteen_hundred_sounds_stay_under_fifteen_megabytes(tmp_path):
         ({"points": np.zeros((4, 3))}, r"got shape \(4, 3\)"),
         ({"points": np.full((4, 2), np.nan)}, "points hold NaN or infinite values"),
         (
-            {"mixtures": [Mixture("m", tone(60), [Answer(0, 0, 3, 0)])]},
-            "answers of 'm' must be positions of instruments, 0 to 2, got Answer",
+            {"mixtures": [Mixture("m", tone(60), [Match(0, 0, 3, 0)])]},
+            "matches of 'm' must be positions of instruments, 0 to 2, got Match",
         ),
-        ({"mixtures": [Mixture("m", tone(60), [Answer(-1, 0, 0, 0)])]}, "answers of 'm' must be positions"),
-        ({"mixtures": [Mixture("m", tone(60), [Answer(0, 0, 0, np.nan)])]}, "distances of 'm' must be finite"),
+        ({"mixtures": [Mixture("m", tone(60), [Match(-1, 0, 0, 0)])]}, "matches of 'm' must be positions"),
+        ({"mixtures": [Mixture("m", tone(60), [Match(0, 0, 0, np.nan)])]}, "distances of 'm' must be finite"),
         ({"mixtures": [Mixture("m", np.zeros(0), [])]}, r"audio of 'm' must be one channel of at least one sample, got shape \(0,\)"),
         ({"gallery": [*small()[1][:2], Instrument("i", None, "s", np.full(9, np.inf))]}, "audio of 'i' holds NaN or infinite values"),
         ({"sample_rate": 96000}, "sample_rate must be one that MP3 has"),
@@ -230,7 +230,7 @@ def grid(tmp_path_factory):
     gallery = [instrument(f"bank/{NAMES[i % 2]} {i:02}", NAMES[i % 2], 50 + i, 3.0) for i in range(SIDE * SIDE)]
     gallery[0].name = HOSTILE
     points = [(i % SIDE, i // SIDE) for i in range(SIDE * SIDE)] + [(2.5, 1.5), (3.5, 3.5)]
-    found = [Answer(5, 0.3, 5, 0.3), Answer(30, 0.5, 24, 0.2)]
+    found = [Match(5, 0.3, 5, 0.3), Match(30, 0.5, 24, 0.2)]
     mixtures = [Mixture("Mixture A", tone(60, 3.0, 0.2), found), Mixture(HOSTILE, tone(60), [])]
     return map_page(
         tmp_path_factory.mktemp("map") / "map.html", np.array(points), instruments=gallery, mixtures=mixtures, title=HOSTILE, intro=HOSTILE
@@ -348,8 +348,8 @@ def test_a_mixture_shows_what_plays_and_what_was_found(opened):
     settle(opened)
     solid, dashed = (((along(opened, (2.5, 1.5), end)) < 250).any(axis=1).mean() for end in ((0, 5), (0, 4)))
     assert solid > 0.99 and 0.3 < dashed < 0.9
-    assert opened.ask("[...document.querySelectorAll('#answers b')].map(e => e.textContent)") == [f"1 {NAMES[1]}", f"2 {NAMES[0]}"]
-    assert opened.ask("[...document.querySelectorAll('#answers button')].map(e => e.textContent)") == [
+    assert opened.ask("[...document.querySelectorAll('#matches b')].map(e => e.textContent)") == [f"1 {NAMES[1]}", f"2 {NAMES[0]}"]
+    assert opened.ask("[...document.querySelectorAll('#matches button')].map(e => e.textContent)") == [
         f"▶ bank/{NAMES[1]} 05in the mixture (solid), distance 0.300",
         f"▶ bank/{NAMES[1]} 05best match (dashed), distance 0.300, ✓ right",
         f"▶ bank/{NAMES[0]} 30in the mixture (solid), distance 0.500",
@@ -357,14 +357,14 @@ def test_a_mixture_shows_what_plays_and_what_was_found(opened):
     ]
     opened.click("#none")
     assert [drawn(opened, list(COLOURS), *at) for at in ((0, 4), (1, 4))] == [colour(NAMES[0]), None]
-    opened.click("#answers > li:last-child li:last-child button")
+    opened.click("#matches > li:last-child li:last-child button")
     playing(opened, f"bank/{NAMES[0]} 24")
     opened.ask("mixture.value = '', mixture.dispatchEvent(new Event('change'))")
-    assert opened.ask("answers.children.length") == 0 and opened.ask("document.getElementById('play-mixture').disabled")
+    assert opened.ask("matches.children.length") == 0 and opened.ask("document.getElementById('play-mixture').disabled")
 
 
 def test_by_keyboard_alone(opened):
-    """From the top of the page: search, choose, play; then a mixture and its answers."""
+    """From the top of the page: search, choose, play; then a mixture and its matches."""
     opened.press("Tab", "Enter")
     opened.type("15")
     opened.press("Tab", "ArrowDown")

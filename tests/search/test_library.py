@@ -114,7 +114,8 @@ def test_search_is_exact_below_float32_rounding(metric):
 @pytest.fixture
 def with_heads(tone_bank, tmp_path) -> Library:
     torch.manual_seed(0)
-    return Library.build(tone_bank.paths[0], tmp_path / "lib", AudioEncoder.create("cnn", seconds=SECONDS, heads=MIXTURE_FAMILIES[:2]).eval())
+    encoder = AudioEncoder.create("cnn", seconds=SECONDS, heads=MIXTURE_FAMILIES[:2]).eval()
+    return Library.build(tone_bank.paths[0], tmp_path / "lib", encoder)
 
 
 @pytest.mark.parametrize("place, mix, head", [(None, False, 0), (None, True, 1), (0, False, 2), (1, True, 3), (2, False, 0), (2, True, 1)])
@@ -574,6 +575,7 @@ def test_interrupted_command_says_what_is_stored(built, folder, monkeypatch, cap
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["build", "none", "FOLDER"], "error: .*--encoder"),
         (["build", "none", "FOLDER", "--encoder", "nothing.pt"], "error: no checkpoint .*nothing.pt"),
         (["add", "none", "FOLDER"], "error: no library at lib/none: build one first"),
         (["search", "none", "x.wav"], "error: no library at lib/none"),
