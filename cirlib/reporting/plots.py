@@ -1,4 +1,4 @@
-"""Figures in one style, colour-blind safe (Okabe and Ito), written as svg and png from files or tables only."""
+"""Figures in one style, safe for colour-blind readers (Okabe and Ito), drawn from tables and saved as svg and png."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ MARKERS = "osD^vP*X"
 
 
 def style() -> None:
-    """Set the shared style."""
+    """Set the style of all figures."""
     import matplotlib as mpl
 
     mpl.rcParams.update(
@@ -28,126 +28,119 @@ def style() -> None:
 
 
 def save(figure, folder: Path, name: str) -> None:
-    """Write figure as <name>.svg and <name>.png, the same bytes for the same figure."""
+    """Write a figure as <name>.svg and <name>.png; the same figure gives the same bytes."""
     for kind, metadata in (("svg", {"Date": None, "Creator": "cirlib"}), ("png", {"Software": None})):
         write_atomic(Path(folder) / f"{name}.{kind}", lambda part, k=kind, m=metadata: figure.savefig(part, format=k, metadata=m))
 
 
 def family_style(name: str) -> dict:
-    """Colour and marker of a group: no two of the 16 share both; grey points for sounds without one."""
+    """Return the colour and marker of a family, unlike those of any other; grey dots for sounds without a family."""
     if name not in GROUPS:
         return {"color": "#888888", "marker": "."}
-    i = GROUPS.index(name)
-    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]}
+    return row_style(GROUPS.index(name))
+
+
+def row_style(j: int) -> dict:
+    """Return the colour and marker of row j; no two of 64 rows share both."""
+    return {"color": COLOURS[j % len(COLOURS)], "marker": MARKERS[(j + j // len(COLOURS)) % len(MARKERS)]}
+
+
+def panels(columns: int, size: tuple[float, float], *, rows: int = 1, **options):
+    """Return a figure of `size` inches and its axes (rows, columns)."""
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, **options)
+
+
+def finish(figure, title: str, *labelled, columns: int = 3):
+    """Add a title above the panels and a legend of the labelled axes below them. Return the figure."""
+    entries = {label: handle for axis in labelled for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if entries:
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    return figure
+
+
+def intervals(table: pd.DataFrame, key: str) -> np.ndarray:
+    """Return the distances (2, N) from a value to the ends of its interval: columns <key>, <key>_low and <key>_high."""
+    return np.stack([table[key] - table[f"{key}_low"], table[f"{key}_high"] - table[key]]).clip(0)
 
 
 def data_card(counts: pd.DataFrame, measures: pd.DataFrame, title: str):
-    """Instruments by family and split, and pitch, length and level of their notes (card.py)."""
-    import matplotlib.pyplot as plt
-
+    """Draw instruments by family and split, and pitch, length and level of their notes (card.py)."""
     counts = counts.groupby("family", sort=False).sum()
     y = np.arange(len(counts))
-    figure, axes = plt.subplots(
-        1, 4, figsize=(11, 1.6 + 0.3 * len(y)), sharey=True, gridspec_kw={"width_ratios": [1.3, 1, 1, 1]}, squeeze=False
-    )
-    left = np.zeros(len(y))
+    figure, axes = panels(4, (11, 1.6 + 0.3 * len(y)), sharey=True, gridspec_kw={"width_ratios": [1.3, 1, 1, 1]})
+    first, left = axes[0, 0], np.zeros(len(y))
     colours = dict(zip(("train", "train (twins)", "valid", "test"), COLOURS, strict=False))
     for column in counts:
-        axes[0, 0].barh(y, counts[column], left=left, color=colours[column], label=column)
+        first.barh(y, counts[column], left=left, color=colours[column], label=column)
         left += counts[column].to_numpy()
-    axes[0, 0].set(xlabel="instruments", yticks=y, yticklabels=counts.index)
-    axes[0, 0].xaxis.set_major_locator(plt.MaxNLocator(5, integer=True))
+    first.set(xlabel="instruments", yticks=y, yticklabels=counts.index)
+    first.locator_params(axis="x", nbins=5, integer=True)
     labels = {"pitch": "MIDI pitch", "seconds": "length (s)", "rms_db": "level (dB re full scale)"}
     for axis, (column, label) in zip(axes[0, 1:], labels.items(), strict=True):
         values = [measures[measures.family == name][column].dropna() for name in counts.index]
         axis.boxplot(values, positions=y, orientation="horizontal", whis=(5, 95), showfliers=False, manage_ticks=False)
         axis.set(xlabel=label)
-    axes[0, 0].invert_yaxis()
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    figure.suptitle(title, x=0.01, ha="left")
-    return figure
+    first.invert_yaxis()
+    return finish(figure, title, first, columns=4)
 
 
 def note_statistics(statistics, title: str, families=MIXTURE_FAMILIES):
-    """Distributions of pitch, velocity and duration that play each family (midi.py)."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3))
+    """Draw the distributions of pitch, velocity and duration of the notes of each family (note_statistics.py)."""
+    figure, ((pitch, velocity, duration),) = panels(3, (11, 3))
     for name in families:
         style = {"color": family_style(name)["color"], "label": name}
-        axes[0].step(range(128), statistics.pitch(name), where="mid", **style)
-        axes[1].step(range(128), statistics.velocity(name), where="mid", **style)
+        pitch.step(range(128), statistics.pitch(name), where="mid", **style)
+        velocity.step(range(128), statistics.velocity(name), where="mid", **style)
         edges, p = statistics.duration(name)
-        axes[2].stairs(p, 10**edges, **style)
-    axes[0].set(xlabel="MIDI pitch", ylabel="probability")
-    axes[1].set(xlabel="MIDI velocity")
-    axes[2].set(xlabel="duration (s)", xscale="log")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(families))
-    figure.suptitle(title, x=0.01, ha="left")
-    return figure
-
-
-def row_style(j: int) -> dict:
-    """Colour and marker of row j: no two of 64 share both."""
-    return {"color": COLOURS[j % len(COLOURS)], "marker": MARKERS[(j + j // len(COLOURS)) % len(MARKERS)]}
+        duration.stairs(p, 10**edges, **style)
+    pitch.set(xlabel="MIDI pitch", ylabel="probability")
+    velocity.set(xlabel="MIDI velocity")
+    duration.set(xlabel="duration (s)", xscale="log")
+    return finish(figure, title, pitch, columns=len(families))
 
 
 def accuracy(tables: dict[str, pd.DataFrame], title: str):
-    """Top-1 and top-5 of every row with 95% intervals and chance, one panel per test that has rows."""
-    import matplotlib.pyplot as plt
-
+    """Draw top-1 and top-5 of every row with 95% intervals and chance; a panel for each test that has rows."""
     titles = {"mixture": "Query: a mix of three instruments", "single": "Query: one note of one instrument"}
-    tables = {task: frame for task, frame in tables.items() if len(frame)}
-    rows = max(len(t) for t in tables.values())
-    figure, axes = plt.subplots(1, len(tables), figsize=(6 * len(tables), 1.6 + 0.36 * rows), squeeze=False)
-    for axis, (task, frame) in zip(axes[0], tables.items(), strict=True):
-        y = np.arange(len(frame))[::-1] + rows - len(frame)
+    tables = {test: table for test, table in tables.items() if len(table)}
+    rows = max(map(len, tables.values()))
+    figure, axes = panels(len(tables), (6 * len(tables), 1.6 + 0.36 * rows))
+    for axis, (test, table) in zip(axes[0], tables.items(), strict=True):
+        y = np.arange(len(table))[::-1] + rows - len(table)
         for k, colour, marker, lift in (("top1", COLOURS[0], "o", 0.12), ("top5", COLOURS[1], "s", -0.12)):
-            error = np.stack([frame[k] - frame[k + "_low"], frame[k + "_high"] - frame[k]]).clip(0)
-            axis.errorbar(frame[k], y + lift, xerr=error, fmt=marker, color=colour, capsize=2.5, label=f"top-{k[3:]}")
-            axis.axvline(frame[f"{k}_chance"][0], color=colour, linestyle=":", linewidth=1.2, label=f"chance, top-{k[3:]}")
-        most = min(100, 1.08 * frame.top5_high.max()) or 100
-        axis.set(yticks=y, yticklabels=frame["row"], xlim=(0, most), ylim=(-0.6, rows - 0.4), xlabel="accuracy (%)", title=titles[task])
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    return figure
+            axis.errorbar(table[k], y + lift, xerr=intervals(table, k), fmt=marker, color=colour, capsize=2.5, label=f"top-{k[3:]}")
+            axis.axvline(table[f"{k}_chance"][0], color=colour, linestyle=":", linewidth=1.2, label=f"chance, top-{k[3:]}")
+        most = min(100, 1.08 * table.top5_high.max()) or 100
+        axis.set(yticks=y, yticklabels=table["row"], xlim=(0, most), ylim=(-0.6, rows - 0.4), xlabel="accuracy (%)", title=titles[test])
+    return finish(figure, title, axes[0, 0], columns=4)
 
 
 def by_slice(part: pd.DataFrame, label, title: str):
-    """Top-1 and top-5 of every experiment in each slice (rows of one kind of report.slices); `label` names an experiment."""
-    import matplotlib.pyplot as plt
-
+    """Draw top-1 and top-5 of every experiment in each slice of the queries (one kind of slices); label(experiment) is its name."""
     values, experiments = part.value.unique(), part.experiment.unique()
-    figure, axes = plt.subplots(1, 2, figsize=(11, 2.2 + 0.16 * len(values) * max(3, len(experiments))), sharey=True)
-    step = 0.84 / len(experiments)
-    for axis, k in zip(axes, ("top1", "top5"), strict=True):
+    figure, axes = panels(2, (11, 2.2 + 0.16 * len(values) * max(3, len(experiments))), sharey=True)
+    step, y = 0.84 / len(experiments), np.arange(len(values))[::-1]
+    for axis, k in zip(axes[0], ("top1", "top5"), strict=True):
         for j, name in enumerate(experiments):
-            found = part[part.experiment == name].set_index("value").reindex(values)
-            y = np.arange(len(values))[::-1] + 0.42 - (j + 0.5) * step
-            error = np.stack([found[k] - found[k + "_low"], found[k + "_high"] - found[k]]).clip(0)
-            style = row_style(j)
-            axis.errorbar(
-                found[k], y, xerr=error, fmt=style["marker"], color=style["color"], markersize=5, elinewidth=0.8, label=label(name)
-            )
-        axis.set(yticks=np.arange(len(values))[::-1], yticklabels=values, xlim=(0, None), xlabel=f"top-{k[3:]} accuracy (%)")
-        for y in np.arange(len(values) - 1) + 0.5:
-            axis.axhline(y, color="#bbbbbb", linewidth=0.8)
+            rows, style = part[part.experiment == name].set_index("value").reindex(values), row_style(j)
+            line = {"fmt": style["marker"], "color": style["color"], "markersize": 5, "elinewidth": 0.8, "label": label(name)}
+            axis.errorbar(rows[k], y + 0.42 - (j + 0.5) * step, xerr=intervals(rows, k), **line)
+        axis.set(yticks=y, yticklabels=values, xlim=(0, None), xlabel=f"top-{k[3:]} accuracy (%)")
+        for line in y[1:] + 0.5:
+            axis.axhline(line, color="#bbbbbb", linewidth=0.8)
         axis.grid(axis="y", visible=False)
-    handles, labels = axes[0].get_legend_handles_labels()
-    columns = max(1, min(3, 140 // max(map(len, labels))))  # that fit
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    return figure
+    longest = max(len(label(name)) for name in experiments)
+    return finish(figure, title, axes[0, 0], columns=max(1, min(3, 140 // longest)))
 
 
 def confusion(counts: pd.DataFrame, title: str, column_label: str = "family of the first match"):
-    """Draw the confusion matrix of true (rows) against predicted (columns) labels: percent of each row, whose count is in brackets."""
-    import matplotlib.pyplot as plt
-
-    total = counts.sum(axis=1)
+    """Draw a confusion matrix of true (rows) against other (columns) labels: percent of each row, whose count is in brackets."""
+    total, size = counts.sum(axis=1), 2.2 + 0.42 * len(counts)
     share = (100 * counts.div(total.where(total > 0, 1), axis=0)).to_numpy()
-    size = 2.2 + 0.42 * len(counts)
-    figure, axis = plt.subplots(figsize=(size + 1.2, size))
+    figure, ((axis,),) = panels(1, (size + 1.2, size))
     axis.imshow(share, cmap="Blues", vmin=0, vmax=100)
     for (i, j), value in np.ndenumerate(share):
         if value >= 0.5:
@@ -162,10 +155,8 @@ def confusion(counts: pd.DataFrame, title: str, column_label: str = "family of t
 
 
 def rank_boxes(ranks: dict[str, np.ndarray], title: str):
-    """Rank of the true instrument of each query (1 = first), logarithmic, by row; whiskers at 5 and 95 percent."""
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(8, 1.4 + 0.34 * len(ranks)))
+    """Draw the rank of the true instrument (1 = first, logarithmic) by row; whiskers at 5 and 95 percent of the queries."""
+    figure, ((axis,),) = panels(1, (8, 1.4 + 0.34 * len(ranks)))
     axis.boxplot(
         [r + 1 for r in ranks.values()], tick_labels=list(ranks), orientation="horizontal", whis=(5, 95),
         showfliers=False, widths=0.6, patch_artist=True, boxprops={"facecolor": "#cfe3f1"}, medianprops={"color": COLOURS[1]},
@@ -177,65 +168,50 @@ def rank_boxes(ranks: dict[str, np.ndarray], title: str):
 
 
 def training_curves(histories: dict[str, pd.DataFrame], title: str):
-    """Loss and validation accuracy of every row against training steps."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.2 + 0.1 * len(histories)))
+    """Draw loss and validation accuracy of every row against training steps."""
+    figure, ((left, right),) = panels(2, (10, 3.2 + 0.1 * len(histories)))
     for j, (name, history) in enumerate(histories.items()):
-        colour, marker = row_style(j).values()
-        loss = history.dropna(subset="loss")
-        axes[0].plot(loss.step, loss.loss / loss.loss.iloc[:1].mean(), color=colour, label=name)
-        valid = history.dropna(subset="valid_top1")
-        axes[1].plot(valid.step, 100 * valid.valid_top1, color=colour, marker=marker, label=name)
-    axes[0].set(xlabel="training step", ylabel="loss / first logged loss", title="Training loss")
-    axes[1].set(xlabel="training step", ylabel="top-1 (%)", title="Validation: mixtures, unseen instruments", ylim=(0, None))
-    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    return figure
+        loss, valid = history.dropna(subset="loss"), history.dropna(subset="valid_top1")
+        left.plot(loss.step, loss.loss / loss.loss.iloc[:1].mean(), color=row_style(j)["color"])
+        right.plot(valid.step, 100 * valid.valid_top1, label=name, **row_style(j))
+    left.set(xlabel="training step", ylabel="loss / first logged loss", title="Training loss")
+    right.set(xlabel="training step", ylabel="top-1 (%)", title="Validation: mixtures, unseen instruments", ylim=(0, None))
+    return finish(figure, title, right)
 
 
 def gains(rows: pd.DataFrame, titles: dict[str, str], title: str):
-    """Gain of each idea with its interval (ablations.Ablations.table), one panel for each test of `titles`."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, len(titles), figsize=(4.5 * len(titles) + 2, 1.4 + 0.27 * len(rows)), sharey=True, squeeze=False)
+    """Draw the gain of each idea with its interval (ablations.Ablations.table); a panel for each test of `titles`."""
+    figure, axes = panels(len(titles), (4.5 * len(titles) + 2, 1.4 + 0.27 * len(rows)), sharey=True)
     y = np.arange(len(rows))[::-1]
     for axis, (test, name) in zip(axes[0], titles.items(), strict=True):
         axis.axvline(0, color="#888888", linewidth=1)
         axis.errorbar(rows[f"{test}_gain"], y, xerr=rows[f"{test}_width"].fillna(0), fmt="o", color=COLOURS[0], capsize=2.5, markersize=4)
         axis.set(yticks=y, yticklabels=rows.index, xlabel="gain in top-1 (percent of queries)", title=name)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    return figure
+    return finish(figure, title)
 
 
 def race_curves(curves: dict[str, pd.DataFrame], title: str):
-    """Accuracy among validation instruments against steps and against minutes: mean over seeds, and their range.
+    """Draw validation accuracy against steps and against minutes: mean and range over seeds.
 
-    `curves`: label -> rows of race.curve of all seeds, with columns `seed` and `device`. Minutes are compared on one device only, the
-    fastest: the one with the run of the fewest minutes a step.
+    curves: label -> rows with step, minutes, top1, seed and device. Minutes are compared on the fastest device only, the one with the
+    fewest minutes per step.
     """
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
+    figure, axes = panels(2, (10, 3.6), sharey=True)
     every = pd.concat(curves)
     device = every.device.iloc[(every.minutes / every.step).to_numpy().argmin()]
     for j, (label, rows) in enumerate(curves.items()):
-        for axis, x, shown in zip(axes, ("step", "minutes"), (rows, rows[rows.device == device]), strict=True):
+        for axis, x, shown in zip(axes[0], ("step", "minutes"), (rows, rows[rows.device == device]), strict=True):
             by_step = shown.groupby("step")
-            mean, low, high = (100 * getattr(by_step.top1, how)() for how in ("mean", "min", "max"))
-            place = by_step[x].mean()
-            axis.plot(place, mean, **row_style(j), markersize=3.5, label=label)
-            axis.fill_between(place, low, high, color=row_style(j)["color"], alpha=0.15, linewidth=0)
-    axes[0].set(xlabel="step", ylabel="top-1 (%)", ylim=(0, None))
-    axes[1].set(xlabel=f"minutes of training, {device}")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    figure.suptitle(title, x=0.01, ha="left")
-    return figure
+            place, top1 = by_step[x].mean(), 100 * by_step.top1.agg(["mean", "min", "max"])
+            axis.plot(place, top1["mean"], **row_style(j), markersize=3.5, label=label)
+            axis.fill_between(place, top1["min"], top1["max"], color=row_style(j)["color"], alpha=0.15, linewidth=0)
+    axes[0, 0].set(xlabel="training step", ylabel="top-1 (%)", ylim=(0, None))
+    axes[0, 1].set(xlabel=f"minutes of training, {device}")
+    return finish(figure, title, axes[0, 0])
 
 
-def scatter_families(axis, points: np.ndarray, families, **kwargs) -> None:
-    """Points (N, 2) coloured and marked by family, one legend entry each."""
+def scatter_families(axis, points: np.ndarray, families, **options) -> None:
+    """Draw points (N, 2) in the colour and marker of their family, with a legend entry for each family."""
     families = np.asarray(families)
     for name in (f for f in (*GROUPS, "(none)") if f in set(families)):
-        inside = families == name
-        axis.scatter(*points[inside].T, **{"s": 14, "linewidths": 0, "label": name, **family_style(name), **kwargs})
+        axis.scatter(*points[families == name].T, **{"s": 14, "linewidths": 0, "label": name, **family_style(name), **options})

@@ -1,4 +1,4 @@
-"""Figures draw what the tables hold, without warnings, the same bytes each time; rows can be told apart."""
+"""Figures draw what the tables hold, without warnings, the same bytes each time; rows can be distinguished."""
 
 import itertools
 
@@ -143,7 +143,7 @@ def test_confusion():
     np.testing.assert_allclose(axis.images[0].get_array().filled(-1), [[75, 25, 0], [0, 0, 0], [0.1, 0, 99.9]])
     assert axis.images[0].get_clim() == (0, 100)
     texts = {t.get_position(): t.get_text() for t in axis.texts}
-    assert texts == {(0, 0): "75", (1, 0): "25", (2, 2): "100"}, "(told, true)"
+    assert texts == {(0, 0): "75", (1, 0): "25", (2, 2): "100"}, "(predicted, true)"
     assert [t.get_text() for t in axis.get_yticklabels()] == ["a (4)", "b (0)", "c (1000)"]
     assert [t.get_text() for t in axis.get_xticklabels()] == ["x", "y", "z"]
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("predicted family", "true family")
@@ -174,7 +174,7 @@ def test_training_curves_of_16_rows():
     assert len({(line.get_color(), line.get_marker()) for line in figure.axes[1].lines}) == 16
 
 
-def test_race_curves_are_means_over_seeds_against_steps_and_minutes():
+def test_curves_are_means_over_seeds():
     rows = pd.DataFrame({"step": [10, 20, 10, 20], "minutes": [1.0, 2.0, 3.0, 4.0], "top1": [0.2, 0.4, 0.4, 0.8], "seed": [0, 0, 1, 1]})
     figure = plots.race_curves({f"row {i}": rows.assign(device="a CPU") for i in range(10)}, "title")
     drawn(figure)
