@@ -471,5 +471,12 @@ for word in WORDS:
         page = examples_page(scene.inside / "e.html", [Example(word, sample, [(word, sample, [sample])])], title=word, intro=word)
         safe(page.read_text(), 1)
         points = [Instrument(word, word, word, sample.audio), Instrument(word, None, word, sample.audio)]
-        page = map_page(scene.inside / "m.html", np.zeros((3, 2)), instruments=points, mixtures=[Mixture(word, sample.audio, [])], title=word, intro=word)
+        page = map_page(
+            scene.inside / "m.html",
+            np.zeros((3, 2)),
+            instruments=points,
+            mixtures=[Mixture(word, sample.audio, [])],
+            title=word,
+            intro=word,
+        )
         safe(page.read_text(), 5)

@@ -1,4 +1,4 @@
-"""The map as a page: what it holds, names that try to break it, and what a person at a real browser sees, hears and reaches."""
+"""The map as a page: what it holds, names that try to break it, and what a person sees, plays and reaches in a real browser."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import RATE, hz, tone
-from test_pages import HOSTILE, Reader
+from page_reader import HOSTILE, Reader
 from tones import frequency
 
 from cirlib.data.taxonomy import FAMILIES, GROUPS
@@ -42,7 +42,7 @@ def block(page: Reader, name: str):
     return json.loads(words)
 
 
-def heard(page: Reader) -> list[np.ndarray]:
+def sounds_of(page: Reader) -> list[np.ndarray]:
     out = [soundfile.read(io.BytesIO(base64.b64decode(mp3, validate=True)), dtype="float32") for mp3 in block(page, "sounds")]
     assert {(rate, audio.ndim) for audio, rate in out} == {(RATE, 1)}
     return [audio for audio, _ in out]
@@ -55,7 +55,7 @@ def test_page_holds_points_matches_and_sounds_in_order(tmp_path):
         ("a/one", "Bass", "tones", 0, 0), ("a/two", "Bass", "tones", 1, 0), ("b/three", "Synth Lead", "tones", 0, 1)
     ]  # fmt: skip
     assert data["mixtures"] == [{"name": "Mix 1", "x": 1, "y": 1, "matches": [[0, 0.25, 0, 0.25]]}]
-    assert [frequency(audio) for audio in heard(page)] == pytest.approx([hz(p) for p in (40, 50, 70, 80)], rel=0.01)
+    assert [frequency(audio) for audio in sounds_of(page)] == pytest.approx([hz(p) for p in (40, 50, 70, 80)], rel=0.01)
     assert page.texts("title", "h1") == ["Title", "Title"] and "Intro" in page.texts("p")
 
 
@@ -79,14 +79,14 @@ def walk(value):
 
 def test_notes_are_cut_with_a_fade_and_mixtures_stay_whole(tmp_path):
     gallery = [instrument("short", seconds=0.5), instrument("long", seconds=4.0)]
-    short, long, mixture = heard(write(tmp_path, np.eye(3)[:, :2], gallery, [Mixture("m", tone(60, 4.0), [])]))
+    short, long, mixture = sounds_of(write(tmp_path, np.eye(3)[:, :2], gallery, [Mixture("m", tone(60, 4.0), [])]))
     assert [len(short), len(long), len(mixture)] == [0.5 * RATE, 1.5 * RATE, 4 * RATE]
     level = [np.std(audio) for audio in (long[800:21600], long[-800:], short[-800:])]
     assert level[0] == pytest.approx(level[2], rel=0.1) and level[1] < 0.4 * level[0] and np.abs(long[-50:]).max() < 0.02
 
 
 def test_families_look_as_in_the_figures(tmp_path):
-    """In the order of the taxonomy, unknown names and no family last; told apart by colour and marker; what is black turns white."""
+    """In the order of the taxonomy, unknown names and no family last; distinguished by colour and marker; what is black turns white."""
     names = [*reversed(GROUPS), "Theremin", None, np.nan]
     page = write(tmp_path, np.arange(2 * len(names)).reshape(-1, 2), [instrument("x", name) for name in names], [])
     families = block(page, "data")["families"]
@@ -122,7 +122,7 @@ def test_document_needs_nothing_from_outside(tmp_path):
 
 
 def test_every_control_has_a_name(tmp_path):
-    """What a label, an aria-label or its text tells."""
+    """Return a label, an aria-label or its text."""
     page = write(tmp_path, *small())
     labelled = set(page.attribute("label", "for"))
     for tag, attributes, words in page.all("input", "select", "button", "audio"):
@@ -137,7 +137,7 @@ def hostile() -> tuple[np.ndarray, list[Instrument], list[Mixture]]:
 
 
 def test_names_are_text_whatever_they_hold(tmp_path):
-    """Read back as they were; the page has the elements of a page with plain names; the plot that Bokeh reads knows no name."""
+    """Read back as they were; the page has the elements of a page with plain names; the plot that Bokeh reads holds no names."""
     plain = write(tmp_path, *small())
     page = write(tmp_path, *hostile(), title=HOSTILE, intro=HOSTILE)
     assert [(tag, list(a)) for tag, a, _ in page.elements] == [(tag, list(a)) for tag, a, _ in plain.elements]
@@ -215,7 +215,7 @@ def test_without_bokeh(tmp_path, monkeypatch):
 
 # --- in a real browser ---
 
-SIDE = 6  # points of the grid: far enough from one another to be told apart
+SIDE = 6  # points of the grid: far enough from one another to be distinguished
 NAMES = list(FAMILIES)
 READY = "document.documentElement?.dataset.ready !== undefined"
 PLACE = """((x, y) => {
@@ -305,17 +305,17 @@ def test_slow_clicks_and_touches_play(opened):
 
 def test_hovering_tells_the_name(opened):
     """A name that looks like HTML too."""
-    told = "[...document.querySelectorAll('.bk-Tooltip')].map(e => e.shadowRoot.textContent).join('')"
+    tooltips = "[...document.querySelectorAll('.bk-Tooltip')].map(e => e.shadowRoot.textContent).join('')"
     opened.mouse(*place(opened, 2, 1))
-    opened.until(f"{told}.includes('bank/{NAMES[0]} 08') && {told}.includes('source: tones')")
+    opened.until(f"{tooltips}.includes('bank/{NAMES[0]} 08') && {tooltips}.includes('source: tones')")
     opened.mouse(*place(opened, 0, 0))
-    opened.until(f"{told}.includes({json.dumps(HOSTILE.replace(chr(10), ' '))})")
+    opened.until(f"{tooltips}.includes({json.dumps(HOSTILE.replace(chr(10), ' '))})")
     opened.mouse(*place(opened, 2.5, 1.5))
-    opened.until(f"{told}.includes('Mixture A') && {told}.includes('instruments: bank/{NAMES[1]} 05')")
+    opened.until(f"{tooltips}.includes('Mixture A') && {tooltips}.includes('instruments: bank/{NAMES[1]} 05')")
 
 
 def test_search_and_families_combine(opened):
-    """Words in any order and case; what does not fit is gone from map and list; nothing found is told, and can be undone."""
+    """Words in any order and case; what does not fit is gone from map and list; an empty result is shown, and can be undone."""
     shown = "[...list.options].map(o => o.text)"
     opened.click("#search")
     opened.type(f"0 {NAMES[0].upper()} bank")

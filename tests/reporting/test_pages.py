@@ -1,55 +1,19 @@
-"""The page of examples: what a browser gets, what is heard, what is seen, and names that try to break it."""
+"""The page of examples: what a browser gets, what is played, what is seen, and names that try to break it."""
 
 import base64
 import hashlib
 import io
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import soundfile
 from conftest import RATE, hz, tone
+from page_reader import HOSTILE, Reader
 from PIL import Image
 from tones import frequency
 
 from cirlib.reporting.pages import Example, Sound, examples_page
-
-VOID = {"meta", "img", "link", "br", "hr", "input", "base"}
-HOSTILE = "</script><script>hacked = 1</script>\"'><img src=x onerror='hacked = 1'>&lt;\n"
-
-
-class Reader(HTMLParser):
-    """Elements of a page in order: (tag, attributes, all text within). Every tag that opens must close."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.elements, self.open = [], []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attributes):
-        assert len(dict(attributes)) == len(attributes)
-        self.elements.append((tag, dict(attributes), []))
-        if tag not in VOID:
-            self.open.append(self.elements[-1])
-
-    def handle_endtag(self, tag):
-        assert self.open.pop()[0] == tag
-
-    def handle_data(self, data):
-        for _, _, words in self.open:
-            words.append(data)
-
-    def all(self, *tags: str) -> list[tuple[str, dict, str]]:
-        return [(tag, attributes, "".join(words)) for tag, attributes, words in self.elements if tag in tags]
-
-    def attribute(self, tag: str, name: str) -> list:
-        return [attributes.get(name) for _, attributes, _ in self.all(tag)]
-
-    def texts(self, *tags: str) -> list[str]:
-        return [" ".join(text.split()) for _, _, text in self.all(*tags)]
 
 
 def data(uri: str, kind: str) -> bytes:
@@ -71,7 +35,7 @@ def read(path, *examples, **options) -> Reader:
     return Reader(page.read_bytes().decode())
 
 
-def heard(page: Reader) -> list[np.ndarray]:
+def sounds_of(page: Reader) -> list[np.ndarray]:
     """Audio of every player, those that refer to another one too."""
     players = [attributes for _, attributes, _ in page.all("audio")]
     sources = {p["id"]: p["src"] for p in players if "src" in p}
@@ -185,15 +149,15 @@ def test_the_same_sound_is_stored_once(tmp_path):
     page = read(tmp_path, example("t", sounds[0], ("Bass", sounds[1], sounds[2:])))
     assert [source is None for source in page.attribute("audio", "src")] == [False, False, True, False, True]
     assert page.attribute("audio", "data-same") == [None, None, "sound0", None, "sound1"]
-    assert [round(frequency(x)) for x in heard(page)] == [round(hz(p)) for p in (60, 62, 60, 60, 62)]
+    assert [round(frequency(x)) for x in sounds_of(page)] == [round(hz(p)) for p in (60, 62, 60, 60, 62)]
 
 
 @pytest.mark.parametrize("seconds", [1 / RATE, 0.01, 0.7, 4.0])
-def test_what_is_heard_is_what_was_given(tmp_path, seconds):
+def test_players_have_the_given_sounds(tmp_path, seconds):
     """Decoded audio has the length, the level and, sample by sample, the course of the input; of noise only the level."""
     given = sum(tone(p, seconds, 0.2) for p in (50, 62, 81)).astype(np.float32)
     noise = np.random.default_rng(0).normal(0, 0.2, len(given)).clip(-1, 1)
-    got, noisy = heard(read(tmp_path, example("t", Sound(given, "s"), ("Bass", Sound(noise, "n"), []))))
+    got, noisy = sounds_of(read(tmp_path, example("t", Sound(given, "s"), ("Bass", Sound(noise, "n"), []))))
     assert len(got) == len(noisy) == len(given)
     if seconds > 0.1:
         assert np.std(got - given) < 0.1 * np.std(given)
@@ -201,9 +165,9 @@ def test_what_is_heard_is_what_was_given(tmp_path, seconds):
         assert abs(20 * np.log10(np.std(noisy) / np.std(noise))) < 0.5
 
 
-def test_audio_above_full_scale_is_scaled_and_quiet_audio_is_not(tmp_path):
+def test_only_audio_above_full_scale_is_scaled(tmp_path):
     given = np.minimum(tone(69, 1.0, 3.0), 0.9), tone(69, 1.0, 0.01)
-    loud, quiet = heard(read(tmp_path, example("t", Sound(given[0], "s"), ("Bass", Sound(given[1], "s"), []))))
+    loud, quiet = sounds_of(read(tmp_path, example("t", Sound(given[0], "s"), ("Bass", Sound(given[1], "s"), []))))
     assert [np.std(loud), np.std(quiet)] == pytest.approx([np.std(given[0]) / 3, np.std(given[1])], rel=0.05)
 
 
@@ -292,13 +256,13 @@ def test_nothing_to_show_and_a_rate_that_mp3_lacks(tmp_path):
 ACT = """
 const figures = [...document.querySelectorAll("figure")].map(f => [f.querySelector("button"), f.querySelector("audio")]);
 const state = () => figures.map(([button, audio]) => [!audio.paused, button.ariaPressed === "true", audio.currentTime > 0]);
-const told = (audio, kind) => new Promise(done => audio.addEventListener(kind, done, {once: true}));
-const past = async audio => { while (!(audio.currentTime > 0)) await told(audio, "timeupdate"); };
+const event = (audio, kind) => new Promise(done => audio.addEventListener(kind, done, {once: true}));
+const past = async audio => { while (!(audio.currentTime > 0)) await event(audio, "timeupdate"); };
 const act = async () => {
   const report = {played: []};
   for (const i of [0, 1, 3]) { figures[i][0].click(); await past(figures[i][1]); report.played.push([i, state()]); }
   await figures[2][1].play(); await past(figures[2][1]); report.played.push([2, state()]);
-  figures[2][0].click(); await told(figures[2][1], "pause"); report.stopped = state();
+  figures[2][0].click(); await event(figures[2][1], "pause"); report.stopped = state();
   report.early = figures[2][1].currentTime < 20;
   report.seconds = figures.map(([_, audio]) => audio.duration);
   return report;
