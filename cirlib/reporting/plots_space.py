@@ -165,7 +165,7 @@ def curves(stored: dict, title: str):
 
     stored: {"curves", "lines" (label -> distance), "metric"}.
     """
-    labels = {"interval": "interval (semitones)", "louder": "velocity difference"}
+    labels = {"interval": "interval (semitones)", "louder": "velocity difference (MIDI)"}
     figure, axes = panels(2, (9.5, 3.6), sharey=True)
     for axis, (name, label) in zip(axes[0], labels.items(), strict=True):
         curve = pd.DataFrame(stored["curves"][name], columns=["from", "to", "low", "median", "high", "notes"], dtype=float)
