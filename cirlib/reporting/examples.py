@@ -61,8 +61,10 @@ def _stored(folder: Path) -> tuple[np.ndarray, np.ndarray, list[str], pd.DataFra
         return *arrays, pd.read_parquet(folder / "mixture_ranks.parquet")
     except FileNotFoundError:
         raise
-    except Exception as error:  # a damaged file leads to all kinds
-        raise ValueError(f"embeddings or ranks in {short(folder)} are damaged ({one_line(error)}): run 03_retrieve again") from None
+    except Exception as error:  # whatever their bytes lead to
+        raise ValueError(
+            f"embeddings.npz or mixture_ranks.parquet in {short(folder)} is damaged ({one_line(error)}): run 03_retrieve again"
+        ) from None
 
 
 def write_examples(folder: Path, path: Path, *, title: str, intro: str, **options) -> Path:

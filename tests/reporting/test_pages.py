@@ -82,7 +82,7 @@ def test_every_sound_has_caption_picture_and_player(tmp_path):
     assert "What this is." in page.texts("p")
 
 
-def test_what_a_screen_reader_gets(tmp_path):
+def test_screen_reader_labels(tmp_path):
     page = read(tmp_path, full_example())
     named = ["Mix, both", "True, src/low", "Match 1, src/near", "Match 2, src/low", "True, src/high", "Match 1, x"]
     assert page.attribute("audio", "aria-label") == named
@@ -92,7 +92,7 @@ def test_what_a_screen_reader_gets(tmp_path):
     assert all(name in page.texts("header")[0] for name in ("Mix", "True", "Match 1", "✓ true instrument", "20 Hz to 8 kHz", "0.21 s"))
 
 
-def test_document_is_whole_and_needs_nothing_from_outside(tmp_path):
+def test_document_loads_nothing(tmp_path):
     """Declared language, characters and viewport; every address is data; the policy allows this style and this script only."""
     page = read(tmp_path, full_example(), title="The title")
     text = (tmp_path / "page.html").read_text()
@@ -119,7 +119,7 @@ def hostile_example() -> Example:
     return example(HOSTILE + "t", Sound(tone(60), HOSTILE + "x", HOSTILE), (HOSTILE + "f", Sound(tone(62), HOSTILE), [match]))
 
 
-def test_names_are_text_whatever_they_hold(tmp_path):
+def test_hostile_names_stay_text(tmp_path):
     """Names that close elements or attributes are read back as they were; the page has the elements of a page with plain names."""
     plain = read(tmp_path, example("t", Sound(tone(60), "x", "n"), ("f", Sound(tone(62), "x"), [Sound(tone(61), "m", "n")])))
     page = read(tmp_path, hostile_example(), title=HOSTILE, intro=HOSTILE)
@@ -131,7 +131,7 @@ def test_names_are_text_whatever_they_hold(tmp_path):
     assert page.attribute("audio", "aria-label")[2] == f"Match 1, {one_line}m"
 
 
-def test_characters_that_no_page_may_hold(tmp_path):
+def test_invalid_characters_are_replaced(tmp_path):
     """NUL, escape, half of a surrogate pair (a file name that is not UTF-8), reversed writing; other scripts stay."""
     page = read(tmp_path, example("t", Sound(tone(60), "a\0b\x1bc\udcffd\u202ee\u3000Ünïcode 音")))
     assert page.texts("figcaption")[0] == "Mix a\ufffdb\ufffdc\ufffdd\ufffde Ünïcode 音"
@@ -238,7 +238,7 @@ def test_examples_stay_small(tmp_path):
     ],
 )
 @pytest.mark.parametrize("place", ["mixture", "true", "match"])
-def test_audio_that_cannot_be_played(tmp_path, audio, message, place):
+def test_unplayable_audio_is_refused(tmp_path, audio, message, place):
     """Wherever it stands, and nothing is written."""
     sounds = {name: Sound(tone(60), name) for name in ("mixture", "true", "match")} | {place: Sound(audio, "it")}
     with pytest.raises(ValueError, match=message):
@@ -246,7 +246,7 @@ def test_audio_that_cannot_be_played(tmp_path, audio, message, place):
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_to_show_and_a_rate_that_mp3_lacks(tmp_path):
+def test_no_examples_or_wrong_rate_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one example"):
         read(tmp_path)
     with pytest.raises(ValueError, match=r"sample_rate must be one that MP3 has \(8000, .*48000\), got 96000"):
