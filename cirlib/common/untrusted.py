@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from .paths import short
+
 MAX_YAML = 1 << 20  # bytes
 MAX_JSON = 1 << 28  # bytes; NSynth's metadata, the largest file in use, has 170 MB
 
@@ -49,7 +51,7 @@ def inside(folder: Path, path: str | Path) -> Path:
     """Return `path` relative to `folder`. Raises ValueError if it leads outside, through `..`, links or an absolute path."""
     place = Path(folder, path)
     if not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(folder)):
-        raise ValueError(f"{str(path)!r:.200} leads outside of {folder}")
+        raise ValueError(f"{str(path)!r:.200} leads outside of {short(folder)}")
     return place
 
 

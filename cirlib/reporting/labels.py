@@ -1,8 +1,10 @@
-"""Names of rows in tables and figures, shorter than 28 characters but for one, and the order in which they stand."""
+"""Names of rows in tables and figures, at most 27 characters with one exception, and their order."""
 
+import dataclasses
 import re
 
 from ..models.encoder import ENCODERS
+from ..training.config import TrainConfig
 
 TITLES = {"mixture": "three-instrument mixtures", "single": "single instruments"}
 LABELS = {  # in the order of the tables
@@ -40,6 +42,7 @@ LABELS = {  # in the order of the tables
     "family-infonce-open": "per-family heads, open",
     "published": "the authors' checkpoint",
 }
+FIELDS = "|".join(field.name for field in dataclasses.fields(TrainConfig))
 SETTINGS = {"hard_negative_ratio": "hard negatives"}  # names of settings in the labels of sweeps, where they differ
 
 
@@ -65,8 +68,9 @@ def labels(runs: list[dict]) -> dict[str, str]:
 
 
 def base_row(experiment: str) -> str:
-    """Return the longest known row whose name begins the one of `experiment`; "" if there is none."""
-    return max((name for name in LABELS if experiment == name or experiment.startswith(name + "-")), key=len, default="")
+    """Return the known row of that name, or of a sweep over it (`single-sweep-hard_negative_ratio-0.5`); "" if there is none."""
+    matches = (name for name in LABELS if re.fullmatch(rf"{re.escape(name)}(-({FIELDS})-.*)?", experiment))
+    return max(matches, key=len, default="")
 
 
 def order(experiment: str) -> tuple[int, str]:
