@@ -88,11 +88,12 @@ def matches_figure(example: Example):
             _spectrogram(axis, match, f"{family}, match {place}" + (": correct" if match.right else ""))
             axis.set(xticks=[], yticks=[])
             for spine in axis.spines.values() if match.right else ():
-                spine.set(color="#009e73", linewidth=3)
+                spine.set(color="#009e73", linewidth=3, visible=True)
     return figure
 
 
 def _spectrogram(axis, sound: Sound, title: str) -> None:
     axis.specgram(sound.audio + 1e-6, NFFT=512, Fs=RATE / 1000, noverlap=256, cmap="magma", vmin=-110, scale="dB")
     axis.set_xticks(axis.get_xticks(), [f"{t / 1000:g}" for t in axis.get_xticks()])
+    axis.grid(False)
     axis.set_title(title, fontsize=8)

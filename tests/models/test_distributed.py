@@ -171,6 +171,6 @@ def test_processes_that_see_other_runs_stop(tone_bank, tmp_path, monkeypatch):
     monkeypatch.setattr("cirlib.common.paths.RUNS", tmp_path)
     monkeypatch.setattr(processes, "gather", lambda x: torch.cat([x, x + 7]))
     with pytest.raises(
-        TrainingError, match=r"the processes do not all see the same .*last.pt: put runs/ on a disk that all machines share"
+        TrainingError, match=r"the processes do not share one .*last.pt: put runs/ on a disk that all machines share"
     ):
         fit(several_processes.run_config(str(tone_bank.paths[0]), "cnn"), show=False)

@@ -30,7 +30,7 @@ TESTS = {  # files of tests/ for each module, the fastest first
     "data/batches": ("data/test_batches.py", "test_golden.py"),
     "data/pairs": ("data/test_pairs.py", "test_golden.py"),
     "data/bank": ("data/test_bank.py", "data/test_card.py", "data/test_mixtures.py", "test_hostile.py"),
-    "data/untrusted": ("data/test_untrusted.py", "data/test_bank.py", "test_hostile.py"),
+    "data/untrusted": ("data/test_bank_files.py", "data/test_bank.py", "test_hostile.py"),
     "evaluation/ranking": ("evaluation/test_ranking.py", "test_golden.py", "evaluation/test_bad_numbers.py"),
 }
 SLOW_IMPORTS = (

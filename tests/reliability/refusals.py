@@ -22,6 +22,7 @@ from stages import STAGES
 
 from cirlib.data.bank import NoteBank
 from cirlib.search import __main__ as library_cli
+from cirlib.training import __main__ as command
 from cirlib.training import loop as training
 
 SIZE = 96 << 20
@@ -93,9 +94,9 @@ def commands(stage, folder: Path):
         file = stage.base / "params.yaml"
         if not file.exists():
             file.write_text(yaml.safe_dump(values))
-        banks = patch.object(training, "ensure_banks", lambda preset: NoteBank.open(stage.base / "bank"))
+        banks = patch.object(command, "ensure_banks", lambda preset: NoteBank.open(stage.base / "bank"))
         with banks, patch.object(sys, "argv", ["training", str(file)]):
-            yield training.main
+            yield command.main
     if stage.name == "indexing":
         yield lambda: library_cli.main(["build", str(folder / "lib"), str(stage.base / "sounds"), "--encoder", str(stage.base / "best.pt")])
 

@@ -95,7 +95,7 @@ def test_a_finished_run_of_other_code_is_kept_and_told(config, monkeypatch, caps
     assert "other code" not in capsys.readouterr().out
     monkeypatch.setattr(provenance, "code_digest", lambda: "changed")
     fit(config, show=False)
-    assert "seed0 was trained by other code than is here now (commit" in capsys.readouterr().out
+    assert "seed0 was trained by a different code version (commit" in capsys.readouterr().out
 
 
 def test_a_run_that_goes_on_with_other_code_tells_how_it_began(config, monkeypatch):
