@@ -219,7 +219,7 @@ def examples(scene: Scene) -> None:
     build_bank(scene.inside / "bank", [sound("a/b/c", quiet())])
     (scene.inside / "config.yaml").write_text(f"key: k\nconfig: {{preset: p, bank: ['{scene.inside / 'bank'}']}}\n")
     pd.DataFrame({"query": [0], "rank": [1]}).to_parquet(scene.inside / "mixture_ranks.parquet")
-    with refused("are damaged"):
+    with refused("is damaged"):
         write_examples(scene.inside, scene.inside / "page.html", title="t", intro="i")
 
 
