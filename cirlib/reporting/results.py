@@ -33,10 +33,10 @@ TABLES = {  # file -> heading
     "performance.md": "",
     "reliability.md": "",
 }
-SHORT = {  # row of the short table: experiments in figures/surge and figures/demo
+SHORT = {  # row of the short table: experiments in figures/surge and figures/demo; None: not trained there
     "MFCC": ("mfcc", "mfcc"),
     "InfoNCE (paper)": ("infonce", "infonce-48"),
-    "full triplet (paper)": ("triplet-full", "triplet-full-48"),
+    "full triplet + Muon": ("triplet-full-tuned", None),
     "multi-positive + Muon": ("multi-infonce", "multi-infonce-muon"),
     "per-family heads (ours)": ("family-infonce", "family-infonce"),
 }
@@ -67,8 +67,9 @@ def short_table(figures: Path = ROOT / "figures") -> str:
     head = ["| top-1 / top-5 (%) | Surge XT, mixtures | Surge XT, single | demo, mixtures | demo, single |", "|---|---|---|---|---|"]
     lines = []
     for name, (surge, demo) in SHORT.items():
-        found = [tables[c].loc[surge if c[0] == "surge" else demo] for c in columns]
-        lines.append(f"| {name} | {' | '.join(f'{row.top1:.1f} / {row.top5:.1f}' for row in found)} |")
+        found = [(tables[c], surge if c[0] == "surge" else demo) for c in columns]
+        cells = [f"{table.top1[row]:.1f} / {table.top5[row]:.1f}" if row else "" for table, row in found]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join([*head, *lines]) + "\n"
 
 

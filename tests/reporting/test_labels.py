@@ -6,7 +6,7 @@ import pytest
 
 from cirlib.common.paths import PARAMS
 from cirlib.reporting import rows as sweep
-from cirlib.reporting.labels import LABELS, label, labels, order
+from cirlib.reporting.labels import LABELS, base_row, label, labels, order
 
 PRESETS = sorted(p.name for p in PARAMS.iterdir() if p.is_dir())
 
@@ -43,6 +43,21 @@ def test_pretrained_weights_are_not_called_untrained(encoder, words):
     runs = [{"experiment": name, "encoder": encoder} for name in ("untrained", "untrained-seconds-2.0", "triplet")]
     assert list(labels(runs).values()) == [words, f"{words}, seconds 2.0", "triplet"]
     assert labels([{"experiment": "untrained"}]) == {"untrained": "untrained encoder"}
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        ("infonce-48", "infonce-48"),
+        ("infonce-48-steps-3", "infonce-48"),
+        ("infonce-margin", ""),
+        ("infonce-margin-0.2", ""),
+        ("triplet-hot", ""),
+    ],
+)
+def test_only_sweeps_belong_to_a_known_row(name, base):
+    """A row of one's own does not get the paper's numbers because its name begins like a known one."""
+    assert base_row(name) == base
 
 
 def test_labels_of_sweeps_have_every_value():
