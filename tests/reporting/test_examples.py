@@ -59,6 +59,8 @@ def test_page_and_figure(tone_bank, tmp_path, figure_style):
     titles = [axis.get_title(loc="left") for axis in figure.axes]
     assert len(titles) == 1 + 9 and titles.count("query: a mix") == 1
     assert sum("correct" in title for title in titles) == sum(match.right for _, _, matches in example.rows for match in matches)
+    framed = [axis.get_title(loc="left") for axis in figure.axes if axis.spines["top"].get_visible()]
+    assert framed == [title for title in titles if "correct" in title] != []
 
 
 def test_damaged_files_and_unknown_heads_are_refused(tone_bank, tmp_path):
