@@ -15,8 +15,8 @@ PRESETS = {  # folders of figures/ that are in git -> what they hold
     "surge": "2,686 presets of the Surge XT synthesizer, the small encoder, 3,000 steps of 48 clips (`make reproduce PRESET=surge`). "
     "The paper's losses have its optimiser and schedule unless the row says `+ Muon`; the rows marked as ours, the two on single sounds "
     "and `multi-positive, open + Muon` train with Muon.",
-    "demo": "Virtual instruments that the project renders itself, the small encoder, 480 steps (`make reproduce`; `ROWS=all` makes more rows). Hold and "
-    "level are drawn for each note, so that they do not reveal the instrument. "
+    "demo": "Virtual instruments that the project renders itself, the small encoder, 480 steps (`make reproduce`; `ROWS=all` makes more). "
+    "Hold and level are drawn for each note, so that they do not reveal the instrument. "
     "Rows on single sounds alone have 180 steps, and the rows with heads train with Muon.",
     "open": "Virtual instruments of 13 families, and mixtures of 1 to 6 of them (`make reproduce PRESET=open`).",
     "performance": "What each stage costs, beside a straightforward version with equal outputs (`make performance`).",

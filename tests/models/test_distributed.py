@@ -170,7 +170,5 @@ def test_processes_that_see_other_runs_stop(tone_bank, tmp_path, monkeypatch):
     """As if the second process found a last.pt that the first does not have."""
     monkeypatch.setattr("cirlib.common.paths.RUNS", tmp_path)
     monkeypatch.setattr(processes, "gather", lambda x: torch.cat([x, x + 7]))
-    with pytest.raises(
-        TrainingError, match=r"the processes do not share one .*last.pt: put runs/ on a disk that all machines share"
-    ):
+    with pytest.raises(TrainingError, match=r"the processes do not share one .*last.pt: put runs/ on a disk that all machines share"):
         fit(several_processes.run_config(str(tone_bank.paths[0]), "cnn"), show=False)
