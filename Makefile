@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 PY := .venv/bin/python
 READY := .venv/.ready
-REPRODUCE = $(PY) -m cirlib.reproduce '$(PRESET)'
+REPRODUCE = "$(PY)" -m cirlib.reproduce '$(PRESET)'
 CHOSEN = $(if $(ROWS),--rows '$(ROWS)') $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(SET),--set '$(SET)')
 # one process for each core; the tests of a file stay together and share what is made for them
 PYTEST := -m pytest -n auto --dist loadfile --no-loadscope-reorder
@@ -20,22 +20,22 @@ bank figures performance ablations robustness clean: $(READY) ## only that; clea
 	@$(REPRODUCE) $@
 
 test: $(READY) ## the tests
-	$(PY) $(PYTEST)
+	"$(PY)" $(PYTEST)
 coverage: $(READY) ## the tests, and which lines of cirlib they run (slower)
 	@rm -f .coverage .coverage.*
-	$(PY) -m coverage run $(PYTEST)
-	@$(PY) -m coverage combine --quiet && $(PY) -m coverage report
+	"$(PY)" -m coverage run $(PYTEST)
+	@"$(PY)" -m coverage combine --quiet && "$(PY)" -m coverage report
 reliability: torture fuzz mutants ## the checks that take too long for the tests, into figures/reliability (an hour)
 torture: $(READY) ## kill building, training, testing, indexing and drawing at random moments
-	$(PY) tests/reliability/torture.py
+	"$(PY)" tests/reliability/torture.py
 fuzz: $(READY) ## read 10,000 mutated files, try every attack
-	$(PY) tests/reliability/fuzz.py --inputs 10500
+	"$(PY)" tests/reliability/fuzz.py --inputs 10500
 mutants: $(READY) ## change the code line by line: does a test fail? (SHARE=0.3: some lines)
-	OMP_NUM_THREADS=1 $(PY) tests/reliability/mutants.py --share $(or $(SHARE),1)
+	OMP_NUM_THREADS=1 "$(PY)" tests/reliability/mutants.py --share $(or $(SHARE),1)
 lint: $(READY) ## ruff
-	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	"$(PY)" -m ruff check . && "$(PY)" -m ruff format --check .
 lab: $(READY) ## open the notebooks in JupyterLab
-	$(PY) -m jupyter lab notebooks
+	"$(PY)" -m jupyter lab notebooks
 
 distclean: ## delete the environment and all runs; sounds in data/ and figures stay
 	rm -rf .venv *.egg-info $(or $(CIRLIB_HOME),.)/runs
@@ -47,6 +47,6 @@ setup: $(READY) ## the Python environment in .venv
 $(READY): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and none was found: make PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	"$(PY)" -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	"$(PY)" -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@

@@ -318,7 +318,10 @@ def test_an_interrupt_ends_the_notebook_too(tmp_path, number):
     code = f"from pathlib import Path; from cirlib import reproduce; reproduce.ROOT = Path({str(tmp_path)!r}); reproduce.main()"
     command = [sys.executable, "-c", code, "smoke", "bank"]
     environment = {**os.environ, "CIRLIB_HOME": str(tmp_path)}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background of a shell inherit that it is ignored
+    )  # fmt: skip
     deadline = time.monotonic() + 120
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         assert process.poll() is None and time.monotonic() < deadline
