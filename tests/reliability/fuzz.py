@@ -18,6 +18,7 @@ import time
 import warnings
 import zlib
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -100,6 +101,16 @@ def end_of(kind: str, status: int, folder: Path) -> tuple[int | None, str]:
     return number, f"took longer than {SECONDS} s" if name == "SIGALRM" else f"ended the process ({name})"
 
 
+def first_ended(pids: Iterable[int]) -> tuple[int, int]:
+    """Wait for one of these processes: its id and status. os.wait would also return other children of this process."""
+    while True:
+        for pid in pids:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                return ended, status
+        time.sleep(0.005)
+
+
 def fuzz(shares: dict[str, int], *, seed: int, jobs: int, store: Path) -> dict[str, dict[int, str]]:
     """Return failures by kind and number of the input, and write these inputs to the folder `store`."""
     waiting = [(kind, range(k, min(k + PER_PROCESS, count))) for kind, count in shares.items() for k in range(0, count, PER_PROCESS)]
@@ -112,7 +123,7 @@ def fuzz(shares: dict[str, int], *, seed: int, jobs: int, store: Path) -> dict[s
                 if (pid := os.fork()) == 0:
                     child(kind, seed, numbers, folder)
                 running[pid] = kind, numbers, folder
-            pid, status = os.wait()
+            pid, status = first_ended(running)
             kind, numbers, folder = running.pop(pid)
             number, reason = end_of(kind, status, folder)
             if (folder / "wrong").exists():

@@ -23,7 +23,7 @@ def reproduce(home, *settings: str) -> subprocess.CompletedProcess:
     """The command of the README in a home folder of its own, with the Python of the tests."""
     ready = home / "ready"  # newer than the requirements: nothing is set up
     ready.touch()
-    command = ["make", "reproduce", "PRESET=paper", f"PY={sys.executable}", f"READY={ready}", *settings]
+    command = ["make", "--no-print-directory", "reproduce", "PRESET=paper", f"PY={sys.executable}", f"READY={ready}", *settings]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, "CIRLIB_HOME": str(home)}, capture_output=True, text=True, timeout=400)
 
 
