@@ -18,6 +18,7 @@ from ..common.files import write_atomic, write_json
 from ..common.paths import at_home
 from ..data.bank import NoteBank
 from ..data.mixtures import MixtureDataset, load_sounds
+from ..data.trained_on import check_unseen
 from ..models import distributed
 from ..models.encoder import AudioEncoder
 from ..models.heads import SINGLE, select_family_head, select_head
@@ -97,11 +98,16 @@ _open_once = cache(NoteBank.open)
 def embed_mixtures(retriever, dataset: MixtureDataset, degraded: str = "clean") -> tuple[np.ndarray, pd.DataFrame]:
     """Embed the mixtures of a dataset: vectors (N, D) or (N, S, D), and a row per stem: query, place (of its family), family, instrument.
 
-    `degraded`: one of audio.effects.DEGRADATIONS.
+    `degraded`: one of audio.effects.DEGRADATIONS. Raises ValueError if the encoder was trained on the test instruments.
     """
+    _check_unseen(retriever, dataset.bank, dataset.split)
     vectors = _in_blocks(len(dataset), lambda i: retriever.mixtures(queries(degraded, dataset, i)))
     rows = [(i, dataset.families.index(family), family, uid) for i in range(len(dataset)) for family, uid in dataset.plan(i)]
     return vectors, pd.DataFrame(rows, columns=["query", "place", "family", "instrument"])
+
+
+def _check_unseen(retriever, bank: NoteBank, split: str) -> None:
+    check_unseen(getattr(getattr(retriever, "encoder", None), "trained_on", ()), bank, split)
 
 
 def _in_blocks(count: int, embed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -189,7 +195,11 @@ class Embedded:
 
 
 def embed_test(retriever: Retriever, bank: NoteBank, config, *, split: str = "test") -> Embedded:
-    """Embed gallery and queries of the tests in `config.tests`; the queries of another split are ranked without test instruments."""
+    """Embed gallery and queries of the tests in `config.tests`; the queries of another split are ranked without test instruments.
+
+    Raises ValueError if the encoder was trained on the test instruments.
+    """
+    _check_unseen(retriever, bank, split)
     items = bank.gallery()
     items = items[(items.split != "test") | (split == "test")]
     out = Embedded(items, retriever.notes(bank, items.reference.to_numpy(), config.protocol), heads=retriever.heads)

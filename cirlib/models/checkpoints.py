@@ -1,16 +1,22 @@
-"""Checkpoints: plain dictionaries of tensors and simple values, in the form of the published ones, read without running any code."""
+"""Files of encoders: plain tensors and simple values, read without running any code.
+
+A checkpoint (.pt) has the form of the published ones. A folder in the form of the Hugging Face hub has float16 weights
+(model.safetensors) and config.json.
+"""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..common.files import one_line, write_atomic
+from ..common.files import one_line, write_atomic, write_json
 from ..common.paths import short
-from ..common.untrusted import check_uncompressed
+from ..common.untrusted import check_uncompressed, read_json
 
 AUTHORS = "ICASSP26_"  # the names of the paper's published checkpoints begin so
 PARTS = ("model_state_dict", "custom_config")
+CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of a folder
+MODEL_TYPE = "cirlib"  # in config.json
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -49,7 +55,10 @@ def read_checkpoint(path: str | Path, of: str) -> tuple[dict[str, torch.Tensor],
         raise ValueError(f"{short(path)} is damaged or no checkpoint of {of} ({one_line(error)})") from None
     if not isinstance(content, dict) or not set(PARTS) <= content.keys():
         raise ValueError(f"{short(path)} is no checkpoint of {of}: it lacks {' or '.join(PARTS)}")
-    weights, custom = (content[part] for part in PARTS)
+    return _checked(path, *(content[part] for part in PARTS), of=of)
+
+
+def _checked(path: Path, weights: Any, custom: Any, *, of: str) -> tuple[dict[str, torch.Tensor], dict]:
     if not isinstance(weights, dict) or not isinstance(custom, dict) or not all(isinstance(name, str) for name in weights):
         raise ValueError(f"{short(path)} does not fit {of}: {' and '.join(PARTS)} must be names with values")
     if odd := next((name for name, value in weights.items() if not _usable(value)), None):
@@ -64,6 +73,37 @@ def read_tensors(path: Path) -> Any:
     """
     check_uncompressed(path)
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def write_folder(folder: Path, state: dict[str, torch.Tensor], custom: dict) -> Path:
+    """Write weights as float16 and plain data; config.json comes last. Raises ValueError for weights that float16 cannot hold."""
+    from safetensors.torch import save_file
+
+    half = {k: v.detach().cpu().half() if v.is_floating_point() else v.detach().cpu() for k, v in state.items()}
+    _checked(folder, half, custom, of="an encoder in float16")
+    half = {k: v.contiguous() for k, v in half.items()}
+    write_atomic(folder / WEIGHTS, lambda part: save_file(half, part, metadata={"format": "pt"}))
+    write_json(folder / CONFIG, {"model_type": MODEL_TYPE, **custom})
+    return folder
+
+
+def is_folder(folder: Path) -> bool:
+    """Return whether a folder holds what `write_folder` wrote, by its config.json."""
+    try:
+        return read_json(folder / CONFIG).get("model_type") == MODEL_TYPE
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def read_folder(folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """Return weights, float16, and plain data of a folder. Raises ValueError if a file is missing or damaged."""
+    from safetensors.torch import load_file
+
+    try:
+        weights, custom = load_file(folder / WEIGHTS), read_json(folder / CONFIG)
+    except Exception as error:  # safetensors raises an error of its own
+        raise ValueError(f"the encoder in {short(folder)} is damaged ({one_line(error)}): get {WEIGHTS} and {CONFIG} again") from None
+    return _checked(folder, weights, custom, of="an encoder")
 
 
 def _usable(value: Any) -> bool:

@@ -5,6 +5,7 @@ local folder, e.g. MIT/ast-finetuned-audioset-12-12-0.447 (paper section 3). An 
 layer for classification or for several embeddings per mixture. Checkpoints: checkpoints.py.
 """
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -21,11 +22,11 @@ from ..common.files import one_line
 from ..common.paths import short
 from ..common.settings import choose
 from .ast import AST_PREFIX, AST_SHAPES, ast_shape, make_ast, published_name
-from .checkpoints import read_checkpoint, write_checkpoint
+from .checkpoints import read_checkpoint, read_folder, write_checkpoint, write_folder
 from .cnn import ConvNet
 from .encoder_config import ENCODERS, EncoderConfig, stored_config
-from .heads import FamilyHeads, head_names
-from .pretrained import NONE_SHIPPED, load_ast, local_folder, weights_path
+from .heads import FamilyHeads, OutputLayer, head_names
+from .pretrained import SHIPPED, encoder_folder, load_ast, local_folder, weights_path
 
 
 class AudioEncoder(nn.Module):
@@ -35,7 +36,8 @@ class AudioEncoder(nn.Module):
         super().__init__()
         self.config = config
         frames = config.ast.get("max_length", frames_for(config.seconds))
-        self.frontend = LogMel(frames, config.mean, config.std)
+        with torch.device("cpu"):  # also while a caller is on meta, where its tables would cost seconds
+            self.frontend = LogMel(frames, config.mean, config.std)
         if config.name == "cnn":
             self.backbone = ConvNet(config.width, config.dim)
             shape = {"channels": self.backbone.channels, "bands": BANDS // 16, "pooled": self.backbone.head.in_features}
@@ -45,25 +47,26 @@ class AudioEncoder(nn.Module):
         self.family_heads = FamilyHeads(**shape, families=len(config.heads), dim=self.head_dim) if config.heads else None
         self.classifier = OutputLayer(self.dim, config.outputs) if config.outputs else None
         self.labels: list[str] = []  # names of the outputs of a classifier
+        self.trained_on: list[dict] = []  # banks, as data/trained_on.py describes them
 
     @classmethod
     def create(cls, name: str, *, seconds: float = 10.0, **options) -> "AudioEncoder":
         """Return a new encoder by preset name, or a trained one to continue from (see `load`), with clips of `seconds`.
 
-        `options` are fields of EncoderConfig (width, dim, outputs, heads); a new output layer or new heads replace stored ones. Raises
-        ValueError or OSError that says what is valid.
+        `options` are fields of EncoderConfig (width, dim, outputs, heads, metric). A trained one keeps its heads of these families, other
+        heads and an output layer are new; `heads=None` keeps all heads. Raises ValueError or OSError that says what is valid.
         """
         if name in ENCODERS:
             shape = ast_shape(name, frames_for(seconds)) if name in AST_SHAPES else {}
+            options["heads"] = options.get("heads") or ()
             return cls(EncoderConfig(name=name, seconds=seconds, ast=shape, **options))
         encoder = cls._trained(name, seconds)
         if encoder.config.seconds != seconds:
             raise ValueError(f"{name} was trained on clips of {encoder.config.seconds:g} s: set seconds to that, not to {seconds:g}")
-        outputs, heads = options.get("outputs", 0), tuple(options.get("heads", ()))
-        if heads != encoder.config.heads:
-            trained, encoder = encoder, cls(dataclasses.replace(encoder.config, outputs=0, heads=heads))
-            encoder.backbone.load_state_dict(trained.backbone.state_dict())
-        encoder.config = dataclasses.replace(encoder.config, outputs=outputs)
+        outputs, heads = options.get("outputs", 0), options.get("heads", ())
+        if heads is not None and tuple(heads) != encoder.config.heads:
+            encoder = encoder._with_heads(tuple(heads))
+        encoder.config = dataclasses.replace(encoder.config, outputs=outputs, metric=options.get("metric", encoder.config.metric))
         encoder.classifier, encoder.labels = OutputLayer(encoder.dim, outputs) if outputs else None, []
         return encoder
 
@@ -71,12 +74,11 @@ class AudioEncoder(nn.Module):
     def load(cls, name: str | Path | None = None, *, device: str | torch.device = "cpu") -> "AudioEncoder":
         """Return a trained encoder in eval mode.
 
-        `name`: a checkpoint (.pt, ours or the paper's, relative to the working directory or to the project's home), an AST by hub id
-        ("owner/name") or local folder in hub format, or an artifact of W&B ("wandb:entity/project/name:best"). Raises FileNotFoundError or
-        ValueError that says what is wrong.
+        `name`: None or "cirlib-small" for the one that comes with cirlib, a checkpoint (.pt, ours or the paper's, relative to the working
+        directory or to the project's home), an encoder of cirlib or an AST by hub id ("owner/name") or local folder in hub format, or an
+        artifact of W&B ("wandb:entity/project/name:best"). Raises FileNotFoundError or ValueError that says what is wrong.
         """
-        if name is None:
-            raise FileNotFoundError(NONE_SHIPPED)
+        name = SHIPPED if name is None else name
         if isinstance(name, str) and name in ENCODERS:
             raise ValueError(f"{name} has random weights: name a trained encoder, such as runs/demo/family-infonce/seed0/best.pt")
         return cls._trained(str(name), 10.0).eval().to(device)
@@ -85,9 +87,11 @@ class AudioEncoder(nn.Module):
     def _trained(cls, name: str, seconds: float) -> "AudioEncoder":
         if name.startswith("wandb:") or name.endswith(".pt"):
             return cls._from_checkpoint(Path(name) if Path(name).is_file() else weights_path(name))
+        if folder := encoder_folder(name):
+            return cls._from_folder(folder)
         folder = local_folder(name)
         if "/" not in name and not folder.is_dir():
-            choose("encoder", name, [*ENCODERS, "owner/name of a hub model", "path of a local folder or of a checkpoint (.pt)"])
+            choose("encoder", name, [*ENCODERS, SHIPPED, "owner/name of a hub model", "path of a local folder or of a checkpoint (.pt)"])
         config, weights = load_ast(str(folder) if folder.is_dir() else name, seconds)
         encoder = cls(EncoderConfig(**config))
         encoder.backbone.load_state_dict(weights)
@@ -169,12 +173,27 @@ class AudioEncoder(nn.Module):
 
     def save(self, path: Path, **extra) -> Path:
         """Write a checkpoint atomically, in the published format; `extra` is plain data for custom_config."""
+        return write_checkpoint(path, self._published_state(), {**self._custom(), **extra})
+
+    def save_folder(self, folder: Path, **extra) -> Path:
+        """Write config.json, with `extra`, and model.safetensors, in float16, in the form of the Hugging Face hub.
+
+        Raises ValueError for weights that float16 cannot hold.
+        """
+        rounded = copy.deepcopy(self).half().float()
+        return write_folder(Path(folder), rounded._published_state(), {**self._custom(), **extra, "digest": digest(rounded)})
+
+    def _published_state(self) -> dict[str, torch.Tensor]:
         prefix = "" if self.config.name == "cnn" else AST_PREFIX
         state = {prefix + published_name(k): v for k, v in self.backbone.state_dict().items()}
         if self.family_heads is not None:
             state |= {f"family_heads.{k}": v for k, v in self.family_heads.state_dict().items()}
         if self.classifier is not None:
             state |= {f"classifier.{k}": v for k, v in self.classifier.state_dict().items()}
+        return state
+
+    def _custom(self) -> dict:
+        """Return the plain data of a checkpoint."""
         model = {
             "base": "CNN" if self.config.name == "cnn" else "AST",
             "sr": RATE,
@@ -182,12 +201,25 @@ class AudioEncoder(nn.Module):
             "max_num_mel_frames": self.frontend.frames,
         }
         dataset = {"id2label": dict(enumerate(self.labels))}
-        custom = {"model": model, "dataset": dataset, "cirlib": dataclasses.asdict(self.config), **extra}
-        return write_checkpoint(path, state, custom)
+        return {"model": model, "dataset": dataset, "cirlib": dataclasses.asdict(self.config), "trained_on": self.trained_on}
 
     @classmethod
     def _from_checkpoint(cls, path: Path) -> "AudioEncoder":
-        weights, custom = read_checkpoint(path, "an encoder")
+        return cls._restored(path, *read_checkpoint(path, "an encoder"))
+
+    @classmethod
+    def _from_folder(cls, folder: Path) -> "AudioEncoder":
+        weights, custom = read_folder(folder)
+        encoder = cls._restored(folder, weights, custom)
+        if digest(encoder) != custom.get("digest"):
+            raise ValueError(
+                f"the encoder in {short(folder)} is damaged (its weights have another digest than its config.json says): get it again"
+            )
+        return encoder
+
+    @classmethod
+    def _restored(cls, path: Path, weights: dict, custom: dict) -> "AudioEncoder":
+        """Return the encoder of a checkpoint or folder; ValueError if its weights do not fit its settings."""
         try:
             stored = {k.removeprefix(AST_PREFIX): v for k, v in weights.items()}
             output_layer, heads = (_with_prefix(stored, prefix) for prefix in ("classifier.", "family_heads."))
@@ -200,9 +232,21 @@ class AudioEncoder(nn.Module):
             if encoder.classifier is not None:
                 labels = custom.get("dataset", {}).get("id2label", {})
                 encoder.labels = [str(labels[i]) for i in sorted(labels, key=int)]
+            encoder.trained_on = [dict(bank) for bank in custom.get("trained_on", [])]
         except Exception as error:  # a damaged file leads to all kinds
             raise ValueError(f"{short(path)} does not fit an encoder of this version ({one_line(error)})") from None
         return encoder.eval()
+
+    def _with_heads(self, families: tuple[str, ...]) -> "AudioEncoder":
+        """Return an encoder with heads of these families; those of families that this one has are copied."""
+        other = type(self)(dataclasses.replace(self.config, outputs=0, heads=families))
+        other.backbone.load_state_dict(self.backbone.state_dict())
+        if self.family_heads is not None and other.family_heads is not None:
+            other.family_heads.copy_from(
+                self.family_heads, [(families.index(f), i) for i, f in enumerate(self.config.heads) if f in families]
+            )
+        other.trained_on = self.trained_on
+        return other
 
     def _load_weights(self, state: dict, heads: dict, output_layer: dict, *, assign: bool = False) -> None:
         """Load the weights of a checkpoint, the backbone's by their published names; RuntimeError if they do not fit."""
@@ -224,18 +268,6 @@ def digest(encoder: AudioEncoder) -> str:
     for name, value in sorted(weights.items()):
         out.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     return out.hexdigest()
-
-
-class OutputLayer(nn.Module):
-    """Map embeddings (B, D) to (B, outputs): layer norm and linear layer, as transformers.ASTForAudioClassification."""
-
-    def __init__(self, dim: int, outputs: int):
-        super().__init__()
-        self.layernorm = nn.LayerNorm(dim, eps=1e-12)
-        self.dense = nn.Linear(dim, outputs)
-
-    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        return self.dense(self.layernorm(vectors))
 
 
 def _checked(sound, i: int, sample_rate: int) -> torch.Tensor:

@@ -13,6 +13,7 @@ LARGEST = {  # sizes that a stored encoder may ask for
     "patch_size": 64, "time_stride": 64, "frequency_stride": 64, "max_length": 1 << 14, "num_mel_bins": BANDS,
 }  # fmt: skip
 LONGEST_S, MOST_OUTPUTS, MOST_HEADS = 120, 1 << 20, 256
+METRICS = ("cosine", "l2")
 
 
 @dataclasses.dataclass
@@ -28,6 +29,7 @@ class EncoderConfig:
     outputs: int = 0  # of the output layer (classes, or embeddings of several stems); 0: none
     heads: tuple[str, ...] = ()  # families with a head of their own (heads.py); (): one vector for all
     ast: dict = dataclasses.field(default_factory=dict)  # shape of an AST, as in its config.json
+    metric: str = ""  # cosine or l2: the distance that it was trained with; empty: unknown
 
     def __post_init__(self):
         sizes = {"width": self.width, "dim": self.dim, **{k: v for k, v in self.ast.items() if k not in AST_DETAILS}}
@@ -41,6 +43,7 @@ class EncoderConfig:
             raise ValueError(f"mean and std must be those of a log-mel, got {self.mean} and {self.std}")
         if not 0 <= self.outputs <= MOST_OUTPUTS or len(self.heads) > MOST_HEADS:
             raise ValueError(f"outputs must be 0 to {MOST_OUTPUTS}, heads {MOST_HEADS} at most")
+        choose("metric of an encoder", self.metric, ("", *METRICS))
 
 
 def stored_config(custom: dict, state: dict, output_layer: dict) -> EncoderConfig:

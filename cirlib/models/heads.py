@@ -37,6 +37,28 @@ class FamilyHeads(nn.Module):
         attended = (weights @ groups).permute(0, 3, 1, 2, 4).flatten(2)  # (B, families, bands * C)
         return F.normalize(torch.cat([self.mix(pooled)[:, None], self.dense(attended)], dim=1).float(), dim=2)
 
+    @torch.no_grad()
+    def copy_from(self, other: "FamilyHeads", places: Sequence[tuple[int, int]]) -> None:
+        """Copy what all families share from other heads, and the attention of families; `places`: (here, there) of each."""
+        self.mix.load_state_dict(other.mix.state_dict())
+        self.dense.load_state_dict(other.dense.state_dict())
+        for own, given in ((self.attention.weight, other.attention.weight), (self.attention.bias, other.attention.bias)):
+            own, given = (x.view(ATTENTION_HEADS, layer.families, -1) for x, layer in ((own, self), (given, other)))
+            for here, there in places:
+                own[:, here] = given[:, there]
+
+
+class OutputLayer(nn.Module):
+    """Map embeddings (B, D) to (B, outputs): layer norm and linear layer, as transformers.ASTForAudioClassification."""
+
+    def __init__(self, dim: int, outputs: int):
+        super().__init__()
+        self.layernorm = nn.LayerNorm(dim, eps=1e-12)
+        self.dense = nn.Linear(dim, outputs)
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        return self.dense(self.layernorm(vectors))
+
 
 def head_names(families: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the heads, in order, of an encoder with a head for each of `families`; () without families."""

@@ -1,4 +1,4 @@
-"""Trained encoders by name: checkpoints, pretrained AST weights by hub id or local folder, and artifacts of W&B."""
+"""Trained encoders by name: the one that comes with cirlib, checkpoints, folders, models of the hub and artifacts of W&B."""
 
 from pathlib import Path
 
@@ -6,30 +6,58 @@ from ..audio.log_mel import frames_for
 from ..common.files import one_line
 from ..common.paths import DATA, at_home, display_name, short
 from .ast import AST_DETAILS, ast_shape
+from .checkpoints import CONFIG, WEIGHTS, is_folder
 from .encoder_config import ENCODERS, EncoderConfig
 
-NONE_SHIPPED = (
-    "no trained encoder comes with this version of cirlib: name one (`--encoder` of a command), such as "
-    "runs/demo/family-infonce/seed0/best.pt (`make reproduce` trains it), the authors' checkpoint (.pt) or an AST on the Hugging Face hub"
-)
+SHIPPED = "cirlib-small"  # the encoder that comes with cirlib
+PLACE = Path(__file__).parent / "weights" / SHIPPED
 
 
 def weights_path(name: str) -> Path | None:
-    """Return the file or folder that holds the weights of an encoder, downloaded first if W&B stores it; None for a hub id or a preset."""
+    """Return the file or folder that holds the weights of an encoder, downloaded first if W&B stores it; None for a hub id or a preset.
+
+    It need not exist if the name is that of a checkpoint or SHIPPED.
+    """
     if name.startswith("wandb:"):
         from ..common.tracking import download
 
         return download(name.removeprefix("wandb:"), DATA / "checkpoints")
     if name.endswith(".pt"):
         return at_home(name)
+    if name == SHIPPED:
+        return PLACE / WEIGHTS
     folder = local_folder(name)
-    return folder if name not in ENCODERS and folder.is_dir() else None
+    if name in ENCODERS or not folder.is_dir():
+        return None
+    return folder / WEIGHTS if is_folder(folder) else folder
 
 
 def local_folder(name: str) -> Path:
-    """Return the folder that `name` may be: relative to the working directory or to the project's home, `~` is the user's."""
-    place = Path(name).expanduser()
+    """Return the folder that `name` may be: SHIPPED, or relative to the working directory or to the project's home, `~` is the user's."""
+    place = PLACE if name == SHIPPED else Path(name).expanduser()
     return place if place.is_dir() else at_home(name)
+
+
+def encoder_folder(name: str) -> Path | None:
+    """Return the folder of an encoder of cirlib, downloaded or from the cache if it is a model of the hub; None for other encoders.
+
+    Raises FileNotFoundError if `name` is SHIPPED and its files are not there.
+    """
+    if name == SHIPPED and not is_folder(PLACE):
+        raise FileNotFoundError(
+            f"this copy of cirlib comes without the weights of {SHIPPED} ({short(PLACE / WEIGHTS)}): install cirlib again, or name another "
+            "encoder, such as runs/demo/family-infonce/seed0/best.pt (`make reproduce` trains it)"
+        )
+    folder = local_folder(name)
+    if folder.is_dir():
+        return folder if is_folder(folder) else None
+    try:
+        from huggingface_hub import hf_hub_download
+
+        folder = Path(hf_hub_download(name, CONFIG)).parent
+        return Path(hf_hub_download(name, WEIGHTS)).parent if is_folder(folder) else None
+    except Exception:  # not on the hub, or no connection: the loader of other encoders says so
+        return None
 
 
 def load_ast(name: str, seconds: float) -> tuple[dict, dict]:

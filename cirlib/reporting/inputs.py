@@ -10,7 +10,7 @@ from ..data.note_statistics import load_statistics
 from ..evaluation.demucs import require_demucs
 from ..models.checkpoints import find_checkpoint
 from ..models.encoder import ENCODERS
-from ..models.pretrained import weights_path
+from ..models.pretrained import encoder_folder, weights_path
 from ..training.config import WITH_ENCODER, TrainConfig
 from .rows import Row
 
@@ -52,6 +52,8 @@ def _encoder(name: str) -> None:
     place = weights_path(name)
     if name.endswith(".pt"):
         find_checkpoint(place)
+    elif encoder_folder(name):
+        pass
     elif place:
         if not (place / "config.json").is_file():
             raise FileNotFoundError(f"no config.json in {short(place)}: an encoder's folder must be in the format of the hub")

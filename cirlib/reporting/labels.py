@@ -41,6 +41,7 @@ LABELS = {  # in the order of the tables
     "family-infonce-effects": "per-family heads + effects",
     "family-infonce-open": "per-family heads, open",
     "published": "the authors' checkpoint",
+    "cirlib-small": "cirlib-small",
 }
 FIELDS = "|".join(field.name for field in dataclasses.fields(TrainConfig))
 SETTINGS = {"hard_negative_ratio": "hard negatives"}  # names of settings in the labels of sweeps, where they differ

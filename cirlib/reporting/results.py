@@ -10,6 +10,9 @@ import pandas as pd
 from ..common.command_line import arguments, clean_exit
 from ..common.files import write_atomic
 from ..common.paths import ROOT
+from ..models.checkpoints import is_folder
+from ..models.pretrained import PLACE
+from .model_card import model_card
 
 PRESETS = {  # folders of figures/ that are in git -> what they hold
     "surge": "2,686 presets of the Surge XT synthesizer, the small encoder, 3,000 steps of 48 clips (`make reproduce PRESET=surge`). "
@@ -84,11 +87,12 @@ def with_short_table(text: str, table: str) -> str:
 
 
 def written(root: Path = ROOT) -> dict[Path, str]:
-    """Return the files with generated results and what they must hold."""
-    readme = root / "README.md"
+    """Return the files with generated results, the model card of the encoder among them, and what they must hold."""
+    readme, figures, encoder = root / "README.md", root / "figures", root / PLACE.relative_to(ROOT)
     return {
-        root / "figures" / "README.md": page(root / "figures"),
-        readme: with_short_table(readme.read_text(), short_table(root / "figures")),
+        figures / "README.md": page(figures),
+        readme: with_short_table(readme.read_text(), short_table(figures)),
+        **({encoder / "README.md": model_card(encoder, figures)} if is_folder(encoder) else {}),
     }
 
 

@@ -21,7 +21,7 @@ from ..data.bank import NoteBank
 from ..evaluation.open_mixtures import Presence
 from ..models.encoder import AudioEncoder, digest
 from ..models.heads import MIX, select_head
-from ..models.pretrained import weights_path
+from ..models.pretrained import SHIPPED, weights_path
 from ..training.config import read_config
 from . import query
 from .catalog import Catalog, as_float, is_bank, open_catalog
@@ -227,7 +227,8 @@ class Library:
 
     def _presence(self) -> Presence | None:
         """Return the presence model of this encoder, from this library or from beside its checkpoint."""
-        places = [self.path, *([paths.at_home(self.info.encoder).parent] if self.info.encoder.endswith(".pt") else [])]
+        name = self.info.encoder
+        places = [self.path, *([weights_path(name).parent] if name == SHIPPED or name.endswith(".pt") else [])]
         return next(filter(None, (Presence.load(place / "presence.json", self.info.digest) for place in places)), None)
 
     def _update(self, catalog: Catalog, show: bool) -> Changes:
@@ -248,17 +249,16 @@ class Library:
 def load_trained(encoder: str | AudioEncoder | None) -> tuple[AudioEncoder, str, str]:
     """Return a trained encoder, its name, and the metric that it was trained with.
 
-    encoder: an encoder, or what AudioEncoder.load takes (None: the one that comes with cirlib). The metric is that of the run of a
-    checkpoint, else l2 for a file that is named after a triplet loss, else cosine. Raises as AudioEncoder.load.
+    encoder: an encoder, or what AudioEncoder.load takes (None: the one that comes with cirlib). Where the encoder does not store its
+    metric, it is that of the run of a checkpoint, else l2 for a file that is named after a triplet loss, else cosine. Raises as
+    AudioEncoder.load.
     """
     if isinstance(encoder, AudioEncoder):
-        return encoder, "an encoder", "cosine"
+        return encoder, "an encoder", encoder.config.metric or "cosine"
     loaded = AudioEncoder.load(encoder, device=best_device())
-    if encoder is None:
-        return loaded, "the encoder of cirlib", "cosine"
-    file, name = weights_path(encoder), paths.display_name(encoder)
-    if file is None or file.suffix != ".pt":
-        return loaded, name, "cosine"
+    file, name = weights_path(encoder or SHIPPED), paths.display_name(encoder or SHIPPED)
+    if loaded.config.metric or file is None or file.suffix != ".pt":
+        return loaded, name, loaded.config.metric or "cosine"
     if (file.parent / "config.yaml").is_file():
         return loaded, name, read_config(file.parent)[0].metric
     return loaded, name, "l2" if "triplet" in file.name.lower() else "cosine"

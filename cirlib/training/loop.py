@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from ..common import paths, provenance, tracking
 from ..common.files import one_line, write_json
+from ..data import trained_on
 from ..data.bank import NoteBank
 from ..evaluation.protocol import open_banks, progress
 from ..models import distributed
@@ -64,6 +65,8 @@ class _Trainer:
         torch.manual_seed(config.seed)
         self.task = make_task(config, bank, accelerator.process_index, accelerator.num_processes)
         model = self.task.model()
+        if config.steps:
+            model.trained_on = [*model.trained_on, *trained_on.describe(bank)]
         if config.gradient_cache_size:
             check_chunks(model)
         if config.compile:

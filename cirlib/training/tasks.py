@@ -19,7 +19,7 @@ from ..data.pairs import NoteSteps, PairSteps
 from ..evaluation import classifiers
 from ..evaluation.protocol import Retriever, Validation
 from ..models.distributed import gather
-from ..models.encoder import AudioEncoder
+from ..models.encoder import ENCODERS, AudioEncoder
 from ..models.heads import MIX, SINGLE, head_names
 from . import losses
 from .config import ON_MIXTURES, TrainConfig
@@ -41,7 +41,9 @@ class Task:
         return self._encoder()
 
     def _encoder(self, **options) -> AudioEncoder:
-        encoder = AudioEncoder.create(self.config.encoder, seconds=self.config.seconds, **options)
+        if not self.config.steps and self.config.encoder not in ENCODERS:
+            options["heads"] = None  # a pretrained encoder is tested as it is
+        encoder = AudioEncoder.create(self.config.encoder, seconds=self.config.seconds, metric=self.config.metric, **options)
         return encoder.to(memory_format=torch.channels_last) if self.config.encoder == "cnn" else encoder
 
     def load(self, path) -> torch.nn.Module:

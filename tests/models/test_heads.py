@@ -69,6 +69,21 @@ def test_training_with_parts_can_start_from_an_encoder_without(tmp_path, name):
     np.testing.assert_array_equal(back.embed(sounds), before)
 
 
+def test_heads_are_kept_when_training_goes_on(tmp_path):
+    """Heads of families that the encoder has stay as they are, in any order; a new family has a new one."""
+    torch.manual_seed(0)
+    first = AudioEncoder.create("cnn", seconds=0.5, width=8, dim=16, heads=("Bass", "Piano", "Organ")).eval()
+    with torch.no_grad():
+        first.family_heads.attention.weight *= 50  # else random heads of all families are nearly the same
+    path, clips = str(first.save(tmp_path / "x.pt")), 0.1 * np.random.default_rng(0).standard_normal((2, 8000)).astype(np.float32)
+    before = dict(zip(("single", "mix", *first.config.heads), np.split(first.embed(clips), 5, axis=1), strict=True))
+    other = AudioEncoder.create(path, seconds=0.5, heads=("Organ", "Guitar", "Bass")).eval()
+    after = dict(zip(("single", "mix", *other.config.heads), np.split(other.embed(clips), 5, axis=1), strict=True))
+    for name in ("single", "mix", "Organ", "Bass"):
+        np.testing.assert_allclose(after[name], before[name], atol=1e-6)
+    assert np.abs(after["Guitar"] - before["Piano"]).max() > 1e-3
+
+
 def test_no_embeddings_have_parts_too():
     assert select_head(np.empty((0, 6)), SINGLE, ["Bass"]).shape == select_family_head(np.empty((0, 6)), [], ["Bass"]).shape == (0, 2)
 

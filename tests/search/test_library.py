@@ -1,5 +1,6 @@
 """Libraries: exact search, incremental updates, interruptions and several processes, damaged files, the command line."""
 
+import copy
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ from cirlib.common import paths
 from cirlib.data.taxonomy import MIXTURE_FAMILIES
 from cirlib.evaluation.open_mixtures import Presence
 from cirlib.evaluation.ranking import distances
+from cirlib.models import pretrained
 from cirlib.models.encoder import AudioEncoder, digest
 from cirlib.search import catalog, library, update
 from cirlib.search.__main__ import main
@@ -552,6 +554,24 @@ def test_search_command_equals_the_function(with_heads, tmp_path, capsys, option
     np.testing.assert_allclose(printed, expected.distance)
 
 
+def test_build_needs_no_encoder(folder, encoder, tmp_path, monkeypatch, capsys):
+    """The one that comes with cirlib is the default, with its metric; --encoder takes another one."""
+    encoder = copy.deepcopy(encoder)
+    encoder.config.metric = "l2"
+    monkeypatch.setattr(pretrained, "PLACE", encoder.save_folder(tmp_path / "small"))
+    lib = str(tmp_path / "lib")
+    main(["build", lib, str(folder)])
+    main(["search", lib, str(folder / NAMES[0]), "--no-mix", "-k", "1"])
+    assert NAMES[0] in capsys.readouterr().out
+    library = Library.open(lib)
+    assert (library.info.encoder, library.metric) == ("cirlib-small", "l2")
+    presence = Presence(["Bass"], np.ones((1, encoder.dim)), np.zeros(1))
+    presence.save(tmp_path / "small" / "presence.json", library.info.digest)
+    assert library.families(folder / NAMES[0]).set_index("family").presence["Bass"] > 0
+    with pytest.raises(SystemExit, match=r"was built with cirlib-small \(l2\)"):
+        main(["build", lib, str(folder), "--encoder", str(encoder.save(tmp_path / "other.pt"))])
+
+
 def test_encoder_path_is_relative_to_working_folder_or_home(folder, encoder, tmp_path, monkeypatch):
     for place, name in (("elsewhere", "one.pt"), ("home/runs/p/row/seed0", "best.pt")):
         (tmp_path / place).mkdir(parents=True)
@@ -575,14 +595,15 @@ def test_interrupted_command_says_what_is_stored(built, folder, monkeypatch, cap
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["build", "none", "FOLDER"], "error: .*--encoder"),
+        (["build", "none", "FOLDER"], "error: this copy of cirlib comes without the weights of cirlib-small .* name another encoder"),
         (["build", "none", "FOLDER", "--encoder", "nothing.pt"], "error: no checkpoint .*nothing.pt"),
         (["add", "none", "FOLDER"], "error: no library at lib/none: build one first"),
         (["search", "none", "x.wav"], "error: no library at lib/none"),
         (["search", "none", "x.wav", "--families", "--windows"], "error: --families .* omit --family and --windows"),
     ],
 )
-def test_wrong_command_prints_one_sentence(folder, arguments, words):
+def test_wrong_command_prints_one_sentence(folder, arguments, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "PLACE", tmp_path / "none")
     with pytest.raises(SystemExit, match=words) as caught:
         main([str(folder) if a == "FOLDER" else a for a in arguments])
     assert "\n" not in str(caught.value)
