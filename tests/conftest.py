@@ -140,13 +140,9 @@ def surgepy():
     """The stand-in for Surge's bindings, here and in worker processes: those of other tests must end, as they have an older sys.path."""
     from joblib.externals.loky import get_reusable_executor
 
-    from cirlib.data.sources import surge
-
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parent / "data" / "sources" / "stand_in"))
         patch.delitem(sys.modules, "surgepy", raising=False)
         get_reusable_executor().shutdown()
-        surge._synthesizer.cache_clear()
         yield import_module("surgepy")
-        surge._synthesizer.cache_clear()
         del sys.modules["surgepy"]

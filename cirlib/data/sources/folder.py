@@ -8,7 +8,7 @@ The family comes from the name of the file, else from the nearest folder whose n
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,8 +92,8 @@ def build(path: Path, config: FolderConfig, *, n_jobs: int = -1) -> NoteBank:
     return build_once(path, spec, jobs, read_instrument, meta=meta, n_jobs=n_jobs, limit_s=config.limit_s, remarks=remarks)
 
 
-def find_sounds(root: Path) -> tuple[list[Path], list[Remark]]:
-    """Return the sound files of a tree by their suffix, sorted, without hidden ones; and remarks about skipped files and folders.
+def find_sounds(root: Path, suffixes: Collection[str] = SUFFIXES) -> tuple[list[Path], list[Remark]]:
+    """Return the files of a tree with these suffixes, sorted, without hidden ones; and remarks about skipped files and folders.
 
     Skipped: folders with the suffix of a sound, unreadable folders, links to folders (they could lead back), links to files outside of
     the root, and names that are not UTF-8.
@@ -106,11 +106,11 @@ def find_sounds(root: Path) -> tuple[list[Path], list[Remark]]:
     for top, folders, names in os.walk(root, onerror=lambda error: skip(error.filename, f"{UNREADABLE} ({error.strerror})")):
         folders[:] = [name for name in folders if not _is_hidden(name)]
         for folder in (Path(top, name) for name in folders):
-            if folder.suffix.lower() in SUFFIXES:
+            if folder.suffix.lower() in suffixes:
                 skip(folder, "a folder, not a file")
             elif folder.is_symlink():
                 skip(folder, "a link to a folder, not followed")
-        for file in (Path(top, name) for name in names if Path(name).suffix.lower() in SUFFIXES and not _is_hidden(name)):
+        for file in (Path(top, name) for name in names if Path(name).suffix.lower() in suffixes and not _is_hidden(name)):
             if not is_text(file):
                 skip(file, "its name is not UTF-8")
             elif leads_outside(root, file):

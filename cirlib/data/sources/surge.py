@@ -1,26 +1,21 @@
 """Presets of the Surge XT synthesizer, rendered with its Python bindings `surgepy`.
 
-surgepy is built from Surge's source tree (README). Its factory presets are found automatically, or `path` names folders of .fxp files
-in subfolders named by category. For every preset, notes are drawn from the statistics of its group and, with a folder of MIDI scores,
-excerpts of scores (pitch and velocity are null: paper section 3, data sets). Training presets with audible effects also give a twin
-without effects.
+surgepy is built from Surge's source tree (params/README.md). Its factory presets are found automatically, or `path` names folders of
+.fxp files in subfolders named by category. For every preset, notes are drawn from the statistics of its group and, with a folder of MIDI
+scores, excerpts of scores (pitch and velocity are null: paper section 3, data sets). Training presets with audible effects also give a
+twin without effects. surge_synth.py renders them.
 """
 
-import ctypes
 import hashlib
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections import Counter
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ...audio.io import Unusable
 from ...common.files import listing_hash, sha256
 from ...common.packages import Missing, require
 from ...common.paths import short
@@ -28,17 +23,17 @@ from ...common.settings import check_above_zero
 from .. import note_statistics as midi
 from ..bank import NoteBank
 from ..builder import build_once, existing
-from ..jobs import Remark, Sound, note_row
-from ..taxonomy import SURGE_FX, fx_tags, surge_category
-from .shared import RATE, instrument_rng, make_spec, split_jobs, to_mono
+from ..jobs import Remark
+from ..taxonomy import surge_category
+from .folder import find_sounds
+from .shared import instrument_rng, make_spec, split_jobs
+from .surge_synth import quiet, render_preset, synthesizer
 
-VERSION = 1
-TEMPO = 120.0
-SLOTS = ("A1", "A2", "B1", "B2", "S1", "S2", "G1", "G2", "A3", "A4", "B3", "B4", "S3", "S4", "G3", "G4")
-BYPASSED = {1: "S", 2: "SG", 3: "ABSG"}  # fx_bypass -> first letters of the slots that are off
+VERSION = 2
+FACTORY, AUTHORS = "patches_factory", "patches_3rdparty"  # of Surge's data: <category>/ and <author>/<category>/
 MISSING = (
     "rendering Surge presets needs the Python package surgepy, which is built from Surge's source tree "
-    "(cmake -DSURGE_BUILD_PYTHON_BINDINGS=ON, see README): build it, or read rendered sets with source cir"
+    "(see params/README.md): build it, or read rendered sets with source cir"
 )
 LICENSE = "presets and synthesizer: GPL-3.0-or-later (factory and third-party content)"
 
@@ -114,8 +109,8 @@ def check(config: SurgeConfig) -> None:
 
 def _factory_folders() -> list[Path]:
     with quiet():
-        data = Path(_synthesizer().getFactoryDataPath())
-    folders = [folder for name in ("patches_factory", "patches_3rdparty") if (folder := data / name).is_dir()]
+        data = Path(synthesizer().getFactoryDataPath())
+    folders = [folder for name in (FACTORY, AUTHORS) if (folder := data / name).is_dir()]
     if not folders:
         raise ValueError(
             f"surgepy has no presets in {data}: set the environment variable SURGE_DATA_HOME to Surge's resources/data, or set path"
@@ -124,28 +119,49 @@ def _factory_folders() -> list[Path]:
 
 
 def find_presets(roots: list[Path]) -> tuple[dict[str, Preset], list[Remark]]:
-    """Return uid -> preset, and remarks about presets without a known category.
+    """Return uid -> preset, and remarks about files that are no preset and about categories without a family.
 
-    The category is the nearest folder above the file with the name of one; the bank is the folder above the category
-    (an author), or `factory`. A uid is surge/<bank>/<category>/<name>.
+    The category is the nearest folder above the file with the name of one. A uid is surge/<bank>/<category>/<name>.
     """
-    presets, remarks = {}, []
+    presets, remarks, unknown = {}, [], Counter()
     for root in roots:
         if not root.is_dir():
             raise FileNotFoundError(f"no folder {short(root)}: set path to folders of .fxp presets")
-        for file in sorted(root.rglob("*.fxp")):
-            folders = [root.name, *file.relative_to(root).parts[:-1]]
-            known = [k for k, name in enumerate(folders) if surge_category(name)]
-            if not known:
-                remarks.append(Remark(str(file.relative_to(root)), "no folder above it is a known category: no family", stored=True))
-            at = known[-1] if known else len(folders) - 1
-            above = folders[1:at][:1] or ["factory" if root.name == "patches_factory" else root.name]
-            inner = folders[at + 1 :] if known else []
-            uid = "/".join(["surge", *above, folders[at], *inner, file.stem])
+        files, skipped = find_sounds(root, (".fxp",))
+        remarks += skipped
+        for file in files:
+            if not (file.is_file() and os.access(file, os.R_OK)):
+                why = "a link to a missing file" if file.is_symlink() else "not readable"
+                remarks.append(Remark(file.relative_to(root).as_posix(), why))
+                continue
+            bank, category, *inner = _folders(root, file)
+            group = surge_category(category)
+            unknown[f"{bank}/{category}"] += group is None
+            uid = "/".join(["surge", bank, category, *inner, file.stem])
             while uid in presets:
                 uid += "'"
-            presets[uid] = Preset(file, *(surge_category(folders[at]) or (None, None, "Piano")))
-    return presets, remarks
+            presets[uid] = Preset(file, *(group or (None, None, "Piano")))
+    why = "no folder above is a known category, so there is no family (presets: {})"
+    return presets, remarks + [Remark(place, why.format(count), stored=True) for place, count in unknown.items() if count]
+
+
+def _folders(root: Path, file: Path) -> list[str]:
+    """Return the bank of a preset, its category and the folders below.
+
+    In Surge's own data the bank is `factory` or the author, whichever folder `root` is; elsewhere it is the first folder below the root.
+    """
+    above = file.absolute().parts[:-1]
+    own = [k for k, name in enumerate(above) if name in (FACTORY, AUTHORS)]
+    if not own:
+        folders = [root.name, *file.relative_to(root).parts[:-1]]
+    elif above[own[-1]] == FACTORY:
+        folders = ["factory", *above[own[-1] + 1 :]]
+    else:
+        folders = list(above[own[-1] + 1 :]) or [AUTHORS]
+    known = [k for k, name in enumerate(folders) if surge_category(name) and not (own and k == 0)]  # an author's name is no category
+    at = known[-1] if known else len(folders) - 1
+    bank = folders[0] if own else (folders[1:at] or folders)[0]
+    return [bank, folders[at], *(folders[at + 1 :] if known else [])]
 
 
 def _read_scores(config: SurgeConfig, n_jobs: int) -> tuple[dict[str, list[np.ndarray]], list[Remark]]:
@@ -168,130 +184,3 @@ def _draw_notes(uid: str, preset: Preset, statistics: midi.NoteStatistics, score
     chosen = rng.choice(len(excerpts), min(config.stems, len(excerpts)), replace=False) if excerpts else []
     notes = [(pitch, velocity, min(seconds, config.longest_s)) for pitch, velocity, seconds in notes]
     return {"file": str(preset.file), "tag": preset.tag, "notes": notes, "scores": [excerpts[k] for k in chosen]}
-
-
-# Rendering, in worker processes
-
-
-@cache
-def _synthesizer():
-    import surgepy
-
-    return surgepy.createSurge(RATE)
-
-
-def render_preset(
-    *, uid: str, file: str, family: str | None, tag: str | None, split: str, notes: list, scores: list, config: SurgeConfig
-) -> Iterator[Sound | Remark]:
-    """Yield the sounds of one preset, then of its twin without effects. Raises ValueError if it does not load or has no usable note."""
-    with quiet():
-        load(_synthesizer(), file)
-        fx = audible_fx(_synthesizer())
-    row = note_row(uid, family, "surge", split, fx=fx, tags=["synthetic", *([tag] if tag else []), *fx_tags(fx)])
-    excerpts = [(np.array([[0.0, seconds, pitch, velocity]]), seconds + config.tail_s) for pitch, velocity, seconds in notes]
-    excerpts += [(score, config.stem_s) for score in scores]
-    yield from _render_all(file, row, excerpts, dry=False)
-    if fx and split == "train" and config.twins:
-        twin = row | {"instrument": uid + "_no_fx", "augments": uid, "fx": [], "tags": row["tags"][: 1 + bool(tag)]}
-        yield from _render_all(file, twin, excerpts, dry=True)
-
-
-def _render_all(file: str, row: dict, excerpts: list[tuple[np.ndarray, float]], *, dry: bool) -> Iterator[Sound | Remark]:
-    """Yield the sound of each (notes, length in s), then a remark for each unusable one. An excerpt of one note is a note, else a stem."""
-    remarks, stems = [], 0
-    for notes, seconds in excerpts:
-        columns, name = {}, f"stem {stems}"
-        if len(notes) == 1:
-            _, hold, pitch, velocity = map(float, notes[0])
-            columns, name = {"pitch": pitch, "velocity": velocity, "hold_s": hold}, f"note {pitch:.0f}-{velocity:.0f}"
-        stems += len(notes) > 1
-        try:
-            with quiet():
-                stereo = render(file, notes, seconds, dry=dry)
-                if not stereo.any():  # some presets are silent without aftertouch
-                    stereo = render(file, notes, seconds, dry=dry, aftertouch=127)
-            yield Sound({**row, **columns}, to_mono(stereo))
-        except Unusable as reason:
-            remarks.append(Remark(f"{row['instrument']} {name}", str(reason)))
-    if len(remarks) < len(excerpts):
-        yield from remarks
-    elif dry:
-        yield Remark(row["instrument"], "no usable note without effects")
-    else:
-        raise ValueError(f"no usable note: {remarks[0].text if remarks else 'none was requested'}")
-
-
-def load(synth, file: str, *, dry: bool = False) -> None:
-    """Load a preset; `dry` turns all effects off."""
-    if synth.loadPatch(file) is False:
-        raise ValueError("surgepy does not load this preset")
-    if hasattr(synth, "tempo"):  # only forks of surgepy have it; a preset may bring its own tempo
-        synth.tempo = TEMPO
-    if dry:
-        for slot in synth.getPatch()["fx"]:
-            synth.setParamVal(slot["type"], 0)
-        synth.processMultiBlock(synth.createMultiBlock(1), 0, 1)
-
-
-def render(file: str, notes: np.ndarray, seconds: float, *, dry: bool, aftertouch: int = 0) -> np.ndarray:
-    """Return audio (2, n) of notes (m, 4: start s, duration s, pitch, velocity). The preset is loaded anew: effect tails outlast notes."""
-    synth = _synthesizer()
-    load(synth, file, dry=dry)
-    block = synth.getBlockSize()
-    blocks = int(np.ceil(seconds * RATE / block))
-    synth.channelAftertouch(0, aftertouch)  # it outlasts presets, too
-    events = []  # (block, is note on, pitch, velocity)
-    for start, duration, pitch, velocity in notes:
-        on = int(start * RATE / block)
-        events.append((on, 1, int(pitch), int(velocity)))
-        events.append((max(on + 1, round((start + duration) * RATE / block)), 0, int(pitch), 0))
-    audio, at = synth.createMultiBlock(blocks), 0
-    for when, on, pitch, velocity in [*sorted(event for event in events if event[0] < blocks), (blocks, 0, 0, 0)]:  # note offs first
-        if when > at:
-            synth.processMultiBlock(audio, at, when - at)
-            at = when
-        if on:
-            synth.playNote(0, pitch, velocity, 0)
-        elif when < blocks:
-            synth.releaseNote(0, pitch, 0)
-    return np.array(audio)
-
-
-def audible_fx(synth) -> list[str]:
-    """Return the names of the effects that sound in the loaded preset, in the order of the slots.
-
-    An effect sounds if it is not off, masked or bypassed, its scene plays, and, for a send, a send level is above 0. Parameters that
-    a version of the bindings does not have count as sounding.
-    """
-    patch, value = synth.getPatch(), synth.getParamVal
-    masked, bypass, mode, active = (int(value(patch[name])) if name in patch else None for name in (
-        "fx_disable", "fx_bypass", "scenemode", "scene_active"))  # fmt: skip
-    scenes = [scene for scene in (0, 1) if mode != 0 or active in (scene, None)]
-    levels = [patch["scene"][scene].get("send_level", []) for scene in scenes] if "scene" in patch else [[]]
-    found = []
-    for i, (slot, fx) in enumerate(zip(SLOTS, patch["fx"], strict=False)):
-        kind, chain, number = int(value(fx["type"])), slot[0], int(slot[1]) - 1
-        if not kind or (masked or 0) >> i & 1 or chain in BYPASSED.get(bypass, ""):
-            continue
-        if chain in "AB" and "AB".index(chain) not in scenes:
-            continue
-        if chain == "S" and not any(number >= len(level) or value(level[number]) > 0 for level in levels):
-            continue
-        found.append(SURGE_FX[kind][0] if kind < len(SURGE_FX) else synth.getParamDisplay(fx["type"]))
-    return list(dict.fromkeys(found))
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Discard what C code writes to stdout, which Surge does."""
-    sys.stdout.flush()
-    saved, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        yield
-    finally:
-        with suppress(OSError, TypeError, AttributeError):
-            ctypes.CDLL(None).fflush(None)  # else buffered output would be written later
-        os.dup2(saved, 1)
-        os.close(saved)
-        os.close(nowhere)

@@ -1,6 +1,8 @@
 """Surge presets, rendered with a stand-in for surgepy whose presets say how they behave (stand_in/surgepy.py)."""
 
 import json
+import os
+import re
 
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ from conftest import RATE, hz
 from source_files import write_preset
 from tones import amplitude, contents, frequency, rows
 
+from cirlib.common.paths import ROOT
 from cirlib.data.jobs import Remark, Sound
-from cirlib.data.sources import surge
+from cirlib.data.sources import surge_synth
 from cirlib.data.sources.surge import SurgeConfig, build, find_presets, render_preset
 from cirlib.data.taxonomy import SURGE_FX
 
@@ -38,11 +41,13 @@ TREE = {  # file: (uid, family, tag)
     "patches_factory/Basses/Fat.fxp": ("surge/factory/Basses/Fat", "Bass", "bass"),
     "patches_factory/FX/Rain.fxp": ("surge/factory/FX/Rain", "Synth Effects", "effects"),
     "patches_factory/Keys/Old/E-Piano 1.fxp": ("surge/factory/Keys/Old/E-Piano 1", "Piano", "piano"),
-    "patches_factory/Templates/Init.fxp": ("surge/factory/Templates/Init", None, None),
+    "patches_factory/Templates/Init 1.fxp": ("surge/factory/Templates/Init 1", None, None),
+    "patches_factory/Templates/Init 2.FXP": ("surge/factory/Templates/Init 2", None, None),
     "patches_3rdparty/Ann/Leads/Saw.fxp": ("surge/Ann/Leads/Saw", "Synth Lead", "lead"),
     "patches_3rdparty/Ann/Woodwind/Reedy.fxp": ("surge/Ann/Woodwind/Reedy", "Reed", "wind"),
     "patches_3rdparty/Bob/Pads/Leads/Both.fxp": ("surge/Bob/Leads/Both", "Synth Lead", "lead"),
     "patches_3rdparty/Bob/Polysynths/Poly.fxp": ("surge/Bob/Polysynths/Poly", None, None),
+    "patches_3rdparty/Drums/MPE/Kick.fxp": ("surge/Drums/MPE/Kick", None, None),  # an author with the name of a category
 }
 
 
@@ -61,11 +66,19 @@ def roots(data):
     return [data / "patches_factory", data / "patches_3rdparty"]
 
 
-def test_presets_of_folders(roots):
-    """The nearest folder with the name of a category gives the family, the author is the bank; without a category there is a remark."""
-    presets, remarks = find_presets(roots)
-    assert [(uid, family, tag) for uid, (_, family, tag, _) in presets.items()] == list(TREE.values())
-    assert [(r.name, r.stored) for r in remarks] == [("Templates/Init.fxp", True)]
+@pytest.mark.parametrize("below", ["", "resources", "resources/data", "resources/data/patches_3rdparty"])
+def test_presets_of_folders(tmp_path, below):
+    """The nearest folder with the name of a category gives the family, the author is the bank, whichever folder path names."""
+    for name in TREE:
+        write_preset(tmp_path / "resources" / "data" / name)
+    found, remarks = find_presets([tmp_path / below])
+    expected = [values for name, values in TREE.items() if f"resources/data/{name}".startswith(below)]
+    assert sorted((uid, *preset[1:3]) for uid, preset in found.items()) == sorted(expected)
+    unknown = {place for uid, *_ in expected for place in ("factory/Templates", "Drums/MPE") if place in uid}
+    assert {r.name: r.text for r in remarks if r.stored} == {
+        place: f"no folder above is a known category, so there is no family (presets: {1 + (place == 'factory/Templates')})"
+        for place in unknown
+    }
 
 
 def test_presets_come_with_surgepy(monkeypatch, data, roots, tmp_path):
@@ -99,11 +112,32 @@ def test_presets_of_one_name(tmp_path):
     }
 
 
+def test_files_that_are_no_preset_cost_only_themselves(tmp_path):
+    """Each is listed with its reason; the others are what they are without it."""
+    root, outside = tmp_path / "presets", write_preset(tmp_path / "outside.fxp")
+    write_preset(root / "Basses" / "A.fxp")
+    (root / "Basses" / "folder.fxp").mkdir()
+    for name, target in (("broken", "nowhere"), ("loop", "loop.fxp"), ("outside", outside)):
+        (root / "Basses" / f"{name}.fxp").symlink_to(target)
+    os.mkfifo(root / "Basses" / "pipe.fxp")  # reading it would wait for ever
+    (root / "Basses" / "._A.fxp").write_text("of a Macintosh")
+    bank = build(tmp_path / "bank", config(root), n_jobs=1)
+    assert list(bank.gallery().index) == ["surge/presets/Basses/A"]
+    assert bank.infos[0]["skipped"] == {
+        "Basses/folder.fxp": "a folder, not a file",
+        "Basses/broken.fxp": "a link to a missing file",
+        "Basses/loop.fxp": "a link to a missing file",
+        "Basses/outside.fxp": "a link out of the folder, not followed",
+        "Basses/pipe.fxp": "not readable",
+    }
+
+
 # Effects
 
 
 SLOTS = ("A1", "A2", "B1", "B2", "S1", "S2", "G1", "G2", "A3", "A4", "B3", "B4", "S3", "S4", "G3", "G4")
 FULL = {slot: SURGE_FX[slot + 1][0] for slot in range(16)}  # a different effect in every slot
+FOUR = {"send_level": [[0] * 4] * 2}  # levels of all four sends
 BOTH = {"scenemode": 1, "send_level": [[0.5] * 4] * 2}  # everything sounds
 
 
@@ -122,9 +156,9 @@ def full(*slots):
         ({"fx": {0: 99}}, ["Type 99"]),  # newer than the list
         ({"fx": FULL, **BOTH}, full("A", "B", "S", "G")),
         # scenes: one is active, or both
-        ({"fx": FULL}, full("A", "G")),
-        ({"fx": FULL, "scene_active": 1}, full("B", "G")),
-        *[({"fx": FULL, "scenemode": mode, "scene_active": 1}, full("A", "B", "G")) for mode in (1, 2, 3)],
+        ({"fx": FULL, **FOUR}, full("A", "G")),
+        ({"fx": FULL, **FOUR, "scene_active": 1}, full("B", "G")),
+        *[({"fx": FULL, **FOUR, "scenemode": mode, "scene_active": 1}, full("A", "B", "G")) for mode in (1, 2, 3)],
         # sends: of an active scene, each has its own level
         *[
             ({"fx": FULL, "send_level": [[float(k == send) for k in range(4)], [0] * 4]}, full("A", f"S{send + 1}", "G"))
@@ -133,7 +167,7 @@ def full(*slots):
         ({"fx": FULL, "send_level": [[0] * 4, [1] * 4]}, full("A", "G")),
         ({"fx": FULL, "send_level": [[0] * 4, [1] * 4], "scene_active": 1}, full("B", "S", "G")),
         ({"fx": FULL, "send_level": [[0] * 4, [1] * 4], "scenemode": 1}, full("A", "B", "S", "G")),
-        ({"fx": FULL, "send_level": [[0] * 2, [0] * 2]}, full("A", "S3", "S4", "G")),  # older bindings lack the others
+        ({"fx": FULL}, full("A", "S3", "S4", "G")),  # upstream has no levels of the others: they count as sounding
         # bypass: all on, no sends, no sends and no globals, none
         ({"fx": FULL, **BOTH, "fx_bypass": 0}, full("A", "B", "S", "G")),
         ({"fx": FULL, **BOTH, "fx_bypass": 1}, full("A", "B", "G")),
@@ -146,10 +180,10 @@ def full(*slots):
 )
 def test_audible_effects(tmp_path, behaviour, names):
     """Not off, not masked, not bypassed, in an active scene, sent to."""
-    with surge.quiet():
-        synth = surge._synthesizer()
-        surge.load(synth, str(write_preset(tmp_path / "a.fxp", **behaviour)))
-        assert surge.audible_fx(synth) == names
+    with surge_synth.quiet():
+        synth = surge_synth.synthesizer()
+        surge_synth.load(synth, str(write_preset(tmp_path / "a.fxp", **behaviour)))
+        assert surge_synth.audible_fx(synth) == names
 
 
 # Sound
@@ -169,16 +203,29 @@ def test_notes(tmp_path, behaviour):
         assert len(sound.audio) / RATE == pytest.approx(seconds, abs=0.003)
 
 
-def test_tempo_is_set_where_the_bindings_can(tmp_path, monkeypatch, surgepy):
-    """In forks of surgepy; in upstream, a preset keeps its own."""
-    file = write_preset(tmp_path / "a.fxp", tempo=60)
-    levels = []
-    for synthesizer in (surgepy.SurgeSynthesizer, surgepy.Fork):
-        made = synthesizer(48000)
-        monkeypatch.setattr(surge, "_synthesizer", lambda made=made: made)
-        (sound,), _ = render(file)
-        levels.append(amplitude(sound.audio[:2400], hz(60)))
-    assert levels == pytest.approx([0.25 * SHARE, 0.5 * SHARE], rel=0.02)
+@pytest.mark.parametrize(("name", "share"), [("SurgeSynthesizer", 0.5), ("Fork", 1.0)])
+def test_tempo_is_set_where_the_bindings_can(tmp_path, monkeypatch, surgepy, name, share):
+    """In a fork; with upstream's bindings a preset keeps its own."""
+    monkeypatch.setattr(surgepy, "createSurge", getattr(surgepy, name))
+    (sound,), _ = render(write_preset(tmp_path / "a.fxp", tempo=60))
+    assert amplitude(sound.audio[:2400], hz(60)) == pytest.approx(0.5 * share * SHARE, rel=0.02)
+
+
+def test_surge_does_not_touch_the_home_folder(tmp_path, monkeypatch):
+    """It would make folders there; the environment is restored."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    before = dict(os.environ)
+    render(write_preset(tmp_path / "a.fxp"))
+    assert not (tmp_path / "home").exists() and dict(os.environ) == before
+
+
+def test_build_lines_make_the_bindings_alone():
+    """Without JUCE, which needs X11's headers, and for the Python of the project."""
+    text = (ROOT / "params" / "README.md").read_text()
+    lines = re.search(r"### surgepy.*?```sh\n(.*?)```", text, re.S)[1]
+    assert {"-DSURGE_BUILD_PYTHON_BINDINGS=ON", "-DSURGE_SKIP_JUCE_FOR_RACK=ON"} <= set(lines.split())
+    assert '-DPYTHON_EXECUTABLE="$PWD/.venv/bin/python"' in lines
 
 
 def test_row(tmp_path):
@@ -202,7 +249,7 @@ def test_tails_of_effects(tmp_path):
 
 
 def test_preset_does_not_sound_in_the_next_one(tmp_path):
-    """Nor does its aftertouch or its tempo stay."""
+    """Nor does its aftertouch or its tempo stay, with upstream's bindings either."""
     plain = write_preset(tmp_path / "plain.fxp")
     (first,), _ = render(plain)
     render(write_preset(tmp_path / "wet.fxp", fx={0: "Reverb 1"}, tail=0.2, tempo=60))
@@ -457,4 +504,5 @@ def test_bad_preset_costs_only_itself(tmp_path, capfd):
     assert mixed.infos[0]["skipped"] == {f"surge/presets/Basses/{name}": reason for name, (_, reason) in BAD.items()}
     for name in ("audio.i16", "notes.parquet"):
         assert (mixed.paths[0] / name).read_bytes() == (clean.paths[0] / name).read_bytes()
-    assert capfd.readouterr().out == ""
+    out, err = capfd.readouterr()
+    assert out == "" and "patch" not in err

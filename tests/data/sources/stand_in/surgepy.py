@@ -1,9 +1,10 @@
-"""Stand-in for surgepy, Surge's Python bindings: the functions that cirlib calls, with known sounds.
+"""Stand-in for surgepy, Surge's Python bindings: the functions of upstream's that cirlib calls, with known sounds.
 
 A preset is a JSON file with differences from PLAIN. A note is a sine of its pitch, from note on to note off, at `level` times
 velocity / 127, times tempo / 120, halved by full aftertouch; the right channel has half the level. Every active effect adds a third
 harmonic, and a tail of level `tail` at 3 kHz from the first note until another preset is loaded. As in Surge, a change of effects
-takes effect after the next block, and C's stdout is written to.
+takes effect after the next block, a preset without a tempo keeps the one before, one that does not load leaves the one before, C's
+stdout and stderr are written to, a folder is made in the user's home, and there are no attributes but those of upstream.
 """
 
 import ctypes
@@ -19,14 +20,14 @@ BLOCK = 32
 TAIL_HZ = 3000.0
 PLAIN = {
     "level": 0.5,
-    "tempo": 120,
+    "tempo": None,  # as of most presets
     "tail": 0.0,
     "fx": {},  # number of the slot (text): type
     "fx_disable": 0,
     "fx_bypass": 0,
     "scenemode": 0,
     "scene_active": 0,
-    "send_level": [[0, 0, 0, 0], [0, 0, 0, 0]],
+    "send_level": [[0, 0], [0, 0]],  # upstream has these two; a preset of a test may have four, as a fork
     "loads": True,
     "sounds": True,  # or False, or "aftertouch"
     "on_load": "",  # one of ACTIONS
@@ -55,7 +56,9 @@ class Parameter:
 
 
 class SurgeSynthesizer:
-    """One synthesizer."""
+    """One synthesizer. Like upstream's, it refuses attributes that it does not have."""
+
+    __slots__ = ("_aftertouch", "_notes", "_patch", "_preset", "_rate", "_running", "_tail", "_tempo")
 
     def __init__(self, sample_rate):
         self._rate, self._tempo, self._aftertouch = sample_rate, 120.0, 0
@@ -82,7 +85,9 @@ class SurgeSynthesizer:
         ACTIONS.get(preset["on_load"], int)()
         if preset["loads"]:
             self._load(preset)
-            self._tempo = float(preset["tempo"])
+            self._tempo = float(preset["tempo"] or self._tempo)
+        else:
+            os.write(2, b"Error while loading patch!\n")
         return preset["loads"]
 
     def playNote(self, channel, note, velocity, detune=0):
@@ -159,6 +164,7 @@ class Fork(SurgeSynthesizer):
 
 def createSurge(sample_rate):
     os.write(1, b"Surge XT\n")
+    Path(os.environ["HOME"], ".Surge Synth Team", "Surge XT").mkdir(parents=True, exist_ok=True)
     return SurgeSynthesizer(sample_rate)
 
 
