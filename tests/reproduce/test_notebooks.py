@@ -5,6 +5,7 @@ import json
 import re
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from notebook_cells import NOTEBOOKS, cells, declared, parameters, run_cell
@@ -14,6 +15,7 @@ from cirlib.common.files import write_json
 from cirlib.common.paths import ROOT
 from cirlib.common.settings import check_parameters, choose, read_params
 from cirlib.data.sources import data_files, source_config, source_options
+from cirlib.evaluation import ranking, space
 from cirlib.reporting.labels import TITLES, labels, order
 from cirlib.reporting.rows import NOT_ROWS, expand
 from cirlib.training.config import TrainConfig
@@ -102,6 +104,19 @@ def test_03_retrieve_refuses_an_outdated_run(tmp_path):
     names |= {"read_config": lambda _: (config, "then"), "protocol": SimpleNamespace(open_banks=lambda _: SimpleNamespace(infos=[]))}
     with pytest.raises(ValueError, match=r"^p/x/seed0 is out of date \(its sounds, a file .*\): run 02_train.ipynb again$"):
         run_cell("03_retrieve", "is out of date", **names)
+
+
+def test_04_compares_nothing_with_one_instrument_in_each_family():
+    """As with one test instrument of each family: its stems have no others; a family that has some is compared."""
+    plan = pd.DataFrame({"query": [0, 0, 1], "family": ["A", "B", "B"], "instrument": ["a", "b", "c"]})
+    names = {"mixed": np.eye(2), "by_family": lambda vectors, _: vectors, "config": SimpleNamespace(metric="l2"), "np": np}
+    names |= {"ranking": ranking, "space": space, "pd": pd}
+    vectors, own = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.arange(3)
+    for count, families in ((2, None), (3, {"B": {"mean": 1.0, "low": 1.0, "high": 1.0}})):
+        some = plan[:count]
+        compare = run_cell("04_embedding_space", "def compare(", plan=some, **names)["compare"]
+        found = compare(vectors[:count], some.instrument.to_numpy(str), some.family.to_numpy(str), own[:count])
+        assert (found and found["families"]) == families
 
 
 def test_06_paper_draws_ranks_of_tested_rows_only(tmp_path):
