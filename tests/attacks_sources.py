@@ -175,6 +175,10 @@ TEXTS = {
     "a variable in the name of the opcode": "#define $S sample\n<region> $S=../secret.wav key=60",
     "a comment that is none": "/*\n// */ <region> sample=../secret.wav key=60",
     "slashes as of a comment": "<region> sample=s/good.wav//../../../secret.wav",
+    "a comment that hides default_path": "<control> default_path=../\n<control> x=1/* default_path=s/\n*/<region> sample=secret.wav key=60",
+    "a comment made of variables": "#define $A /\n<control> default_path=../ $A$A default_path=s/\n<region> sample=secret.wav key=60",
+    "a path with an empty variable": "<region> sample=.$./secret.wav key=60",
+    "a definition of an opcode": "#define $A sample=../secret.wav\n<region> $A\nkey=60",
     "upper case": "<region> SAMPLE=../secret.wav key=60",
     "an include above": '#include "../secret.txt"\n<region> sample=s/good.wav key=60',
     "an absolute include": '#include "{root}/secret.txt"\n<region> sample=s/good.wav key=60',
@@ -200,6 +204,13 @@ def instrument(scene: Scene, text: str) -> sfz.SfzConfig:
 @attacks("SFZ", TEXTS)
 def _sfz(scene, text):
     with bounded(), refused("too many variables" if "$AA" in text else "outside of its library"):
+        sfz.build(scene.inside / "bank", instrument(scene, text), n_jobs=1)
+
+
+@attack("SFZ", "a directive in a variable")
+def _directive(scene):
+    text = '#define $A #include\n$A "../secret.txt"\n<region> sample=s/good.wav key=60'
+    with refused("a variable in it holds a directive"):
         sfz.build(scene.inside / "bank", instrument(scene, text), n_jobs=1)
 
 

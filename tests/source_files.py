@@ -1,5 +1,6 @@
 """Files of sound sources for the tests: NSynth releases, sets of the paper's authors, SoundFonts, SFZ libraries, Surge presets."""
 
+import io
 import json
 import struct
 import tarfile
@@ -154,30 +155,39 @@ def chunk(name: bytes, *bodies: bytes) -> bytes:
     return name + struct.pack("<I", len(body)) + body
 
 
-def write_font(path: Path, presets=PRESETS, copyright=b"", level=0.5, breath=False) -> Path:
-    """Write a SoundFont (2.04): all presets have one looped sample, A4, each with its keys; `breath` controls the level."""
+def write_font(path: Path, presets=PRESETS, copyright=b"", *, level=0.5, controller=None, vorbis=False) -> Path:
+    """Write a SoundFont (2.04): all presets have one looped sample, A4, each with its keys and, if given, semitones by which it is off.
+
+    The number of a `controller` makes it the level; `vorbis` compresses the sample as in .sf3 files.
+    """
     count, period = len(presets), 1200  # 11 periods of 440 Hz at 48 kHz
-    sample = np.round(32767 * level * np.sin(2 * np.pi * 440 * np.arange(4 * period) / 48000)).astype("<i2")
+    sample = level * np.sin(2 * np.pi * 440 * np.arange(4 * period) / 48000)
+    data = np.round(32767 * sample).astype("<i2").tobytes()
+    if vorbis:
+        soundfile.write(ogg := io.BytesIO(), sample, 48000, format="OGG", subtype="VORBIS")
+        data = ogg.getvalue()
+    place = (0, len(data), period, 3 * period) if vorbis else (0, 4 * period, period, 3 * period)
     head = b"".join(struct.pack("<20sHHH12x", name.encode(), program, bank, i) for i, (bank, program, name, *_) in enumerate(presets))
     names = b"".join(struct.pack("<20sH", b"tone", i) for i in range(count))
-    zones = b"".join(struct.pack("<HBBHHHH", 43, low, high, 54, 1, 53, 0) for *_, low, high in presets)  # keys, loop, sample
-    modulators = struct.pack("<HHhHH", 0x0182, 48, 960, 0, 0) * breath * count  # no breath (controller 2): 96 dB less
+    keys = [(low, high, off[0] if off else 0) for *_, low, high, off in ((*preset[:5], preset[5:]) for preset in presets)]
+    zones = b"".join(struct.pack("<HBBHhHHHH", 43, low, high, 51, off, 54, 1, 53, 0) for low, high, off in keys)  # 51: tuning, 54: loop
+    modulators = struct.pack("<HHhHH", 0x0180 + (controller or 0), 48, 960, 0, 0) * (controller is not None)  # at 0: 96 dB less
     tables = {
         b"phdr": head + struct.pack("<20sHHH12x", b"EOP", 0, 0, count),
         b"pbag": b"".join(struct.pack("<HH", i, 0) for i in range(count + 1)),
         b"pmod": bytes(10),
         b"pgen": b"".join(struct.pack("<HH", 41, i) for i in range(count)) + bytes(4),  # instrument
         b"inst": names + struct.pack("<20sH", b"EOI", count),
-        b"ibag": b"".join(struct.pack("<HH", 3 * i, i * breath) for i in range(count + 1)),
-        b"imod": modulators + bytes(10),
+        b"ibag": b"".join(struct.pack("<HH", 4 * i, i * bool(modulators)) for i in range(count + 1)),
+        b"imod": modulators * count + bytes(10),
         b"igen": zones + bytes(4),
-        b"shdr": struct.pack("<20s5IBbHH", b"tone", 0, 4 * period, period, 3 * period, 48000, 69, 0, 0, 1) + struct.pack("<20s26x", b"EOS"),
+        b"shdr": struct.pack("<20s5IBbHH", b"tone", *place, 48000, 69, 0, 0, 0x11 if vorbis else 1) + struct.pack("<20s26x", b"EOS"),
     }
-    info = [chunk(b"ifil", struct.pack("<HH", 2, 4)), chunk(b"isng", b"EMU8000\0"), chunk(b"INAM", b"tones\0")]
+    info = [chunk(b"ifil", struct.pack("<HH", 3 if vorbis else 2, 4)), chunk(b"isng", b"EMU8000\0"), chunk(b"INAM", b"tones\0")]
     info += [chunk(b"ICOP", copyright + b"\0")] if copyright else []
     lists = [
         chunk(b"LIST", b"INFO", *info),
-        chunk(b"LIST", b"sdta", chunk(b"smpl", sample.tobytes(), bytes(92))),
+        chunk(b"LIST", b"sdta", chunk(b"smpl", data, bytes(92))),
         chunk(b"LIST", b"pdta", *(chunk(*table) for table in tables.items())),
     ]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,18 +1,24 @@
-"""SFZ instruments rendered by sfizz (package pysfizz): every .sfz file of a folder is an instrument.
+"""SFZ instruments rendered by sfizz (package pysfizz): every .sfz file of a folder that no other one includes is an instrument.
 
-Its texts and samples must lie in that folder (sfz_paths.py). The family comes from the name of the file, else from the nearest folder
-whose name says one. Notes are spread over the playable keys, within the range of the family where the two overlap. An instrument that
-picks samples at random sounds different each time it is rendered.
+Its texts and samples must lie in that folder (sfz_text.py). The family comes from the name of the file, else from the nearest folder
+whose name says one. Notes are spread over the keys that start a sound, within the range of the family where the two overlap. An
+instrument that is silent when loaded is rendered with its first keyswitch, and with the controllers that it names. One that picks
+samples at random sounds different each time it is rendered.
 """
 
+import os
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from ...audio.io import SUFFIXES
+from ...audio.io import SUFFIXES, Unusable
 from ...common.files import listing_hash
 from ...common.packages import require
 from ...common.settings import check_above_zero
@@ -20,15 +26,19 @@ from ...common.untrusted import as_text, is_text, leads_outside
 from ..bank import NoteBank
 from ..builder import build_once
 from ..jobs import Remark, Sound, note_row
-from ..note_statistics import spread_notes
-from ..taxonomy import FAMILIES, group_tags, guess_family
-from .sfz_paths import check_paths, check_sample
-from .shared import RATE, VELOCITIES, instrument_rng, make_spec, render_notes, split_jobs
+from ..taxonomy import group_tags, guess_family
+from .sfz_text import check_paths, check_sample, expand, without_comments
+from .shared import RATE, VELOCITIES, choose_notes, instrument_rng, make_spec, render_notes, split_jobs
 
-VERSION = 1
+VERSION = 2
 BLOCK = 256  # samples
 LOADING_S = 0.03  # sfizz loads samples in the background and waits only once it has begun: before that, notes would end early
 TEXTS = (".sfz", ".h", ".inc", ".txt")  # suffixes of instruments and of the texts that they include
+NOT_SENT = {8, 10, *range(64, 70), *range(120, 128)}  # controllers: balance, pan, pedals, channel modes
+_KEYSWITCH = re.compile(r"\bsw_(?:last|lolast|down)=(?:(\d+)|([a-g])([#b]?)(-?\d))", re.IGNORECASE)
+_CONTROLLER = re.compile(r"cc(\d{1,3})=")
+
+Setup = tuple[dict[int, int], int | None]  # values of controllers and a keyswitch that are sent before the notes
 
 
 @dataclass
@@ -59,8 +69,10 @@ def build(path: Path, config: SfzConfig, *, n_jobs: int = -1) -> NoteBank:
     found = sorted(f for f in library.rglob("*") if f.is_file() and not leads_outside(library, f)) if config.path else []
     instruments = [f for f in found if f.suffix.lower() == ".sfz"] if library == Path(config.path) else [Path(config.path)]
     remarks = [Remark(as_text(f.name), "its name is not UTF-8") for f in instruments if not is_text(f)]
+    parts = _included(instruments, library)
+    remarks += [Remark(as_text(f.relative_to(library)), f"a part of {parts[f].name}") for f in instruments if f in parts]
     files: dict[str, Path] = {}
-    for file in filter(is_text, instruments):
+    for file in (f for f in instruments if is_text(f) and f not in parts):
         uid = f"sfz/{library.name}/{file.relative_to(library).with_suffix('').as_posix()}"
         files[uid if uid not in files else uid + file.suffix] = file
     if not files:
@@ -76,38 +88,113 @@ def _guess_family(library: Path, file: Path) -> str | None:
     return guess_family(*reversed(file.relative_to(library).with_suffix("").parts), library.name)
 
 
-def choose_notes(keys: list[int], family: str | None, *, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Return `count` notes (pitch, velocity) on playable keys, the middle key first; within the range of the family if it has such keys."""
-    if family in FAMILIES:
-        low, _, high = FAMILIES[family].pitch
-        keys = [key for key in keys if low <= key <= high] or keys
-    notes = spread_notes((0, len(keys) // 2, len(keys) - 1), VELOCITIES, count, rng)
-    return [(keys[i], velocity) for i, velocity in notes]
+def _included(instruments: list[Path], library: Path) -> dict[Path, Path]:
+    """Return the instruments that others include, each with one that does. Unreadable ones include none; they fail later."""
+    parts, places = {}, {file.resolve(): file for file in instruments}
+    for file in instruments:
+        try:
+            texts = expand(file, library)[1] if len(instruments) > 1 else ()
+        except (ValueError, OSError):
+            continue
+        parts |= {places[text]: file for text in texts if text in places}
+    return parts
 
 
 def render_instrument(*, uid: str, file: str, family: str | None, split: str, config: SfzConfig) -> Iterator[Sound | Remark]:
     """Yield the sounds of one instrument. Raises ValueError if it does not load, reads other folders, or has no usable note."""
+    text, _ = expand(Path(file), config.library)
+    check_paths(text, Path(file), config.library)
+    check_paths(text := without_comments(text), Path(file), config.library)
+    row = note_row(uid, family, "sfz", split, hold_s=config.hold_s, tags=group_tags(family))
+    switches = _keyswitches(text)
+    reason = Unusable("it has no playable key")
+    with _loader(text, Path(file), config.library) as load:
+        for setup in _setups(text, switches):
+            if not (keys := _playable_keys(load(setup), switches)):
+                continue
+            notes = choose_notes(keys, family, count=config.notes, rng=instrument_rng(config.seed, uid))
+            try:
+                yield from render_notes(row, notes, partial(_render, load(setup), config))
+                return
+            except Unusable as error:
+                reason = error
+    raise reason
+
+
+def _keyswitches(text: str) -> list[int]:
+    """Return the keys that choose an articulation in an expanded text, lowest first."""
+    names = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
+    keys = {
+        int(m[1]) if m[1] else names[m[2].lower()] + {"#": 1, "b": -1, "": 0}[m[3].lower()] + 12 * (int(m[4]) + 1)
+        for m in _KEYSWITCH.finditer(text)
+    }
+    return sorted(keys & set(range(128)))
+
+
+def _setups(text: str, switches: list[int]) -> list[Setup]:
+    """Return what to send to an instrument until it is audible: nothing, its first keyswitch, and its controllers at full or halfway."""
+    named = {int(number) for number in _CONTROLLER.findall(text)} & set(range(128)) - NOT_SENT
+    values = [{}, dict.fromkeys(named, 127), dict.fromkeys(named, 64)] if named else [{}]
+    return [(controllers, switch) for controllers in values for switch in (None, *switches[:1])]
+
+
+@contextmanager
+def _loader(text: str, file: Path, library: Path) -> Iterator[Callable]:
+    """Yield a function that loads an expanded text into a new synthesizer and sends a setup to it.
+
+    sfizz reads the text from a temporary folder, and samples through a link there to the folder of the instrument, as other paths might
+    contain what it takes for the end of a path.
+    """
     import pysfizz
 
-    check_paths(Path(file), config.library)
-    synth = pysfizz.Synth(sample_rate=RATE, block_size=BLOCK)
-    if not synth.load_sfz_file(file):
-        raise ValueError("sfizz finds no region in it whose sample exists")
+    for root in {library.absolute(), library.resolve()}:  # a path after default_path must be relative
+        text = text.replace(f"sample={root}{os.sep}", f"sample={os.path.relpath(root, file.parent.resolve())}{os.sep}")
+    text = "<control> default_path=link/\n" + re.sub("default_path=", "default_path=link/", text, flags=re.IGNORECASE)
+    with TemporaryDirectory(prefix="cirlib-") as folder:
+        (Path(folder) / "link").symlink_to(file.parent.absolute(), target_is_directory=True)
+        (place := Path(folder) / "text.sfz").write_bytes(os.fsencode(text))
+
+        def load(setup: Setup):
+            synth = pysfizz.Synth(sample_rate=RATE, block_size=BLOCK)
+            if not synth.load_sfz_file(place):
+                raise ValueError("sfizz finds no region in it whose sample exists")
+            _check_samples(synth._synth, Path(folder), library)
+            controllers, switch = setup
+            for controller, value in controllers.items():
+                synth._synth.cc(0, controller, value)
+            if switch is not None:
+                synth._synth.note_on(0, switch, 100)
+                if "sw_down=" not in text:
+                    synth._synth.note_off(0, switch, 0)
+            return synth._synth
+
+        yield load
+
+
+def _check_samples(synth, folder: Path, library: Path) -> None:
+    """Raise ValueError if sfizz, which may understand a text differently from check_paths, found samples outside of the library."""
     try:
-        samples = {synth._synth.get_region_data(region)["sample_id"] for region in range(synth._synth.get_num_regions())}
+        samples = {synth.get_region_data(region)["sample_id"] for region in range(synth.get_num_regions())}
     except RuntimeError:
         raise ValueError("the name of one of its samples is not UTF-8") from None
-    for sample in samples:  # as sfizz understood the text, which may differ from check_paths
-        check_sample(sample, Path(file), config.library)
-    if not synth.playable_keys:
-        raise ValueError("it has no playable key")
-    notes = choose_notes(synth.playable_keys, family, count=config.notes, rng=instrument_rng(config.seed, uid))
-    row = note_row(uid, family, "sfz", split, hold_s=config.hold_s, tags=group_tags(family))
-    failure = "no usable note ({reason}): are its samples there?"
-    yield from render_notes(row, notes, lambda pitch, velocity: _render(synth._synth, pitch, velocity, config), failure=failure)
+    for sample in samples:
+        check_sample(sample, folder / "text.sfz", library)
 
 
-def _render(synth, pitch: int, velocity: int, config: SfzConfig) -> np.ndarray:
+def _playable_keys(synth, switches: list[int]) -> list[int]:
+    """Return the keys that start a voice at any of VELOCITIES; sfizz's own list has keys of pedal and release noises too."""
+    keys = []
+    for key in (key for key in range(128) if key not in switches and synth.get_regions_for_note(key)):
+        for velocity in VELOCITIES:
+            synth.note_on(0, key, velocity)
+        if synth.get_num_active_voices():
+            keys.append(key)
+        synth.all_sound_off()
+        synth.render_block()
+    return keys
+
+
+def _render(synth, config: SfzConfig, pitch: int, velocity: int) -> np.ndarray:
     """Return one note (2, n) float32."""
     held, total = round(config.hold_s * RATE), round((config.hold_s + config.tail_s) * RATE)
     synth.note_on(0, pitch, velocity)

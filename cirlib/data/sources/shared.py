@@ -11,9 +11,12 @@ from ...common.settings import to_dict
 from ...common.untrusted import inside
 from ..builder import names
 from ..jobs import Remark, Sound
+from ..note_statistics import OTHER_RANGE, spread_notes
+from ..taxonomy import FAMILIES
 
 RATE = 48000  # Hz of rendering; banks have 16 kHz
 VELOCITIES = (100, 70, 127, 85, 110, 60)
+DRUM_KEYS = (36, 41, 57)  # lowest, middle, highest key of a drum kit
 NOT_IN_SPEC = ("path", "midi", "statistics", "limit_s")  # settings that the sounds do not depend on: contents are in `inputs`
 
 
@@ -75,12 +78,21 @@ def to_mono(stereo: np.ndarray, rate: int = RATE) -> np.ndarray:
     return trim(fade_end(resample(mono, rate)))
 
 
-def render_notes(
-    row: dict, notes: Sequence[tuple[int, int]], render: Callable[[int, int], np.ndarray], *, failure: str
-) -> Iterator[Sound | Remark]:
+def choose_notes(keys: Sequence[int], family: str | None, *, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Return `count` notes (pitch, velocity) on the playable keys in the range of the family, or on all if it has none there.
+
+    The first is on the middle key of the family, or of the playable keys if some in its range are not.
+    """
+    low, middle, high = DRUM_KEYS if family == "Drum Kit" else FAMILIES[family].pitch if family in FAMILIES else OTHER_RANGE
+    keys = [key for key in keys if low <= key <= high] or keys
+    first = middle - low if len(keys) == high - low + 1 else len(keys) // 2
+    return [(keys[i], velocity) for i, velocity in spread_notes((0, first, len(keys) - 1), VELOCITIES, count, rng)]
+
+
+def render_notes(row: dict, notes: Sequence[tuple[int, int]], render: Callable[[int, int], np.ndarray]) -> Iterator[Sound | Remark]:
     """Yield the sounds of notes that `render(pitch, velocity)` returns as (channels, n), then a remark for each unusable one.
 
-    Raises ValueError with the text `failure`, its {reason} filled in, if no note is usable.
+    Raises Unusable if no note is usable.
     """
     remarks = []
     for pitch, velocity in notes:
@@ -89,5 +101,5 @@ def render_notes(
         except Unusable as reason:
             remarks.append(Remark(f"{row['instrument']} note {pitch}-{velocity}", str(reason)))
     if len(remarks) == len(notes):
-        raise ValueError(failure.format(reason=remarks[0].text))
+        raise Unusable(f"no usable note ({remarks[0].text})")
     yield from remarks

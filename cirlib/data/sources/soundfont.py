@@ -1,20 +1,24 @@
 """SoundFonts (.sf2, .sf3) rendered by FluidSynth: every preset is an instrument.
 
 Needs the package pyfluidsynth and the system library libfluidsynth (Debian, Ubuntu: libfluidsynth3; macOS: brew install
-fluid-synth; conda: fluidsynth). In a General MIDI font, the program number gives the family; in others, the name of the preset.
+fluid-synth; conda: fluidsynth). In a General MIDI font, the program number gives the family, also of the variations in other banks,
+and drum kits lie in bank 128, 127 (XG) or 120 (General MIDI 2); in other fonts, the name of the preset gives it. Notes are spread over
+the keys that have a sound. A preset that is silent with its controllers at rest is rendered with them at full.
 """
 
 import ctypes
 import io
-import struct
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
+from ...audio.io import Unusable
 from ...common.files import sha256
 from ...common.packages import Missing, require
 from ...common.settings import check_above_zero
@@ -22,16 +26,14 @@ from ...common.untrusted import as_text, is_text, leads_outside
 from ..bank import NoteBank
 from ..builder import build_once
 from ..jobs import Remark, Sound, note_row
-from ..note_statistics import OTHER_RANGE, spread_notes
-from ..taxonomy import FAMILIES, GM_GROUPS, group_tags, guess_family
-from .shared import RATE, VELOCITIES, instrument_rng, make_spec, render_notes, split_jobs
+from ..taxonomy import group_tags
+from .shared import RATE, VELOCITIES, choose_notes, instrument_rng, make_spec, render_notes, split_jobs
+from .soundfont_file import general_midi_banks, own_bank, preset_family, read_license, read_presets
 
-VERSION = 1
+VERSION = 2
 GAIN = 0.5  # of FluidSynth
-DRUM_BANK = 128
-MAX_LIST = 64 << 20  # bytes of a list that is read
-GM_PROGRAMS = 100  # melodic programs in bank 0 from which on a font counts as General MIDI
-DRUM_KEYS = (36, 41, 57)  # lowest, middle, highest key of a drum kit
+# controllers at full until a note is audible: breath; most continuous ones; modulation too, which is vibrato otherwise
+CONTROLLERS = ((2,), (2, 3, 4, 9, *range(11, 32)), (1, 2, 3, 4, 9, *range(11, 32)))
 
 
 @dataclass
@@ -103,69 +105,28 @@ def build(path: Path, config: SoundFontConfig, *, n_jobs: int = -1) -> NoteBank:
         while label in inputs:  # two fonts of one name
             label += "'"
         inputs[label] = sha256(file)
-        general_midi = len({program for bank, program, _ in found if bank == 0}) >= GM_PROGRAMS
-        for bank, program, name in found:
-            family = preset_family(bank, program, name=name, general_midi=general_midi)
-            uid = f"soundfont/{label}/{bank:03d}-{program:03d} {name.strip()}"
-            presets.append((uid, family, {"file": str(file), "bank": bank, "program": program}))
+        presets += _instruments(label, file, found)
     if not presets:
         raise ValueError(f"no SoundFont is readable: {'; '.join(f'{r.name}: {r.text}' for r in remarks)}")
     spec = make_spec(config, source="soundfont", version=VERSION, inputs=inputs)
     meta = {"source": "soundfont", "license": "; ".join(licenses), "citation": f"rendered with FluidSynth from {', '.join(inputs)}"}
-    jobs = split_jobs({uid: (uid, *others) for uid, *others in presets}.values(), config)
+    jobs = split_jobs(presets, config)
     return build_once(path, spec, jobs, render_preset, meta=meta, n_jobs=n_jobs, title="presets", limit_s=config.limit_s, remarks=remarks)
 
 
-def _read_lists(file: Path) -> dict[bytes, dict[bytes, bytes]]:
-    """Return the chunks of the lists INFO and pdta of a SoundFont; its samples are not read. Raises ValueError if it is none."""
-    lists = {}
-    with open(file, "rb") as data:
-        if data.read(4) != b"RIFF" or len(data.read(4)) < 4 or data.read(4) != b"sfbk":
-            raise ValueError("no SoundFont (wrong first bytes)")
-        while len(head := data.read(12)) == 12:
-            size, kind = struct.unpack("<I", head[4:8])[0] - 4, head[8:]
-            if size < 0 or (kind in (b"INFO", b"pdta") and size > MAX_LIST):
-                raise ValueError("no SoundFont, or a damaged one (the size of a list is impossible)")
-            if kind in (b"INFO", b"pdta"):
-                lists[kind] = dict(_chunks(data.read(size)))
-            else:
-                data.seek(size, 1)
-            if size % 2 and data.read(1) == b"L":
-                data.seek(-1, 1)  # some writers omit the padding
-    if b"phdr" not in lists.get(b"pdta", {}):
-        raise ValueError("no SoundFont, or a truncated one (its list of presets is missing)")
-    return lists
-
-
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield identifiers and bodies of the chunks of a RIFF list."""
-    at = 0
-    while at + 8 <= len(data):
-        name, size = data[at : at + 4], struct.unpack("<I", data[at + 4 : at + 8])[0]
-        yield name, data[at + 8 : at + 8 + size]
-        at += 8 + size + size % 2
-
-
-def read_presets(file: Path) -> list[tuple[int, int, str]]:
-    """Return (bank, program, name) of every preset of a SoundFont, by bank and program (SoundFont 2.04, section 7.2)."""
-    table = _read_lists(file)[b"pdta"][b"phdr"]
-    rows = [struct.unpack("<20sHH14x", table[i : i + 38]) for i in range(0, len(table) - 38, 38)]  # the last row only ends the list
-    if not rows:
-        raise ValueError("no SoundFont, or an empty one (it has no preset)")
-    return sorted((bank, program, name.split(b"\0")[0].decode("latin-1")) for name, program, bank in rows)
-
-
-def read_license(file: Path) -> str:
-    """Return the copyright text of a SoundFont."""
-    text = _read_lists(file).get(b"INFO", {}).get(b"ICOP", b"")
-    return text.split(b"\0")[0].decode("latin-1").strip() or "license not in the file"
-
-
-def preset_family(bank: int, program: int, *, name: str, general_midi: bool) -> str | None:
-    """Return the family, or other group of General MIDI, of a preset; None if it is unknown."""
-    if bank == DRUM_BANK:
-        return "Drum Kit"
-    return GM_GROUPS[program] if general_midi and program in GM_GROUPS else guess_family(name)
+def _instruments(label: str, file: Path, presets: list[tuple[int, int, str]]) -> Iterator[tuple[str, str | None, dict]]:
+    """Yield uid, family and place of every preset. Of those with one bank and program, `shared` counts which one it is."""
+    general_midi, counts, uids = general_midi_banks(presets), Counter(preset[:2] for preset in presets), set()
+    seen = Counter()
+    for bank, program, name in presets:
+        uid = f"soundfont/{label}/{bank:03d}-{program:03d} {name.strip()}"
+        while uid in uids:
+            uid += "'"
+        uids.add(uid)
+        shared = seen[bank, program] if counts[bank, program] > 1 else None
+        seen[bank, program] += 1
+        family = preset_family(bank, program, name=name, general_midi=bank in general_midi)
+        yield uid, family, {"file": str(file), "bank": bank, "program": program, "shared": shared}
 
 
 # Rendering, in worker processes
@@ -189,21 +150,42 @@ def _synthesizer(file: str) -> Iterator[tuple]:
 
 
 def render_preset(
-    *, uid: str, file: str, bank: int, program: int, family: str | None, split: str, config: SoundFontConfig
+    *, uid: str, file: str, bank: int, program: int, shared: int | None = None, family: str | None, split: str, config: SoundFontConfig
 ) -> Iterator[Sound | Remark]:
-    """Yield the sounds of one preset; notes outside its keys are silent and skipped. Raises ValueError if no note is usable."""
-    keys = DRUM_KEYS if family == "Drum Kit" else FAMILIES[family].pitch if family in FAMILIES else OTHER_RANGE
-    notes = spread_notes(keys, VELOCITIES, config.notes, instrument_rng(config.seed, uid))
+    """Yield the sounds of one preset on the keys that it has. Raises ValueError if no note is usable."""
     row = note_row(uid, family, "soundfont", split, hold_s=config.hold_s, tags=group_tags(family))
-    with _synthesizer(file) as (synth, font):
-        if synth.program_select(0, font, bank, program) != 0:
-            raise ValueError("FluidSynth does not select this preset")
-        synth.cc(0, 2, 127)  # breath: some presets are silent without it, the others ignore it
-        failure = f"no usable note: silent between MIDI {keys[0]} and {keys[2]}"
-        yield from render_notes(row, notes, lambda pitch, velocity: _render(synth, pitch, velocity, config), failure=failure)
+    with nullcontext((file, bank)) if shared is None else own_bank(Path(file), (bank, program), shared) as (file, bank):
+        for controllers in CONTROLLERS:
+            with _synthesizer(file) as (synth, font):
+                if synth.program_select(0, font, bank, program):
+                    raise ValueError("FluidSynth does not select this preset")
+                for controller in controllers:
+                    synth.cc(0, controller, 127)
+                if not (keys := _playable_keys(synth)):
+                    raise ValueError("it has no key with a sound")
+                notes = choose_notes(keys, family, count=config.notes, rng=instrument_rng(config.seed, uid))
+                try:
+                    yield from render_notes(row, notes, partial(_render, synth, config))
+                    return
+                except Unusable as error:
+                    reason = error
+    raise reason
 
 
-def _render(synth, pitch: int, velocity: int, config: SoundFontConfig) -> np.ndarray:
+def _playable_keys(synth) -> list[int]:
+    """Return the keys for which the selected preset starts a voice at any of VELOCITIES."""
+    keys = []
+    for key in range(128):
+        for velocity in VELOCITIES:
+            synth.noteon(0, key, velocity)
+        if synth.get_active_voice_count():
+            keys.append(key)
+            synth.all_sounds_off(0)
+            _samples(synth, 64)
+    return keys
+
+
+def _render(synth, config: SoundFontConfig, pitch: int, velocity: int) -> np.ndarray:
     """Return one note (2, n) float32."""
     synth.noteon(0, pitch, velocity)
     held = _samples(synth, round(config.hold_s * RATE))

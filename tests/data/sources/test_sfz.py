@@ -131,6 +131,71 @@ def test_choice_of_notes():
     assert sorted(few) == sorted((60, v) for v in VELOCITIES)
 
 
+# Texts as they occur
+
+KEYS = "sample=samples/a4.wav pitch_keycenter=69 lokey=60 hikey=72 loop_mode=loop_continuous"
+LEVEL = 0.5 * GAIN * (VELOCITIES[0] / 127) ** 2
+WHOLE = {  # texts that mean the same as `<region> KEYS`
+    "a pedal region": f"<group> lokey=-1 hikey=-1 on_locc64=127 on_hicc64=127\n<region> sample=samples/a4.wav\n<group>\n<region> {KEYS}",
+    "a release region on all keys": f"<region> trigger=release volume=-40 sample=samples/a4.wav\n<region> trigger=attack {KEYS}",
+    "UTF-8 with a byte order mark": f"<region> {KEYS}".encode("utf-8-sig"),
+    "UTF-16": f"<region> {KEYS}".encode("utf-16"),
+    "a mark before a definition": f"#define $A 60\n<region> {KEYS.replace('60', '$A')}".encode("utf-8-sig"),
+    "a mark in an include": '<region>\n#include "parts/bom.txt"\nlokey=60 hikey=72',
+    "lines of old Macs": f"<region> {KEYS}".replace(" ", "\r"),
+    "spaces around =": f"<region> {KEYS}".replace(" ", "\n").replace("=", " = "),
+    "a comment that names a file outside": f"// sample=../../old.wav\n<region> {KEYS} // was sample=/etc/passwd",
+    "a block comment that names one": f'/* <region> sample=../../old.wav\n#include "/etc/passwd" */\n<region> {KEYS}',
+    "a definition of an opcode": "#define $lo lokey=60\n#define $s sample=samples/a4.wav\n<region> $s\n$lo hikey=72 pitch_keycenter=69",
+    "a definition with =": f"#define $LO=60\n#define $HI = 72\n<region> {KEYS.replace('60', '$LO').replace('72', '$HI')}",
+    "a definition that changes": f"#define $A 84\n#define $A 60 #define $B 72\n<region> {KEYS.replace('60', '$A').replace('72', '$B')}",
+    "a variable of which one is the beginning": f"#define $KEY 60\n#define $K 7\n<region> {KEYS.replace('72', '$K2')}",
+    "an include of a variable": '#define $F parts\n<region>\n#include "$F\\bom.txt"\nlokey=60 hikey=72',
+    "an absolute path": "<region> " + KEYS.replace("sample=", "sample={root}/"),
+    "default_path": f"<control> default_path=samples/\n<region> {KEYS}".replace("samples/a4", "a4"),
+    "a controller at 0": f"<region> {KEYS} locc1=1",
+    "a controller that fades in": f"<region> {KEYS} xfin_locc20=0 xfin_hicc20=127",
+    "a controller with a window": f"<region> {KEYS} locc4=20 hicc4=100",
+    "no default keyswitch": f"<global> sw_lokey=24 sw_hikey=25\n<region> {KEYS} sw_last=24\n<region> {KEYS} sw_last=25 transpose=7",
+    "a keyswitch with a name": f"<global> sw_lokey=c1 sw_hikey=d1\n<region> {KEYS} sw_last=c#1\n<region> {KEYS} sw_last=D1 transpose=7",
+    "a keyswitch that is held": f"<region> {KEYS} sw_down=20",
+    "a keyswitch and a controller": f"<global> sw_lokey=24 sw_hikey=25\n<region> {KEYS} sw_last=24 locc1=1",
+    "a default keyswitch": f"<global> sw_default=25\n<region> {KEYS} sw_last=24 tune=300\n<region> {KEYS} sw_last=25",
+    "an effect of its own": f"<region> {KEYS}\n<effect> bus=fx1 type=eq",
+}
+
+
+@pytest.mark.parametrize("text", WHOLE.values(), ids=WHOLE)
+def test_texts_as_they_occur(tmp_path, text):
+    """All notes of the keys are rendered, at their pitch and level."""
+    root = write_sfz(tmp_path / "library", {})
+    (root / "parts").mkdir()
+    (root / "parts" / "bom.txt").write_bytes(b"\xef\xbb\xbfsample=samples/a4.wav pitch_keycenter=69 loop_mode=loop_continuous")
+    (root / "x.sfz").write_bytes(text if isinstance(text, bytes) else text.replace("{root}", str(root)).encode())
+    bank = build(tmp_path / "bank", config(root, notes=3, tail_s=0.1), n_jobs=1)
+    assert bank.infos[0]["skipped"] == {}
+    assert (len(bank), bank.pitches[0]) == (3, 66)
+    assert bank.notes.pitch.between(60, 72).all()
+    for i in range(len(bank)):
+        assert frequency(bank.audio(i)) == pytest.approx(hz(bank.pitches[i]), rel=0.002)
+    assert np.abs(bank.audio(0)).max() == pytest.approx(LEVEL, rel=0.5)
+
+
+def test_included_texts_are_no_instruments(tmp_path):
+    """Though they have the suffix of one and could be rendered; also those that an included text includes."""
+    region = "<region> sample=samples/a4.wav key=69"
+    texts = {"a": '#include "parts/b.sfz"', "parts/b": region + '\n#include "parts/c.sfz"', "parts/c": region, "d": region}
+    bank = build(tmp_path / "bank", config(write_sfz(tmp_path / "library", texts), notes=1), n_jobs=1)
+    assert set(bank.notes.instrument) == {"sfz/library/a", "sfz/library/d"}
+    assert bank.infos[0]["skipped"] == {"parts/b.sfz": "a part of a.sfz", "parts/c.sfz": "a part of a.sfz"}
+
+
+def test_folder_names_do_not_end_paths(tmp_path):
+    """A space before a word and `=`, `#`, `$` or `//` would end a path, were it written into the text."""
+    root = write_sfz(tmp_path / "my = $A #include" / "x key=1", {"x": f"<region> {KEYS}"})
+    assert len(build(tmp_path / "bank", config(root, notes=3), n_jobs=1)) == 3
+
+
 # Skipped instruments and notes
 
 
@@ -142,8 +207,8 @@ def test_choice_of_notes():
         ("<group> key=60", "sfizz finds no region in it whose sample exists"),
         ("<region> sample=gone.wav key=60", "sfizz finds no region in it whose sample exists"),
         ("<region> sample=samples/a4.wav lokey=61 hikey=60", "it has no playable key"),
-        ("<region> sample=samples/a4.wav key=60 volume=-144", "no usable note (silent): are its samples there?"),
-        ("<region> sample=samples/empty.wav key=60", "no usable note (silent): are its samples there?"),
+        ("<region> sample=samples/a4.wav key=60 volume=-144", "no usable note (silent)"),
+        ("<region> sample=samples/empty.wav key=60", "no usable note (silent)"),
     ],
 )
 def test_unplayable_instrument_costs_only_itself(tmp_path, text, reason):

@@ -12,7 +12,8 @@ from tones import amplitude, frequency, rows
 
 from cirlib.data.sources import soundfont
 from cirlib.data.sources.folder import estimate_pitch
-from cirlib.data.sources.soundfont import DRUM_KEYS, GAIN, VELOCITIES, SoundFontConfig, build, preset_family, read_license, read_presets
+from cirlib.data.sources.shared import VELOCITIES
+from cirlib.data.sources.soundfont import GAIN, SoundFontConfig, build, preset_family, read_license, read_presets
 from cirlib.data.taxonomy import GM_GROUPS, family
 
 try:
@@ -72,6 +73,34 @@ def test_font_without_a_license(tmp_path):
 def test_group_of_a_preset(bank, program, name, general_midi, group):
     """The program in a General MIDI font, the name in another one; bank 128 holds drum kits."""
     assert preset_family(bank, program, name=name, general_midi=general_midi) == group
+
+
+GM_NAMES = {0: "Grand Piano", 16: "Organ", 24: "Guitar", 32: "Bass", 48: "Strings", 56: "Trumpet", 65: "Sax", 73: "Flute", 90: "Pad"}
+
+
+def gm_font(*others, programs=range(128), names=GM_NAMES):
+    """Return the presets of a General MIDI font, some of whose names have a family, and others."""
+    return [(0, program, names.get(program, f"P{program}")) for program in programs] + list(others)
+
+
+@pytest.mark.parametrize(
+    ("presets", "expected"),
+    [
+        (gm_font((120, 0, "Standard"), (120, 48, "Orchestra Kit")), {(120, 0): "Drum Kit", (120, 48): "Drum Kit"}),
+        (gm_font((127, 8, "Room Kit"), (127, 25, "TR-808")), {(127, 8): "Drum Kit", (127, 25): "Drum Kit"}),
+        (gm_font((128, 56, "Marching Bass")), {(128, 56): "Drum Kit"}),
+        (gm_font((8, 48, "Orchestra Pad"), (1, 33, "Piano?"), (20, 73, "")), {(8, 48): "Strings", (1, 33): "Bass", (20, 73): "Pipe"}),
+        (gm_font((0, 33, "Bass"), programs=range(30)), {(0, 0): "Piano", (0, 1): None, (0, 33): "Bass"}),  # too few programs
+        (gm_font((120, 0, "Standard"), (127, 0, "Snare"), programs=range(30)), {(120, 0): None, (127, 0): "Drum Kit"}),
+        (gm_font(names={i: "Violin" for i in range(20)}), {(0, 0): "Strings", (0, 33): None}),  # names contradict the programs
+        (gm_font(*((127, i, "Violin") for i in range(20))), {(0, 33): "Bass", (127, 0): "Strings"}),  # a melodic bank of its own order
+    ],
+)
+def test_families_of_a_font(tmp_path, presets, expected):
+    """Programs of General MIDI also in other banks; drum kits in 120, 127 and 128; names where they contradict the programs."""
+    font = write_font(tmp_path / "a.sf2", [(*preset, 0, 127) for preset in presets])
+    found = {(place["bank"], place["program"]): family for _, family, place in soundfont._instruments("a", font, read_presets(font))}
+    assert {number: found[number] for number in expected} == expected
 
 
 def test_general_midi_font():
@@ -152,32 +181,60 @@ def test_pitch_level_and_length_of_every_note(bank):
         assert len(audio) / RATE == pytest.approx(0.3, abs=0.03)
 
 
-def test_notes_off_the_keys_are_skipped(bank):
-    """The other notes of a preset are stored. Drum kits have their own range."""
-    off = {f"soundfont/tones/{b:03d}-{program:03d} {name}": (low, high) for b, program, name, low, high in PRESETS}
-    for note, reason in bank.infos[0]["skipped"].items():
-        uid, _, values = note.partition(" note ")
-        pitch, (low, high) = int(values.partition("-")[0]), off[uid]
-        assert reason == "silent"
-        assert not low <= pitch <= high
-        assert "Kit" not in uid or DRUM_KEYS[0] <= pitch <= DRUM_KEYS[2]
-    assert {note.partition(" note ")[0] for note in bank.infos[0]["skipped"]} == off.keys() - {"soundfont/tones/000-000 Grand Piano"}
+@needs_fluidsynth
+@pytest.mark.parametrize(
+    ("name", "low", "high"), [("Piano", 0, 10), ("Bass", 100, 127), ("Flute", 20, 20), ("Piano", 60, 62), ("Strange", 90, 96)]
+)
+def test_notes_are_on_the_keys_of_the_preset(tmp_path, name, low, high):
+    """Also where these lie outside of the range of its family."""
+    bank = build(tmp_path / "bank", config(write_font(tmp_path / "a.sf2", [(0, 0, name, low, high)])), n_jobs=1)
+    assert len(bank) == 6
+    assert bank.notes.pitch.between(low, high).all()
+    assert bank.infos[0]["skipped"] == {}
 
 
 @needs_fluidsynth
-def test_silent_preset_costs_only_itself(tmp_path):
-    font = write_font(tmp_path / "a.sf2", [(0, 0, "Piano", 0, 10), (0, 1, "Organ", 0, 127)])
+def test_unplayable_presets_cost_only_themselves(tmp_path):
+    """One without a key, and one that no controller makes audible."""
+    font = write_font(tmp_path / "a.sf2", [(0, 0, "Piano", 10, 0), (0, 1, "Organ", 0, 127)])
     bank = build(tmp_path / "bank", config(font), n_jobs=1)
     assert set(bank.notes.instrument) == {"soundfont/a/000-001 Organ"}
-    assert bank.infos[0]["skipped"] == {"soundfont/a/000-000 Piano": "no usable note: silent between MIDI 45 and 76"}
+    assert bank.infos[0]["skipped"] == {"soundfont/a/000-000 Piano": "it has no key with a sound"}
+    with pytest.raises(ValueError, match=r"no usable note \(silent\)"):
+        build(tmp_path / "silent", config(write_font(tmp_path / "b.sf2", [(0, 0, "Piano", 0, 127)], level=0.0)), n_jobs=1)
 
 
 @needs_fluidsynth
-def test_presets_that_speak_only_to_breath(tmp_path):
-    font = write_font(tmp_path / "a.sf2", [(0, 0, "Piano", 0, 127)], breath=True)
+@pytest.mark.parametrize("controller", [1, 2, 4, 11, 16])
+def test_presets_that_are_silent_at_rest(tmp_path, controller):
+    """Level 0 until a controller moves: modulation, breath, foot, expression, general purpose."""
+    font = write_font(tmp_path / "a.sf2", [(0, 0, "Piano", 0, 127)], controller=controller)
     bank = build(tmp_path / "bank", config(font, notes=1), n_jobs=1)
     level = LEVEL * GAIN / 2 * (100 / 127) ** 2
-    assert amplitude(bank.audio(0)[:4000], hz(60)) == pytest.approx(level, rel=0.1)  # the controller ends 0.75 dB under it
+    assert np.abs(bank.audio(0)).max() == pytest.approx(level, rel=0.1)  # the controller ends 0.75 dB under it
+
+
+@needs_fluidsynth
+@pytest.mark.parametrize("names", [("Tuba", "Flute", "Oboe"), ("Flute", "Oboe", "Tuba"), ("Piano", "Piano", "Piano")])
+def test_presets_of_one_number(tmp_path, names):
+    """Each is an instrument with its own sound, in the order of the file; others are not affected."""
+    presets = [(0, 5, name, 0, 127, off) for name, off in zip(names, (12, -12, 7), strict=True)] + [(0, 6, "Harp", 0, 127)]
+    bank = build(tmp_path / "bank", config(write_font(tmp_path / "a.sf2", presets), notes=1), n_jobs=1)
+    labels = [names[0], names[1] + "'" * (names[1] == names[0]), names[2] + "''" * (names[2] == names[0])]
+    assert list(bank.notes.instrument) == [f"soundfont/a/000-005 {label}" for label in labels] + ["soundfont/a/000-006 Harp"]
+    for i, off in enumerate((12, -12, 7, 0)):
+        assert frequency(bank.audio(i)) == pytest.approx(hz(bank.pitches[i] + off), rel=0.005)
+    assert bank.infos[0]["skipped"] == {}
+
+
+@needs_fluidsynth
+def test_compressed_samples(tmp_path):
+    """As in .sf3 files: the same pitch and level as without compression."""
+    plain, small = (write_font(tmp_path / name, vorbis=name.endswith("3")) for name in ("a.sf2", "b.sf3"))
+    one, other = (build(tmp_path / font.stem, config(font, notes=1), n_jobs=1) for font in (plain, small))
+    for i in range(len(PRESETS)):
+        assert frequency(other.audio(i)) == pytest.approx(frequency(one.audio(i)), rel=0.002)
+        assert np.abs(other.audio(i)).max() == pytest.approx(np.abs(one.audio(i)).max(), rel=0.1)
 
 
 @needs_fluidsynth
