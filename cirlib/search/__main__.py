@@ -1,12 +1,14 @@
-"""Command line of libraries: python -m cirlib.search build|add|remove|search|info NAME ..."""
+"""Command line of libraries: python -m cirlib.search build|add|remove|search|info NAME ..., or example"""
 
 import argparse
 import json
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
 from ..common import paths
 from ..common.command_line import clean_exit
+from . import example
 from .library import Library
 from .update import Changes
 
@@ -23,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cirlib.search", description="Index folders of sounds, then search them with a mix.")
-    commands = parser.add_subparsers(required=True, metavar="build|add|remove|search|info")
+    commands = parser.add_subparsers(required=True, metavar="build|add|remove|search|info|example")
 
     def command(run, help: str, **arguments: str) -> argparse.ArgumentParser:
         added = commands.add_parser(run.__name__.strip("_"), help=help, description=help)
@@ -47,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--windows", action="store_true", help="search each window of a long file separately")
     search.add_argument("--families", action="store_true", help="list the best match of each family, and the probability of the family")
     command(_info, "show what a library holds")
+    commands.add_parser("example", help="search the bundled mix in a dozen bundled notes").set_defaults(run=_example)
     return parser
 
 
@@ -98,6 +101,12 @@ def _search(options) -> None:
         print("no probabilities: run notebooks/09_open_mixtures.ipynb for this encoder first")
     matches = matches.assign(family=matches.family.fillna(""), path=matches.path.map(paths.short))
     print(matches.drop(columns=["source", "seconds"]).to_string(index=False, float_format="{:.3f}".format, na_rep=""))
+
+
+def _example(options) -> None:
+    with tempfile.TemporaryDirectory(prefix="cirlib-") as folder:
+        Library.build(example.NOTES, folder)
+        main(["search", folder, str(example.MIX), "--families"])
 
 
 def _info(options) -> None:
