@@ -1,11 +1,15 @@
-"""Folders of the project. CIRLIB_HOME moves all that is made: data, runs, libraries, figures. Nothing depends on the working directory."""
+"""Folders of the project. CIRLIB_HOME moves all that is made: data, runs, libraries, figures. Nothing depends on the working directory.
+
+Without CIRLIB_HOME, a clone keeps them in itself, an installed package in ~/.cirlib.
+"""
 
 import os
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-HOME = Path(os.environ.get("CIRLIB_HOME") or ROOT).expanduser().resolve()
+IS_CLONE = (ROOT / "pyproject.toml").is_file()
+HOME = Path(os.environ.get("CIRLIB_HOME") or (ROOT if IS_CLONE else "~/.cirlib")).expanduser().resolve()
 DATA = HOME / "data"
 RUNS = HOME / "runs"
 LIB = HOME / "lib"

@@ -80,6 +80,8 @@ def check_above_zero(config, *names: str) -> None:
 
 def preset_folder(preset: str, params: Path) -> Path:
     """Return the folder of a preset in `params`. Raises ValueError if there is none with a data file."""
+    if not params.is_dir():
+        raise ValueError("presets are in the repository, not in the installed package: clone it and run this there")
     try:
         return params / choose("preset", preset, sorted({p.parent.name for p in params.glob("*/data*.yaml")}))
     except ValueError as error:

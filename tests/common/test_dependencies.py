@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 import yaml
@@ -23,13 +25,17 @@ from cirlib.models import onnx as export
 from cirlib.models.encoder import AudioEncoder
 from cirlib.search.library import Library
 
-CORE = ["numpy", "pandas", "pyarrow", "torch", "torchaudio", "transformers", "accelerate", "soundfile", "tqdm", "pyyaml", "filelock"]
+CORE = [
+    *("numpy", "pandas", "pyarrow", "torch", "torchaudio", "transformers", "accelerate", "soundfile", "tqdm", "pyyaml", "filelock"),
+    *("lancedb", "soxr"),
+]
 MODULE = {"pyfluidsynth": "fluidsynth", "scikit-learn": "sklearn", "umap-learn": "umap", "websocket-client": "websocket"}  # else the same
 PINS = [Requirement(line) for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
 OPTIONAL = [MODULE.get(p.name, p.name) for p in PINS if p.name.lower() not in CORE] + ["demucs", "surgepy", "IPython", "numba"]
 
 
-def test_import_and_training_need_core_packages_only(tone_bank, tmp_path):
+def test_training_and_search_need_core_packages_only(tone_bank, tmp_path):
+    write(tmp_path / "sounds" / "bass.wav", tone(40))
     code = f"""
 import sys
 for name in {OPTIONAL}:
@@ -44,10 +50,13 @@ bank = ({str(tone_bank.paths[0])!r},)
 config = TrainConfig(preset="t", bank=bank, seconds=0.5, steps=1, batch_size=12, epoch_size=20, valid_every=1, valid_size=6)
 run = fit(config, show=False)
 print(run.metrics["best_step"])
+from cirlib.search.__main__ import main
+main(["build", "one", {str(tmp_path / "sounds")!r}, "--encoder", str(run.checkpoint)])
+main(["search", "one", {str(tmp_path / "sounds" / "bass.wav")!r}])
 """
     env = {**os.environ, "CIRLIB_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout.split()[-1:]) == (0, ["1"]), done.stderr[-2000:]
+    assert done.returncode == 0 and "1\n1 new, 0 changed" in done.stdout and "bass.wav" in done.stdout, done.stderr[-2000:]
 
 
 def _render(source, **options):
@@ -113,6 +122,40 @@ def test_pins_are_exact_and_cover_the_package():
     text = (ROOT / "pyproject.toml").read_text()
     declared = json.loads(re.search(r"^dependencies = (\[.*\])$", text, re.M)[1])
     assert {Requirement(name).name for name in declared} == set(CORE) <= pinned
+
+
+def test_every_file_of_the_package_is_installed():
+    """Files that are no Python, such as pages, the example and weights, are package data."""
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    package = [p for p in (ROOT / "cirlib").glob("*/**/*") if p.is_file() and p.suffix not in (".py", ".pyc")]
+    installed = {
+        file for name, globs in setup["package-data"].items() for glob in globs for file in ROOT.joinpath(*name.split(".")).glob(glob)
+    }
+    assert package and set(package) <= installed
+    assert sum(p.stat().st_size for p in package) < 14.5e6, "the wheel must be under 15 MB"
+
+
+def test_an_installed_package_needs_no_repository(tmp_path):
+    """The files of the package alone: the encoder loads, the example is searched, and what is made goes to the user's home."""
+    shutil.copytree(ROOT / "cirlib", tmp_path / "site" / "cirlib", ignore=shutil.ignore_patterns("__pycache__", "weights"))
+    weights = tmp_path / "site" / "cirlib" / "models" / "weights" / "cirlib-small"
+    AudioEncoder.create("cnn", seconds=0.5, width=4, dim=16).save_folder(weights)
+    (tmp_path / "home").mkdir()
+    env = {k: v for k, v in os.environ.items() if k != "CIRLIB_HOME"} | {
+        "HOME": str(tmp_path / "home"),
+        "PYTHONPATH": str(tmp_path / "site"),
+    }
+
+    def run(*command):
+        return subprocess.run([sys.executable, *command], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+
+    done = run("-c", "import cirlib; from cirlib.common.paths import LIB; print(cirlib.AudioEncoder.load().config.width, LIB)")
+    assert done.stdout == f"4 {tmp_path}/home/.cirlib/lib\n", done.stderr
+    done = run("-m", "cirlib.search", "example")
+    assert done.returncode == 0 and "bass" in done.stdout, done.stderr
+    assert run("-m", "cirlib.reproduce", "demo").stderr.startswith(
+        "error: presets are in the repository, not in the installed package: clone"
+    )
 
 
 def test_newest_allows_later_minor_versions():
