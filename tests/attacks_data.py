@@ -23,8 +23,8 @@ from cirlib.data.sources import ensure_banks, missing
 from cirlib.evaluation.open_mixtures import Presence
 from cirlib.models.encoder import AudioEncoder
 from cirlib.reporting import rows as sweep
+from cirlib.reporting.examples import Example, Sound, examples_page
 from cirlib.reporting.map_page import Instrument, Mixture, map_page
-from cirlib.reporting.pages import Example, Sound, examples_page
 from cirlib.search.library import Library
 from cirlib.training import runs
 from cirlib.training.config import TrainConfig, read_config

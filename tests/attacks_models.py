@@ -12,7 +12,6 @@ import torch
 from conftest import build_bank, sound
 from hostile import Scene, attack, bounded, quiet, refused
 
-from cirlib.common import tracking
 from cirlib.models.encoder import AudioEncoder
 from cirlib.reporting.examples import write_examples
 from cirlib.search.library import Library
@@ -221,18 +220,3 @@ def examples(scene: Scene) -> None:
     pd.DataFrame({"query": [0], "rank": [1]}).to_parquet(scene.inside / "mixture_ranks.parquet")
     with refused("is damaged"):
         write_examples(scene.inside, scene.inside / "page.html", title="t", intro="i")
-
-
-for digest, file in (("../../x", "best.pt"), ("d", "../../secret.pt"), ("d", "/etc/x.pt")):
-
-    @attack("W&B artifact", f"digest {digest}, file {file}")
-    def _artifact(scene, digest=digest, file=file):
-        entries = {file: SimpleNamespace(ref=None)}
-        artifact = SimpleNamespace(
-            digest=digest, manifest=SimpleNamespace(entries=entries), download=lambda **_: None, verify=lambda _: None
-        )
-        wandb = SimpleNamespace(Api=lambda api_key: SimpleNamespace(artifact=lambda name: artifact))
-        scene.patch.setattr(tracking, "_package", lambda: wandb)
-        scene.patch.setattr(tracking, "_secrets", lambda: (None, "k"))
-        with refused("could not be fetched"):
-            tracking.download("a/b/c:d", scene.inside / "got")

@@ -75,8 +75,8 @@ class AudioEncoder(nn.Module):
         """Return a trained encoder in eval mode.
 
         `name`: None or "cirlib-small" for the one that comes with cirlib, a checkpoint (.pt, ours or the paper's, relative to the working
-        directory or to the project's home), an encoder of cirlib or an AST by hub id ("owner/name") or local folder in hub format, or an
-        artifact of W&B ("wandb:entity/project/name:best"). Raises FileNotFoundError or ValueError that says what is wrong.
+        directory or to the project's home), an encoder of cirlib or an AST by hub id ("owner/name") or local folder in hub format. Raises
+        FileNotFoundError or ValueError that says what is wrong.
         """
         name = SHIPPED if name is None else name
         if isinstance(name, str) and name in ENCODERS:
@@ -85,7 +85,7 @@ class AudioEncoder(nn.Module):
 
     @classmethod
     def _trained(cls, name: str, seconds: float) -> "AudioEncoder":
-        if name.startswith("wandb:") or name.endswith(".pt"):
+        if name.endswith(".pt"):
             return cls._from_checkpoint(Path(name) if Path(name).is_file() else weights_path(name))
         if folder := encoder_folder(name):
             return cls._from_folder(folder)

@@ -1,10 +1,10 @@
-"""Trained encoders by name: the one that comes with cirlib, checkpoints, folders, models of the hub and artifacts of W&B."""
+"""Trained encoders by name: the one that comes with cirlib, checkpoints, folders and models of the hub."""
 
 from pathlib import Path
 
 from ..audio.log_mel import frames_for
 from ..common.files import one_line
-from ..common.paths import DATA, at_home, display_name, short
+from ..common.paths import at_home, display_name, short
 from .ast import AST_DETAILS, ast_shape
 from .checkpoints import CONFIG, WEIGHTS, is_folder
 from .encoder_config import ENCODERS, EncoderConfig
@@ -14,14 +14,10 @@ PLACE = Path(__file__).parent / "weights" / SHIPPED
 
 
 def weights_path(name: str) -> Path | None:
-    """Return the file or folder that holds the weights of an encoder, downloaded first if W&B stores it; None for a hub id or a preset.
+    """Return the file or folder that holds the weights of an encoder; None for a hub id or a preset.
 
     It need not exist if the name is that of a checkpoint or SHIPPED.
     """
-    if name.startswith("wandb:"):
-        from ..common.tracking import download
-
-        return download(name.removeprefix("wandb:"), DATA / "checkpoints")
     if name.endswith(".pt"):
         return at_home(name)
     if name == SHIPPED:

@@ -1,5 +1,6 @@
 """Test mixtures of a run with their true instruments and the best matches of each family: a page to listen to, and a figure."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,28 @@ from ..evaluation.protocol import EVAL_SEED, open_banks
 from ..evaluation.ranking import nearest
 from ..models.heads import head_names, select_family_head, select_head
 from ..training.config import read_config
-from .pages import Example, Sound, examples_page
+from .web import data_uri, escaped, mp3, write_page
 
 MATCHES = 3  # of each family
+
+
+@dataclass
+class Sound:
+    """A sound: audio (n,) in [-1, 1] at 16 kHz, its name (of an instrument), a short note, and whether it is the true instrument."""
+
+    audio: np.ndarray
+    name: str
+    note: str = ""
+    right: bool = False
+
+
+@dataclass
+class Example:
+    """A mixture and, for each family, its name, the true reference note and the best matches in order."""
+
+    title: str
+    mixture: Sound
+    rows: list[tuple[str, Sound, list[Sound]]]
 
 
 def find_examples(folder: Path, *, count: int = 6, between: tuple[float, float] = (0.0, 0.9), head: str = "") -> list[Example]:
@@ -68,8 +88,35 @@ def _stored(folder: Path) -> tuple[np.ndarray, np.ndarray, list[str], pd.DataFra
 
 
 def write_examples(folder: Path, path: Path, *, title: str, intro: str, **options) -> Path:
-    """Write a page (pages.py) of test mixtures of the run in a folder and return its path; options as in `find_examples`."""
-    return examples_page(path, find_examples(folder, **options), title=title, intro=intro, sample_rate=RATE)
+    """Write a page of test mixtures of the run in a folder and return its path; options as in `find_examples`."""
+    return examples_page(path, find_examples(folder, **options), title=title, intro=intro)
+
+
+def examples_page(path: Path, examples: list[Example], *, title: str, intro: str) -> Path:
+    """Write examples to listen to as one HTML file (examples_page.html, .css, .js) and return its path.
+
+    Sounds are MP3, and stored once if they are repeated. The same input gives the same bytes.
+    """
+    stored: dict[str, str] = {}  # data -> id of its first player
+
+    def card(sound: Sound, label: str) -> str:
+        uri = data_uri("audio/mpeg", mp3(sound.audio, RATE))
+        source = f'data-same="{stored[uri]}"' if uri in stored else f'id="sound{len(stored)}" src="{uri}"'
+        stored.setdefault(uri, f"sound{len(stored)}")
+        right = ' <span class="right">✓ true instrument</span>' if sound.right else ""
+        note = f' <span class="note">{escaped(sound.note)}</span>' if sound.note else ""
+        caption = f"<figcaption><b>{label}</b>{right} <span>{escaped(sound.name)}</span>{note}</figcaption>"
+        label = escaped(f"{label}, {sound.name}")
+        return f'<figure>\n{caption}\n<audio controls preload="none" aria-label="{label}" {source}></audio>\n</figure>\n'
+
+    def section(example: Example) -> str:
+        rows = [f'<section>\n<h2>{escaped(example.title)}</h2>\n<div class="row">\n{card(example.mixture, "Mix")}</div>\n']
+        for family, true, matches in example.rows:
+            cards = card(true, "True") + "".join(card(match, f"Match {i}") for i, match in enumerate(matches, 1))
+            rows.append(f'<h3>{escaped(family)}</h3>\n<div class="row">\n{cards}</div>\n')
+        return "".join(rows) + "</section>\n"
+
+    return write_page(path, "examples_page", title=title, intro=intro, sections="".join(map(section, examples)))
 
 
 def matches_figure(example: Example):

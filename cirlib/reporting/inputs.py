@@ -39,7 +39,7 @@ def _needs(config: TrainConfig) -> Iterator[tuple[Callable, tuple]]:
         yield _statistics, (config.statistics,)
     if config.task == "demucs":
         yield require_demucs, ()
-    if config.task in WITH_ENCODER and config.encoder not in ENCODERS and not config.encoder.startswith("wandb:"):
+    if config.task in WITH_ENCODER and config.encoder not in ENCODERS:
         yield _encoder, (config.encoder,)
 
 

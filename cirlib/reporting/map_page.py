@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..common.packages import require
 from ..data.taxonomy import GROUPS
 from .plots import family_style
-from .web import check_sounds, mp3, plain, write_page
+from .web import mp3, plain, write_page
 
 SECONDS, FADE_S = 1.5, 0.1  # longest note and its fade: about 4 kB of the page for each second
 NO_FAMILY = "no family"
@@ -84,47 +85,22 @@ def map_page(
 ) -> Path:
     """Write the map as one HTML file and return its path. The same input gives the same bytes.
 
-    points (N + M, 2): of N instruments, then of M mixtures. Raises ValueError without instruments, for points of another shape or not
-    finite, matches outside the gallery or without a finite distance, audio that is empty, not finite or not (n,), and a rate that MP3
-    does not have; ImportError without Bokeh.
+    points (N + M, 2): of N > 0 instruments, then of M mixtures. sample_rate: one that MP3 has.
     """
+    require("map pages", "bokeh")
+    from bokeh.resources import Resources
+
     points = np.asarray(points, float)
-    _check(points, instruments, mixtures, sample_rate)
     return write_page(
         path,
         "map_page",
         title=title,
         intro=intro,
-        library=_bokeh(),
+        library="\n".join(Resources(mode="inline", components=["bokeh"], log_level="error").js_raw),
         plot=_json(_plot(points)),
         data=_json(_data(points, instruments, mixtures)),
         sounds=_json(_sounds(instruments, mixtures, sample_rate)),
     )
-
-
-def _check(points: np.ndarray, instruments: Sequence[Instrument], mixtures: Sequence[Mixture], sample_rate: int) -> None:
-    n, m = len(instruments), len(mixtures)
-    if not n:
-        raise ValueError("a map needs at least one instrument")
-    if points.shape != (n + m, 2):
-        raise ValueError(f"points must be two numbers for each of {n} instruments and then {m} mixtures, got shape {points.shape}")
-    if not np.isfinite(points).all():
-        raise ValueError("points hold NaN or infinite values")
-    check_sounds((*instruments, *mixtures), sample_rate)
-    for name, match in ((mixture.name, match) for mixture in mixtures for match in mixture.matches):
-        if not all(0 <= place < n for place in (match.true, match.best)):
-            raise ValueError(f"matches of {name!r} must be positions of instruments, 0 to {n - 1}, got {match}")
-        if not np.isfinite([match.true_distance, match.best_distance]).all():
-            raise ValueError(f"distances of {name!r} must be finite, got {match}")
-
-
-def _bokeh() -> str:
-    """Return the script of Bokeh."""
-    try:
-        from bokeh.resources import Resources
-    except ImportError as error:
-        raise ImportError("the map page needs bokeh: pip install bokeh") from error
-    return "\n".join(Resources(mode="inline", components=["bokeh"], log_level="error").js_raw)
 
 
 def _json(value: object) -> str:

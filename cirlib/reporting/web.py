@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import io
-from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from string import Template
@@ -12,7 +11,6 @@ import numpy as np
 
 from ..common.files import write_atomic
 
-MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 MP3_LEVEL = 0.6  # of soundfile, 0 is best: about 4 kB for a second of a steady tone
 
 
@@ -50,18 +48,6 @@ def data_uri(kind: str, data: bytes) -> str:
 def source_hash(code: str) -> str:
     """Return a style or script as a content security policy allows it."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
-
-
-def check_sounds(sounds: Iterable, sample_rate: int) -> None:
-    """Raise ValueError for a rate that MP3 does not have, and for sounds (`audio`, `name`) that are not (n,), empty or not finite."""
-    if sample_rate not in MP3_RATES:
-        raise ValueError(f"sample_rate must be one that MP3 has ({', '.join(map(str, MP3_RATES))}), got {sample_rate}")
-    for sound in sounds:
-        audio = np.asarray(sound.audio, np.float32)
-        if audio.ndim != 1 or not len(audio):
-            raise ValueError(f"audio of {sound.name!r} must be one channel of at least one sample, got shape {audio.shape}")
-        if not np.isfinite(audio).all():
-            raise ValueError(f"audio of {sound.name!r} holds NaN or infinite values")
 
 
 def mp3(audio: np.ndarray, sample_rate: int) -> bytes:

@@ -105,7 +105,7 @@ class _Trainer:
             if not config.steps:
                 self._validate(tracker)
             if self.main:
-                tracker.checkpoint(self.folder / "best.pt", "best")
+                tracker.checkpoint(self.folder / "best.pt")
         except KeyboardInterrupt:
             kept = "the last validation" if (self.folder / "last.pt").exists() else "the start"
             if self.main:

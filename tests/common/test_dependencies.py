@@ -98,7 +98,7 @@ USES = [  # package, start of the message, a use of it (bokeh: test_map_page.py)
         "mixtures with effects need",
         lambda folder, bank: MixtureDataset(bank, families=["Bass"], size=2, seconds=0.5, effects=1)[0],
     ),
-    ("wandb", "Weights & Biases needs", _track),
+    ("wandb", "Weights & Biases runs need", _track),
 ]
 
 

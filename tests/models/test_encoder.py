@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torchaudio.functional import resample
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
-from cirlib.common import paths, tracking
+from cirlib.common import paths
 from cirlib.models.ast import AST_PREFIX, AST_SHAPES
 from cirlib.models.encoder import ENCODERS, AudioEncoder, EncoderConfig, digest
 from cirlib.search.library import load_trained
@@ -565,18 +565,6 @@ def test_other_clip_length_than_the_checkpoint(trained, seconds):
 def test_create_from_no_checkpoint(trained):
     with pytest.raises(FileNotFoundError, match=r"^no checkpoint .*none\.pt: train one"):
         AudioEncoder.create("runs/none.pt", seconds=1.0)
-
-
-def test_create_from_an_artifact(trained, monkeypatch, tmp_path):
-    """Fetched into the data folder by its name, then as any checkpoint."""
-    asked = []
-    monkeypatch.setattr(tracking, "download", lambda *args: asked.append(args) or tmp_path / "runs" / "best.pt")
-    encoder = AudioEncoder.create("wandb:team/cirlib/demo-family-seed0:best", seconds=1.0, outputs=3)
-    assert asked == [("team/cirlib/demo-family-seed0:best", paths.DATA / "checkpoints")]
-    assert encoder.labels == [] and encoder.embed(sounds(SECOND), outputs=True).shape == (1, 3)
-    np.testing.assert_array_equal(encoder.embed(sounds(SECOND)), trained.embed(sounds(SECOND)))
-    with pytest.raises(ValueError, match=r"^wandb:team/cirlib/x:best was trained on clips of 1 s"):
-        AudioEncoder.create("wandb:team/cirlib/x:best")
 
 
 def test_metric_of_a_trained_encoder(tmp_path):

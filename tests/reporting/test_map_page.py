@@ -174,35 +174,9 @@ def test_page_of_1500_sounds_is_below_15_megabytes(tmp_path):
     assert size - sounds + 50 * sounds < 15e6
 
 
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"gallery": []}, "a map needs at least one instrument"),
-        ({"points": np.zeros((3, 2))}, r"for each of 3 instruments and then 1 mixtures, got shape \(3, 2\)"),
-        ({"points": np.zeros((4, 3))}, r"got shape \(4, 3\)"),
-        ({"points": np.full((4, 2), np.nan)}, "points hold NaN or infinite values"),
-        (
-            {"mixtures": [Mixture("m", tone(60), [Match(0, 0, 3, 0)])]},
-            "matches of 'm' must be positions of instruments, 0 to 2, got Match",
-        ),
-        ({"mixtures": [Mixture("m", tone(60), [Match(-1, 0, 0, 0)])]}, "matches of 'm' must be positions"),
-        ({"mixtures": [Mixture("m", tone(60), [Match(0, 0, 0, np.nan)])]}, "distances of 'm' must be finite"),
-        ({"mixtures": [Mixture("m", np.zeros(0), [])]}, r"audio of 'm' must be one channel of at least one sample, got shape \(0,\)"),
-        ({"gallery": [*small()[1][:2], Instrument("i", None, "s", np.full(9, np.inf))]}, "audio of 'i' holds NaN or infinite values"),
-        ({"sample_rate": 96000}, "sample_rate must be one that MP3 has"),
-    ],
-)
-def test_wrong_input_is_refused(tmp_path, change, message):
-    """And nothing is written."""
-    points, gallery, mixtures = small()
-    with pytest.raises(ValueError, match=message):
-        write(tmp_path, **{"points": points, "gallery": gallery, "mixtures": mixtures} | change)
-    assert not list(tmp_path.iterdir())
-
-
 def test_without_bokeh(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "bokeh.resources", None)
-    with pytest.raises(ImportError, match="pip install bokeh"):
+    monkeypatch.setitem(sys.modules, "bokeh", None)
+    with pytest.raises(ValueError, match="map pages need the package bokeh: pip install bokeh"):
         write(tmp_path, *small())
 
 
@@ -280,20 +254,6 @@ def test_points_are_drawn_and_a_click_plays(opened):
     opened.mouse(*place(opened, 3.5, 1.5), click=True)  # on nothing, at once
     playing(opened, f"bank/{NAMES[1]} 09")
     assert text(opened, "#chosen") == f"bank/{NAMES[1]} 09, family {NAMES[1]}, source tones"
-
-
-def test_slow_clicks_and_touches_play(opened):
-    x, y = place(opened, 2, 1)
-    opened.mouse(x, y)
-    button = {"x": x, "y": y, "button": "left", "clickCount": 1}
-    opened.call("Input.dispatchMouseEvent", type="mousePressed", **button)
-    opened.ask("new Promise(done => setTimeout(done, 500))")
-    opened.call("Input.dispatchMouseEvent", type="mouseReleased", **button)
-    playing(opened, f"bank/{NAMES[0]} 08")
-    x, y = place(opened, 3, 1)
-    opened.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x + 5, "y": y - 5}])
-    opened.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
-    playing(opened, f"bank/{NAMES[1]} 09")
 
 
 def test_tooltips_show_names(opened):

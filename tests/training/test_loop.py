@@ -220,7 +220,7 @@ def test_command_line_checks_settings_before_banks(config, tone_bank, tmp_path, 
 def test_offline_tracking_stores_the_checkpoint(config):
     run = fit(dataclasses.replace(config, wandb="offline", steps=2), show=False)
     assert list(run.folder.glob("wandb/offline-run-*/*.wandb"))
-    (staged,) = run.folder.glob("wandb/offline-run-*/checkpoints/*.pt")
+    (staged,) = run.folder.glob("wandb/offline-run-*/files/best.pt")
     assert staged.read_bytes() == run.checkpoint.read_bytes()
 
 

@@ -1,68 +1,59 @@
 """Downloads that resume, and archives that are unpacked completely or not at all."""
 
 import os
-from itertools import chain
 from pathlib import Path
 
 from ...common.files import check_space
 from ...common.paths import short
 
 BLOCK = 1 << 20
-GZIP = b"\x1f\x8b"
 MAX_NAME = 1000  # characters of a file name in an archive
 MAX_RATIO, MIN_LIMIT = 20, 64 << 20  # unpacked size: so many times the archive, or so many bytes; audio shrinks to about two thirds
 
 
 def download(url: str, path: Path) -> Path:
-    """Fetch a .gz file to `path`, continuing a partial download (`<path>.part`) where the server allows it.
+    """Fetch a file to `path`, continuing a partial download (`<path>.part`) where the server allows it.
 
-    Raises OSError with the reason. A partial download is kept for the next try; an answer that is no gzip file is discarded.
+    Raises OSError with the reason. A partial download is kept for the next try.
     """
     import requests
+    from tqdm import tqdm
 
     if path.exists():
         return path
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
     have = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
-        with requests.get(url, headers={"Range": f"bytes={have}-", "Accept-Encoding": "identity"}, stream=True, timeout=60) as answer:
-            if have and answer.status_code == 416:  # the part is complete already, or longer than the file
-                if answer.headers.get("Content-Range", "").rpartition("/")[2] != str(have):
-                    part.unlink()
-                    raise OSError(f"{part.name} did not match the file at {url} and was deleted: try again")
+        with requests.get(url, headers=headers, stream=True, timeout=60) as answer:
+            if answer.status_code == 416:  # nothing is left to fetch
+                total = int(answer.headers.get("Content-Range", "*/0").rpartition("/")[2])
             else:
                 answer.raise_for_status()
-                _receive(answer, part, have if answer.status_code == 206 else 0)
+                if answer.headers.get("Content-Type", "").startswith("text/"):
+                    raise OSError(f"{url} answers with a page, not with an archive: nothing was stored")
+                have = have if answer.status_code == 206 else 0  # 200: the whole file
+                size = int(answer.headers.get("Content-Length", 0))
+                total = have + size if size else None
+                check_space(part.parent, size, f"the download of {path.name}")
+                with (
+                    open(part, "ab" if have else "wb") as file,
+                    tqdm(total=total, initial=have, desc=path.name, unit="B", unit_scale=True) as bar,
+                ):
+                    for block in answer.iter_content(BLOCK):
+                        bar.update(file.write(block))
     except requests.RequestException as error:
         reason = f"{type(error).__name__}: {error}"
         raise OSError(f"{url} cannot be fetched; the partial download is kept, try again ({reason})") from None
+    arrived = part.stat().st_size
+    if total is not None and arrived > total:
+        part.unlink()
+        raise OSError(f"{part.name} did not match the file at {url} and was deleted: try again")
+    if total is not None and arrived < total:
+        raise OSError(f"the download of {url} ended after {arrived} of {total} bytes; the partial download is kept, try again")
     os.replace(part, path)
     return path
-
-
-def _receive(answer, part: Path, have: int) -> None:
-    """Append the body of an answer to the first `have` bytes of a partial download."""
-    from tqdm import tqdm
-
-    size = int(answer.headers["Content-Length"]) if "Content-Length" in answer.headers else None
-    check_space(part.parent, size or 0, f"the download of {part.stem}")
-    blocks = answer.iter_content(BLOCK)
-    first = next(blocks, b"")
-    if not have and not first.startswith(GZIP):
-        kind = answer.headers.get("Content-Type", "unknown")
-        raise OSError(f"{answer.url} is no archive (type {kind}, its first bytes are {first[:20]!r}): nothing was stored")
-    total = None if size is None else have + size
-    with (
-        open(part, "ab" if have else "wb") as file,
-        tqdm(total=total, initial=have, desc=part.stem, unit="B", unit_scale=True, mininterval=5) as bar,
-    ):
-        for block in chain([first], blocks):
-            file.write(block)
-            bar.update(len(block))
-    arrived = part.stat().st_size
-    if total is not None and arrived != total:
-        raise OSError(f"the download of {answer.url} ended after {arrived} of {total} bytes; the partial download is kept, try again")
 
 
 class _Bounded:

@@ -46,7 +46,6 @@ class NSynthConfig:
     path: str = "data/downloads/nsynth"  # folder of nsynth-train, nsynth-valid, nsynth-test or their .jsonwav.tar.gz
     download: bool = False  # fetch what is missing (about 24 GB; 39 GB unpacked)
     protocol: str = "strict"  # or paper
-    url: str = URL  # of the tarballs
 
 
 def build(path: Path, config: NSynthConfig, *, n_jobs: int = -1) -> NoteBank:
@@ -61,7 +60,7 @@ def build(path: Path, config: NSynthConfig, *, n_jobs: int = -1) -> NoteBank:
         Path(config.path).mkdir(parents=True, exist_ok=True)
         with locked(Path(config.path) / "nsynth"):
             for folder in folders.values():
-                _provide(folder, config)
+                _provide(folder)
     inputs = {split: _state(folder) for split, folder in folders.items()}
     spec = {"source": "nsynth", "version": VERSION, "protocol": config.protocol, "inputs": inputs}
     if bank := existing(path, spec):
@@ -89,24 +88,17 @@ def check(config: NSynthConfig) -> None:
         )
 
 
-def _provide(folder: Path, config: NSynthConfig) -> None:
+def _provide(folder: Path) -> None:
     """Unpack, and download if it is missing, the folder of a split. Raises OSError or FileNotFoundError, which say what to do."""
     if (folder / "examples.json").is_file():
         return
     if folder.is_dir():
         raise FileNotFoundError(f"{short(folder)} has no examples.json: delete it, or put the whole folder of the release there")
     archive = folder.with_name(f"{folder.name}.jsonwav.tar.gz")
-    fetched = not archive.exists() and config.download
-    if fetched:
+    if not archive.exists():
         require("downloads", "requests")
-        download(f"{config.url.rstrip('/')}/{archive.name}", archive)
-    try:
-        extract(archive, folder.name, "examples.json")
-    except OSError as error:
-        if not fetched or error.errno:
-            raise
-        archive.unlink()
-        raise OSError(f"{archive.name} from {config.url} was no NSynth archive and was deleted: {error}") from None
+        download(URL + archive.name, archive)
+    extract(archive, folder.name, "examples.json")
 
 
 def _state(folder: Path) -> list:

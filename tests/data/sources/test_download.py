@@ -81,26 +81,17 @@ def names(folder):
     return sorted(f.name for f in folder.iterdir() if not f.name.endswith(".lock"))
 
 
-def no_room(monkeypatch, free):
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-
-
 # Downloads
 
 
 @pytest.mark.parametrize("mood", ["", "no ranges", "no length"])
-def test_file_comes_whole(tmp_path, server, mood):
+def test_file_comes_whole_and_once(tmp_path, server, mood):
     server.mood = mood
     path = tmp_path / "new" / "data.gz"
-    assert download(server.url + "data.gz", path) == path
-    assert path.read_bytes() == DATA
-    assert names(path.parent) == ["data.gz"]
-
-
-def test_file_that_is_there_is_not_fetched(tmp_path, server):
-    (tmp_path / "data.gz").write_bytes(b"mine")
-    assert download(server.url + "data.gz", tmp_path / "data.gz").read_bytes() == b"mine"
-    assert server.asked == []
+    for _ in range(2):
+        assert download(server.url + "data.gz", path) == path
+        assert path.read_bytes() == DATA
+    assert names(path.parent) == ["data.gz"] and server.asked == [None]
 
 
 def interrupted(server, path):
@@ -111,28 +102,18 @@ def interrupted(server, path):
     server.mood = ""
     assert names(path.parent) == [path.name + ".part"]
     part = path.with_name(path.name + ".part").read_bytes()
-    assert 0 < len(part) < len(DATA)
-    assert DATA.startswith(part)
+    assert 0 < len(part) < len(DATA) and DATA.startswith(part)
     return len(part)
 
 
-def test_interrupted_several_times(tmp_path, server):
-    server.mood, sizes = "closes early", []
-    for _ in range(3):
-        with pytest.raises(OSError, match="try again"):
-            download(server.url + "data.gz", tmp_path / "data.gz")
-        sizes.append((tmp_path / "data.gz.part").stat().st_size)
-    server.mood = ""
+@pytest.mark.parametrize("mood", ["", "no ranges"])
+def test_interrupted_several_times(tmp_path, server, mood):
+    """A whole answer, of a server without ranges, is not put behind the part."""
+    sizes = [interrupted(server, tmp_path / "data.gz") for _ in range(3)]
+    server.mood = mood
     assert download(server.url + "data.gz", tmp_path / "data.gz").read_bytes() == DATA
-    assert server.asked == ["bytes=0-", *(f"bytes={size}-" for size in sizes)]
+    assert server.asked == [None, *(f"bytes={size}-" for size in sizes)]
     assert sizes == sorted(set(sizes))
-
-
-def test_server_without_ranges_starts_anew(tmp_path, server):
-    """Its whole answer is not put behind the part."""
-    interrupted(server, tmp_path / "data.gz")
-    server.mood = "no ranges"
-    assert download(server.url + "data.gz", tmp_path / "data.gz").read_bytes() == DATA
 
 
 def test_part_that_is_whole_already(tmp_path, server):
@@ -147,65 +128,31 @@ def test_part_that_is_longer_than_the_file(tmp_path, server):
     with pytest.raises(OSError, match=r"data\.gz\.part did not match .* and was deleted: try again"):
         download(server.url + "data.gz", tmp_path / "data.gz")
     assert names(tmp_path) == []
+
+
+HARM = {  # what goes wrong: the message
+    "page": r"answers with a page, not with an archive: nothing was stored",
+    "not found": r"cannot be fetched; .*\(HTTPError: 404",
+    "no server": r"cannot be fetched; .*\(ConnectionError",
+    "no room": r"the download of data\.gz needs .* GB, .* are free in .*: make room or set CIRLIB_HOME",
+}
+
+
+@pytest.mark.parametrize("first", ["nothing", "half of it"])
+@pytest.mark.parametrize("harm", HARM)
+def test_failures_keep_what_arrived_before(tmp_path, server, monkeypatch, harm, first):
+    """A login page between two halves does not cost the first; when the cause is gone, the download goes on."""
+    have = interrupted(server, tmp_path / "data.gz") if first == "half of it" else 0
+    server.mood = harm if harm == "page" else ""
+    url = "http://127.0.0.1:1/data.gz" if harm == "no server" else server.url + ("other.gz" if harm == "not found" else "data.gz")
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=HARM[harm]):
+        if harm == "no room":
+            patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=len(DATA) - have - 1))
+        download(url, tmp_path / "data.gz")
+    server.mood = ""
+    assert names(tmp_path) == (["data.gz.part"] if have else [])
     assert download(server.url + "data.gz", tmp_path / "data.gz").read_bytes() == DATA
-
-
-def _page(server, _):
-    server.mood = "page"
-
-
-def _not_found(server, _):
-    del server.files["data.gz"]
-
-
-def _empty(server, _):
-    server.files["data.gz"], server.mood = b"", "no ranges"
-
-
-def _no_room(_, monkeypatch):
-    no_room(monkeypatch, len(DATA) - 1)
-
-
-def _no_server(server, _):
-    server.url = "http://127.0.0.1:1/"
-
-
-@pytest.mark.parametrize(
-    ("harm", "sentence"),
-    [
-        (_page, r"is no archive \(type text/html, its first bytes are b'<html>Please .*nothing was stored"),
-        (_not_found, r"cannot be fetched; .*\(HTTPError: 404"),
-        (_empty, "nothing was stored"),
-        (_no_room, r"the download of data\.gz needs .* GB, .* are free in .*: make room or set CIRLIB_HOME"),
-        (_no_server, r"cannot be fetched; .*\(ConnectionError"),
-    ],
-)
-def test_failures_leave_nothing(tmp_path, server, monkeypatch, harm, sentence):
-    """One sentence; when the cause is gone, the download works."""
-    url = server.url
-    with monkeypatch.context() as patch:
-        harm(server, patch)
-        with pytest.raises(OSError, match=sentence):
-            download(server.url + "data.gz", tmp_path / "data.gz")
-    assert names(tmp_path) == []
-    server.mood, server.files["data.gz"] = "", DATA
-    assert download(url + "data.gz", tmp_path / "data.gz").read_bytes() == DATA
-
-
-@pytest.mark.parametrize("harm", [_page, _not_found, _no_room, _no_server])
-def test_failures_keep_what_arrived_before(tmp_path, server, monkeypatch, harm):
-    """A login page between two halves does not cost the first."""
-    have, url = interrupted(server, tmp_path / "data.gz"), server.url
-    with monkeypatch.context() as patch:
-        harm(server, patch)
-        if harm is _no_room:
-            no_room(patch, len(DATA) - have - 1)
-        with pytest.raises(OSError):
-            download(server.url + "data.gz", tmp_path / "data.gz")
-    server.mood, server.files["data.gz"] = "", DATA
-    no_room(monkeypatch, len(DATA) - have)
-    assert download(url + "data.gz", tmp_path / "data.gz").read_bytes() == DATA
-    assert server.asked[-1] == f"bytes={have}-"
+    assert server.asked[-1] == (f"bytes={have}-" if have else None)
 
 
 # Archives
@@ -274,18 +221,18 @@ def test_damaged_or_foreign_archive(tmp_path, what):
 
 
 @pytest.fixture
-def release(tmp_path, server):
+def release(tmp_path, server, monkeypatch):
     """A release whose tarballs the server has."""
     notes = {"train": tones("bass_acoustic_000-040-100"), "test": tones("organ_acoustic_000-060-100")}
     folder = write_release(tmp_path / "release", **notes)
     server.files = {file.name: file.read_bytes() for file in pack(folder, tmp_path / "packed").iterdir()}
+    monkeypatch.setattr(nsynth, "URL", server.url)
     return folder
 
 
-def fetch(tmp_path, server):
+def fetch(tmp_path, download=True):
     """The bank of what is downloaded to `in`."""
-    config = nsynth.NSynthConfig(str(tmp_path / "in"), download=True, url=server.url)
-    return nsynth.build(tmp_path / "fetched", config, n_jobs=1)
+    return nsynth.build(tmp_path / "fetched", nsynth.NSynthConfig(str(tmp_path / "in"), download=download), n_jobs=1)
 
 
 def is_the_bank_of(tmp_path, release):
@@ -294,12 +241,18 @@ def is_the_bank_of(tmp_path, release):
 
 
 def test_release_is_fetched(tmp_path, server, release):
-    """Each tarball once; the bank is that of the folders."""
-    fetch(tmp_path, server)
+    """Each tarball once, also after an interruption; the bank is that of the folders."""
+    server.mood = "closes early"
+    with pytest.raises(OSError, match="the partial download is kept, try again"):
+        fetch(tmp_path)
+    assert not (tmp_path / "fetched").exists()
+    [part] = (tmp_path / "in").glob("*.part")
+    have, server.mood = part.stat().st_size, ""
+    for _ in range(2):
+        fetch(tmp_path)
+    assert server.asked == [None, f"bytes={have}-", None, None]
     assert is_the_bank_of(tmp_path, release)
     assert names(tmp_path / "in") == sorted([*PARTS, *server.files])
-    fetch(tmp_path, server)
-    assert server.asked == ["bytes=0-"] * 3
 
 
 def test_only_what_is_missing_is_fetched(tmp_path, server, release):
@@ -308,57 +261,33 @@ def test_only_what_is_missing_is_fetched(tmp_path, server, release):
     shutil.copytree(release / "nsynth-train", tmp_path / "in" / "nsynth-train")
     shutil.copy(tmp_path / "packed" / "nsynth-valid.jsonwav.tar.gz", tmp_path / "in")
     with pytest.raises(FileNotFoundError, match=r"options: \{download: true\}"):
-        nsynth.build(tmp_path / "fetched", nsynth.NSynthConfig(str(tmp_path / "in"), url=server.url), n_jobs=1)
+        fetch(tmp_path, download=False)
     assert server.asked == []
-    fetch(tmp_path, server)
+    fetch(tmp_path)
     assert len(server.asked) == 1
     assert is_the_bank_of(tmp_path, release)
 
 
-def test_interrupted_release_continues(tmp_path, server, release):
-    server.mood = "closes early"
-    with pytest.raises(OSError, match="the partial download is kept, try again"):
-        fetch(tmp_path, server)
-    assert not (tmp_path / "fetched").exists()
-    [part] = (tmp_path / "in").glob("*.part")
-    have, server.mood = part.stat().st_size, ""
-    fetch(tmp_path, server)
-    assert server.asked == ["bytes=0-", f"bytes={have}-", "bytes=0-", "bytes=0-"]
-    assert is_the_bank_of(tmp_path, release)
-
-
-@pytest.mark.parametrize("what", ["no tar", "another folder", "no examples.json", "truncated", "one bit of a sound is wrong"])
-def test_false_tarball_of_the_server_is_deleted(tmp_path, server, release, what):
-    """It has the right length, but is no NSynth; once the server has the right one, the same call works."""
+def test_false_tarball_is_named(tmp_path, server, release):
+    """Once it is deleted and the server has the right one, the same call works."""
     name = "nsynth-test.jsonwav.tar.gz"
-    good, server.files[name] = server.files[name], FOREIGN[what]
-    with pytest.raises(OSError, match=rf"{name} from {server.url} was no NSynth archive and was deleted: .*damaged or another"):
-        fetch(tmp_path, server)
-    assert not (tmp_path / "fetched").exists()
-    assert not [n for n in names(tmp_path / "in") if n.startswith("nsynth-test")]
+    good, server.files[name] = server.files[name], FOREIGN["truncated"]
+    with pytest.raises(OSError, match=rf"{name} is damaged or another archive .*: delete it and fetch it again"):
+        fetch(tmp_path)
+    assert not (tmp_path / "fetched").exists() and "nsynth-test" not in names(tmp_path / "in")
     server.files[name] = good
-    fetch(tmp_path, server)
+    (tmp_path / "in" / name).unlink()
+    fetch(tmp_path)
     assert is_the_bank_of(tmp_path, release)
-
-
-def test_false_tarball_of_the_user_is_kept(tmp_path, release):
-    file = tmp_path / "packed" / "nsynth-test.jsonwav.tar.gz"
-    file.write_bytes(FOREIGN["truncated"])
-    with pytest.raises(OSError, match=r"damaged or another archive .*: delete it and fetch it again"):
-        nsynth.build(tmp_path / "bank", nsynth.NSynthConfig(str(tmp_path / "packed")), n_jobs=1)
-    assert file.exists()
-    assert "nsynth-test" not in names(tmp_path / "packed")
-
-
-def full_disk(*_, **__):
-    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_full_disk_does_not_cost_the_download(tmp_path, server, release, monkeypatch):
-    with monkeypatch.context() as patch:
+    def full_disk(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left on device"):
         patch.setattr(tarfile.TarFile, "extract", full_disk)
-        with pytest.raises(OSError, match="No space left on device"):
-            fetch(tmp_path, server)
+        fetch(tmp_path)
     assert names(tmp_path / "in") == ["nsynth-train.jsonwav.tar.gz"]
-    fetch(tmp_path, server)
-    assert server.asked == ["bytes=0-"] * 3
+    fetch(tmp_path)
+    assert server.asked == [None] * 3
