@@ -479,4 +479,4 @@ for word in WORDS:
             title=word,
             intro=word,
         )
-        safe(page.read_text(), 5)
+        safe(page.read_text(), 4)

@@ -1,12 +1,9 @@
-"""The map of the embedding space as a page: one HTML file to browse, search and listen to (map_page.html, .css, .js).
+"""The map of the embedding space as a page: one HTML file to browse, search and listen to, drawn by Bokeh.
 
-Bokeh draws the points on a canvas; the script does everything else. Names of files may be hostile: they are stored in a block of JSON
-without `<` and become text of elements, never HTML; Bokeh escapes them in its tooltips. Inline styles are allowed because Bokeh sets them.
+Names of files may be hostile: Bokeh stores them as JSON and shows them as text; the policy lets the page load nothing.
 """
 
 import base64
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +11,38 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..common.files import write_atomic
 from ..common.packages import require
 from ..data.taxonomy import GROUPS
 from .plots import family_style
-from .web import mp3, plain, write_page
+from .web import escaped, mp3, plain
 
 SECONDS, FADE_S = 1.5, 0.1  # longest note and its fade: about 4 kB of the page for each second
 NO_FAMILY = "no family"
-POINT, MARGIN = 8, 0.04  # size of a point in pixels; margin of the map as a share of its extent
 MARKERS = {  # of matplotlib -> of Bokeh, and its rotation in degrees
     "o": ("circle", 0), "s": ("square", 0), "D": ("diamond", 0), "^": ("triangle", 0), "v": ("inverted_triangle", 0),
     "P": ("plus", 0), "X": ("plus", 45), "*": ("star", 0), ".": ("hex", 0),
 }  # fmt: skip
-ON_DARK = {"#000000": "#ffffff"}  # colours that are invisible on a dark page
+POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:; media-src data:"
+PLAY = """
+const i = cb_data.source.selected.indices[0], {name, sound, number} = cb_data.source.data;
+document.player?.pause();
+document.player = new Audio("data:audio/mpeg;base64," + sound[i]);
+document.player.play();
+playing.text = "Playing " + name[i];
+if (number) mixture.value = `${number[i]}`;
+"""
+SEARCH = """
+const words = cb_obj.value_input.toLowerCase().split(/\\s+/);
+for (const [source, filter] of families) {
+  filter.indices = source.data.name.flatMap((name, i) => words.every(word => name.toLowerCase().includes(word)) ? [i] : []);
+}
+"""
+SHOW = """
+const {x0, y0, x1, y1, dash, text} = mixtures[cb_obj.value] ?? {x0: [], y0: [], x1: [], y1: [], dash: [], text: ""};
+lines.data = {x0, y0, x1, y1, dash};
+matches.text = text;
+"""
 
 
 @dataclass
@@ -83,117 +99,95 @@ def map_page(
     intro: str,
     sample_rate: int = 16000,
 ) -> Path:
-    """Write the map as one HTML file and return its path. The same input gives the same bytes.
+    """Write the map as one HTML file and return its path. A click on a point plays it, on a family of the legend hides it.
 
     points (N + M, 2): of N > 0 instruments, then of M mixtures. sample_rate: one that MP3 has.
     """
     require("map pages", "bokeh")
+    from bokeh.embed import file_html
+    from bokeh.layouts import column, row
+    from bokeh.models import CustomJS, Div, HoverTool, Select, TapTool, TextInput
+    from bokeh.plotting import figure
     from bokeh.resources import Resources
 
     points = np.asarray(points, float)
-    return write_page(
-        path,
-        "map_page",
-        title=title,
-        intro=intro,
-        library="\n".join(Resources(mode="inline", components=["bokeh"], log_level="error").js_raw),
-        plot=_json(_plot(points)),
-        data=_json(_data(points, instruments, mixtures)),
-        sounds=_json(_sounds(instruments, mixtures, sample_rate)),
-    )
-
-
-def _json(value: object) -> str:
-    """Return JSON for an element: ASCII, without anything that opens or closes an element."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _data(points: np.ndarray, instruments: Sequence[Instrument], mixtures: Sequence[Mixture]) -> dict:
-    """Return the data of the script: families with their style, instruments and mixtures with their points and matches."""
-    names = [NO_FAMILY if pd.isna(item.family) else item.family for item in instruments]
-    order = [name for name in (*GROUPS, *sorted(set(names) - {*GROUPS, NO_FAMILY}), NO_FAMILY) if name in names]
-    places = [{"x": x, "y": y} for x, y in points.tolist()]
-    return {
-        "families": [{"name": plain(name), **_style(name)} for name in order],
-        "instruments": [
-            {"name": plain(item.name), "family": order.index(name), "source": plain(item.source), **place}
-            for item, name, place in zip(instruments, names, places, strict=False)
-        ],
-        "mixtures": [
-            {"name": plain(mixture.name), **place, "matches": [_rounded(match) for match in mixture.matches]}
-            for mixture, place in zip(mixtures, places[len(instruments) :], strict=True)
-        ],
-    }
-
-
-def _rounded(match: Match) -> list:
-    return [match.true, round(float(match.true_distance), 6), match.best, round(float(match.best_distance), 6)]
-
-
-def _style(family: str) -> dict:
-    """Return the colours of a family on a light and a dark page, its marker, and the angle of the marker in radians."""
-    style = family_style(family)
-    (marker, degrees), light = MARKERS[style["marker"]], style["color"]
-    return {"light": light, "dark": ON_DARK.get(light, light), "marker": marker, "angle": float(np.radians(degrees))}
-
-
-def _sounds(instruments: Sequence[Instrument], mixtures: Sequence[Mixture], sample_rate: int) -> list[str]:
-    """Return every sound as base64 of an MP3 file: notes of at most SECONDS, then mixtures."""
-    longest, fade = round(SECONDS * sample_rate), np.linspace(1, 0, round(FADE_S * sample_rate))
-    sounds = [np.array(item.audio[:longest], np.float32) for item in instruments]
-    for item, audio in zip(instruments, sounds, strict=True):
-        if len(item.audio) > longest:
-            audio[-len(fade) :] *= fade
-    return [base64.b64encode(mp3(audio, sample_rate)).decode() for audio in (*sounds, *(mixture.audio for mixture in mixtures))]
-
-
-def _plot(points: np.ndarray) -> dict:
-    """Return the plot without data, which the script adds: what `Bokeh.embed.embed_item` takes."""
-    from bokeh.embed import json_item
-    from bokeh.models import PanTool, Range1d, WheelZoomTool
-    from bokeh.plotting import figure
-
-    low, high = points.min(axis=0), points.max(axis=0)
-    margin = MARGIN * np.where(high > low, high - low, 1 / MARGIN)
-    x, y = (Range1d(float(a), float(b)) for a, b in zip(low - margin, high + margin, strict=True))
-    wheel = WheelZoomTool()
-    plot = figure(
-        x_range=x, y_range=y, sizing_mode="stretch_both", min_width=100, min_height=100, toolbar_location=None, name="plot",
-        tools=[PanTool(), wheel], active_scroll=wheel, background_fill_color=None, border_fill_color=None, outline_line_color=None,
-        min_border=0,
-    )  # fmt: skip
+    plot = figure(sizing_mode="stretch_both", tools="pan,wheel_zoom,box_zoom,reset", active_scroll="wheel_zoom", name="map", min_height=300)
     plot.axis.visible = plot.grid.visible = False
-    _add_glyphs(plot)
-    # ids that count from 1, whatever Bokeh made before in this process, so that the same input gives the same bytes
-    numbers: dict[str, int] = {}
-    text = json.dumps(json_item(plot, "plot"))
-    return json.loads(re.sub(r'(?<=")p\d+(?=")', lambda found: f"p{numbers.setdefault(found[0], len(numbers) + 1)}", text))
+    plot.toolbar.logo = None
+    families = _families(plot, points[: len(instruments)], instruments, sample_rate)
+    lines, mixed, shown = _mixtures(plot, points, instruments, mixtures, sample_rate=sample_rate)
+    plot.legend.click_policy = "hide"
+    plot.add_layout(plot.legend[0], "left")
+    plot.add_tools(HoverTool(renderers=[glyphs for glyphs, _, _ in families], tooltips="@name<br>@family, source: @source", limit=3))
+    plot.add_tools(HoverTool(renderers=[mixed], tooltips="@name", limit=3))
+    text = {"render_as_text": True, "sizing_mode": "stretch_width", "styles": {"white-space": "pre-line", "overflow-wrap": "anywhere"}}
+    playing, matches = Div(text="Click a point to play it.", **text), Div(**text)
+    options = [("", "none"), *((str(i), plain(mixture.name)) for i, mixture in enumerate(mixtures))]
+    mixture = Select(title="Mixture (solid: its instruments, dashed: best matches)", options=options, value="")
+    mixture.js_on_change("value", CustomJS(args={"mixtures": shown, "lines": lines, "matches": matches}, code=SHOW))
+    plot.add_tools(TapTool(callback=CustomJS(args={"playing": playing, "mixture": mixture}, code=PLAY)))
+    search = TextInput(title="Search names", placeholder="words of a name")
+    search.js_on_change("value_input", CustomJS(args={"families": [list(pair) for _, *pair in families]}, code=SEARCH))
+    head = Div(text=f"<h1>{escaped(title)}</h1><p>{escaped(intro)}</p>", sizing_mode="stretch_width")
+    side = column(search, mixture, matches, playing, width=360, sizing_mode="stretch_height")
+    page = column(head, row(plot, side, sizing_mode="stretch_both"), sizing_mode="stretch_both")
+    html = file_html(page, Resources(mode="inline", log_level="error"), title=plain(title))
+    html = html.replace("<head>", f'<head>\n<meta http-equiv="Content-Security-Policy" content="{POLICY}">', 1)
+    return write_atomic(Path(path), lambda part: part.write_text(html, "utf-8"))
 
 
-def _add_glyphs(plot) -> None:
-    """Add lines to the true instruments and the best matches of a mixture, points, marks at the ends of lines, and tooltips."""
-    from bokeh.models import CDSView, ColumnDataSource, HoverTool, IndexFilter
+def _families(plot, points: np.ndarray, instruments: Sequence[Instrument], sample_rate: int) -> list[tuple]:
+    """Draw the instruments; return (glyphs, source, filter) of each family, in the order of the taxonomy."""
+    from bokeh.models import CDSView, ColumnDataSource, IndexFilter
 
-    def source(name: str, columns: str) -> ColumnDataSource:
-        return ColumnDataSource({column: [] for column in columns.split()}, name=name)
+    labels = [NO_FAMILY if pd.isna(item.family) else item.family for item in instruments]
+    longest, fade = round(SECONDS * sample_rate), np.linspace(1, 0, round(FADE_S * sample_rate))
+    drawn = []
+    for label in (name for name in (*GROUPS, *sorted(set(labels) - {*GROUPS, NO_FAMILY}), NO_FAMILY) if name in labels):
+        rows = [i for i, name in enumerate(labels) if name == label]
+        sounds = [np.array(instruments[i].audio[:longest], np.float32) for i in rows]
+        for i, audio in zip(rows, sounds, strict=True):
+            if len(instruments[i].audio) > longest:
+                audio[-len(fade) :] *= fade
+        data = {name: [plain(getattr(instruments[i], name)) for i in rows] for name in ("name", "source")}
+        data |= {"x": points[rows, 0], "y": points[rows, 1], "family": [plain(label)] * len(rows)}
+        source = ColumnDataSource(data | {"sound": [_mp3(audio, sample_rate) for audio in sounds]})
+        style, shown = family_style(label), IndexFilter(list(range(len(rows))))
+        marker, degrees = MARKERS[style["marker"]]
+        glyphs = plot.scatter(
+            "x", "y", source=source, view=CDSView(filter=shown), size=8, marker=marker, angle=float(np.radians(degrees)),
+            fill_color=style["color"], line_color="black", line_width=0.5, nonselection_alpha=1,
+            legend_label=f"{plain(label)} ({len(rows)})",
+        )  # fmt: skip
+        drawn.append((glyphs, source, shown))
+    return drawn
 
-    true, best = (source(name, "x0 y0 x1 y1 number") for name in ("true", "best"))
-    plot.segment("x0", "y0", "x1", "y1", source=true, line_width=2.5, name="true_line")
-    plot.segment("x0", "y0", "x1", "y1", source=best, line_width=2.5, line_dash=[7, 6], name="best_line")
-    mixtures = plot.scatter(
-        "x", "y", source=source("mixtures", "x y name instruments"), size=POINT + 1, marker="asterisk", line_width=1.2, name="mixture",
-    )  # fmt: skip
-    notes = plot.scatter(
-        "x", "y", size=POINT, marker="marker", angle="angle", fill_color="fill", line_color="line", line_width=0.5, name="instrument",
-        source=source("instruments", "x y name family source marker angle fill line"),
-        view=CDSView(filter=IndexFilter([], name="shown")),
-    )  # fmt: skip
-    plot.scatter("x1", "y1", source=true, size=18, fill_color=None, line_width=2.5, name="true_end")
-    plot.scatter("x1", "y1", source=best, marker="square", size=22, fill_color=None, line_width=2.5, name="best_end")
-    plot.scatter("x0", "y0", source=true, marker="asterisk", size=18, line_width=2.5, name="from_end")
-    number = {"text_font_size": "13px", "text_font_style": "bold", "background_fill_alpha": 0.8, "padding": 1, "text_baseline": "middle"}
-    plot.text("x1", "y1", "number", source=true, x_offset=12, y_offset=-12, name="true_text", **number)
-    plot.text("x1", "y1", "number", source=best, x_offset=-12, y_offset=12, text_align="right", name="best_text", **number)
-    plot.scatter("x", "y", source=source("chosen", "x y"), size=26, fill_color=None, line_width=3, name="chosen_end")
-    for glyphs, lines in ((notes, ("@name", "@family", "source: @source")), (mixtures, ("@name", "instruments: @instruments"))):
-        plot.add_tools(HoverTool(renderers=[glyphs], tooltips=[("", line) for line in lines], limit=3))
+
+def _mixtures(plot, points: np.ndarray, instruments: Sequence[Instrument], mixtures: Sequence[Mixture], *, sample_rate: int) -> tuple:
+    """Draw the mixtures; return the source of their lines, their glyphs, and for each mixture its lines and a text of its matches."""
+    from bokeh.models import ColumnDataSource
+
+    shown, places = [], points[len(instruments) :]
+    for mixture, (x, y) in zip(mixtures, places, strict=True):
+        ends, text = [], []
+        for match in mixture.matches:
+            verdict = "right" if match.best in {other.true for other in mixture.matches} else "wrong"
+            ends += [(*points[match.true], "solid"), (*points[match.best], "dashed")]
+            text.append(f"{instruments[match.true].name}, distance {match.true_distance:.3f}")
+            text.append(f"    best match, {verdict}: {instruments[match.best].name}, distance {match.best_distance:.3f}")
+        x1, y1, dash = ([list(column) for column in zip(*ends, strict=True)]) if ends else ([], [], [])
+        text = "\n".join(plain(line) for line in text)
+        shown.append({"x0": [x] * len(ends), "y0": [y] * len(ends), "x1": x1, "y1": y1, "dash": dash, "text": text})
+    lines = ColumnDataSource({name: [] for name in ("x0", "y0", "x1", "y1", "dash")})
+    plot.segment("x0", "y0", "x1", "y1", source=lines, line_width=2, line_dash="dash", line_color="#c2185b")
+    source = {"x": places[:, 0], "y": places[:, 1], "name": [plain(mixture.name) for mixture in mixtures]}
+    source |= {"sound": [_mp3(mixture.audio, sample_rate) for mixture in mixtures], "number": list(range(len(mixtures)))}
+    label = {"legend_label": f"mixtures ({len(mixtures)})"} if mixtures else {}
+    glyphs = plot.scatter(
+        "x", "y", source=ColumnDataSource(source), size=9, marker="asterisk", color="#85858e", nonselection_alpha=1, **label
+    )
+    return lines, glyphs, shown
+
+
+def _mp3(audio: np.ndarray, sample_rate: int) -> str:
+    return base64.b64encode(mp3(audio, sample_rate)).decode()

@@ -14,18 +14,16 @@ from ..common.files import write_atomic
 MP3_LEVEL = 0.6  # of soundfile, 0 is best: about 4 kB for a second of a steady tone
 
 
-def write_page(path: Path, name: str, *, title: str, intro: str, library: str = "", **content: str) -> Path:
+def write_page(path: Path, name: str, *, title: str, intro: str, **content: str) -> Path:
     """Fill the template <name>.html with <name>.css, <name>.js, texts and content, and write it as one file. Return its path.
 
-    The page loads nothing and runs only <name>.js and `library`, a script that sets styles of its own.
+    The page loads nothing and runs only <name>.js.
     """
     folder = Path(__file__).parent
     template, style, script = ((folder / f"{name}.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
-    scripts = " ".join(source_hash(code) for code in (library, script) if code)
-    styles = "'unsafe-inline'" if library else source_hash(style)
-    policy = f"default-src 'none'; img-src data:; media-src data:; style-src {styles}; script-src {scripts}"
+    policy = f"default-src 'none'; media-src data:; style-src {source_hash(style)}; script-src {source_hash(script)}"
     policy += "; base-uri 'none'; form-action 'none'"
-    content |= {"policy": policy, "style": style, "script": script, "title": escaped(title), "intro": escaped(intro), "library": library}
+    content |= {"policy": policy, "style": style, "script": script, "title": escaped(title), "intro": escaped(intro)}
     html = Template(template).substitute(content)
     return write_atomic(Path(path), lambda part: part.write_bytes(html.encode()))
 
