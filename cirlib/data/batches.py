@@ -139,8 +139,8 @@ class FamilySteps:
     Args:
         batch_size: sounds in a batch of all processes; a group of one instrument per family counts
             mixtures_per_instrument + 2 per family.
-        max_instruments: each step draws 1 to this many families, which play in all of its mixtures, and groups that the
-            processes cannot share evenly are skipped. 0: all families play, and an uneven batch is a ValueError.
+        max_instruments: each step draws 1 to this many families, in proportion to the square root of their instruments. They
+            play in all mixtures of the step, and groups that the processes cannot share evenly are skipped. 0: all families play, and an uneven batch is a ValueError.
         options: of MixtureSteps.
     """
 
@@ -180,7 +180,9 @@ class FamilySteps:
         dataset, indices = self.steps.batch(step)
         rng, columns = np.random.default_rng([self.seed, step, NOTES]), range(len(self.families))
         if self.max_instruments:
-            columns = np.sort(rng.choice(len(columns), rng.integers(1, self.max_instruments + 1), replace=False))
+            weights = np.sqrt([len(dataset.pool[name]) for name in dataset.families])  # large families more often, small ones often enough
+            count = rng.integers(1, self.max_instruments + 1)
+            columns = np.sort(rng.choice(len(columns), count, replace=False, p=weights / weights.sum()))
             indices = indices[: self._groups(len(columns))]
         instruments = [dataset.plan(i)[column] for i in indices for column in columns]
         rows = np.array([self._two_notes(uid, rng) for _, uid in instruments])

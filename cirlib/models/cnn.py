@@ -8,10 +8,24 @@ from torch import nn
 from .distributed import BatchNorm
 
 
-class ConvNet(nn.Module):
-    """Embed log-mels (B, frames, 128) as (B, dim): four strided convolutions, mean and maximum over time, a linear layer."""
+class Residual(nn.Module):
+    """Add a 3x3 convolution of feature maps (B, C, T, bands) to them."""
 
-    def __init__(self, width: int = 32, dim: int = 256):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.branch = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), BatchNorm(channels), nn.ReLU(inplace=True))
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps + self.branch(maps)
+
+
+class ConvNet(nn.Module):
+    """Embed log-mels (B, frames, 128) as (B, dim): four strided convolutions, mean and maximum over time, a linear layer.
+
+    `blocks`: residual convolutions at the end of each of the last two stages, where maps are small.
+    """
+
+    def __init__(self, width: int = 32, dim: int = 256, blocks: int = 0):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(1, width, 5, stride=(4, 2), padding=2), nn.ReLU(inplace=True))
         widths = [width, 2 * width, 4 * width, 8 * width]
@@ -21,6 +35,8 @@ class ConvNet(nn.Module):
                 for a, b in pairwise(widths)
             )
         )
+        for stage, channels in zip(self.stages[1:], widths[2:], strict=True):
+            stage.extend(Residual(channels) for _ in range(blocks))
         self.channels = widths[-1]
         self.head = nn.Linear(2 * widths[-1] * 8, dim)
 

@@ -1,6 +1,6 @@
 """AudioEncoder: log-mel front end and backbone; one embedding per clip, for single sounds and mixtures alike.
 
-Backbones: `ast-base` (the paper's shape), `ast-small`, `ast-tiny`, `cnn` (trains fast on a CPU), or pretrained AST weights by hub id or
+Backbones: `ast-base` (the paper's shape), `ast-small`, `ast-tiny`, `cnn` and `cnn-deep` (train fast on a CPU), or pretrained AST weights by hub id or
 local folder, e.g. MIT/ast-finetuned-audioset-12-12-0.447 (paper section 3). An encoder may have per-family heads (heads.py) and an output
 layer for classification or for several embeddings per mixture. Checkpoints: checkpoints.py.
 """
@@ -24,7 +24,7 @@ from ..common.settings import choose
 from .ast import AST_PREFIX, AST_SHAPES, ast_shape, make_ast, published_name
 from .checkpoints import read_checkpoint, read_folder, write_checkpoint, write_folder
 from .cnn import ConvNet
-from .encoder_config import ENCODERS, EncoderConfig, stored_config
+from .encoder_config import CNN_SHAPES, ENCODERS, EncoderConfig, stored_config
 from .heads import FamilyHeads, OutputLayer, head_names
 from .pretrained import SHIPPED, encoder_folder, load_ast, local_folder, weights_path
 
@@ -39,7 +39,7 @@ class AudioEncoder(nn.Module):
         with torch.device("cpu"):  # also while a caller is on meta, where its tables would cost seconds
             self.frontend = LogMel(frames, config.mean, config.std)
         if config.name == "cnn":
-            self.backbone = ConvNet(config.width, config.dim)
+            self.backbone = ConvNet(config.width, config.dim, config.blocks)
             shape = {"channels": self.backbone.channels, "bands": BANDS // 16, "pooled": self.backbone.head.in_features}
         else:
             self.backbone = make_ast(config.ast)
@@ -57,9 +57,10 @@ class AudioEncoder(nn.Module):
         heads and an output layer are new; `heads=None` keeps all heads. Raises ValueError or OSError that says what is valid.
         """
         if name in ENCODERS:
-            shape = ast_shape(name, frames_for(seconds)) if name in AST_SHAPES else {}
             options["heads"] = options.get("heads") or ()
-            return cls(EncoderConfig(name=name, seconds=seconds, ast=shape, **options))
+            if name in CNN_SHAPES:
+                return cls(EncoderConfig(name="cnn", seconds=seconds, **CNN_SHAPES[name], **options))
+            return cls(EncoderConfig(name=name, seconds=seconds, ast=ast_shape(name, frames_for(seconds)), **options))
         encoder = cls._trained(name, seconds)
         if encoder.config.seconds != seconds:
             raise ValueError(f"{name} was trained on clips of {encoder.config.seconds:g} s: set seconds to that, not to {seconds:g}")

@@ -47,7 +47,7 @@ class TrainConfig:
     statistics: str = ""  # file of note statistics, relative to the project's home; empty: the documented default
     loss: str = "multi-infonce"  # one of losses.LOSSES[task]
     temperature: float = losses.TEMPERATURE  # of the InfoNCE losses
-    encoder: str = "cnn"  # cnn, ast-tiny, ast-small, ast-base, a hub id, a local folder or a checkpoint (.pt)
+    encoder: str = "cnn"  # cnn, cnn-deep, ast-tiny, ast-small, ast-base, a hub id, a local folder or a checkpoint (.pt)
     single: str = "single-infonce"  # multi-encoder, demucs: row of the encoder for single sounds, same preset and seed
     seconds: float = 4.0  # length of every clip
     steps: int = 150  # training steps; 0: random or pretrained weights
@@ -55,6 +55,7 @@ class TrainConfig:
     max_instruments: int = 0  # mixture, family: mixtures of 1 to this many instruments of any family; 0: one of each family
     mixtures_per_instrument: int = 3  # family: mixtures of each instrument in a batch
     effects: float = 0.0  # mixture, family: share of training mixtures with random effects (tone, room, level, cut)
+    single_effects: float = 0.0  # family: share of single sounds with random effects, one of two of an instrument
     single_pairs: int = 0  # family: pairs of single sounds of the other families in a batch, taken from batch_size
     hard_negative_ratio: float = 0.5  # single, family: share of the single pairs that come from one family
     augmented: bool = True  # also train on the effects-off twins of instruments
@@ -102,7 +103,7 @@ class TrainConfig:
         for name in ("seed", "steps", "gradient_cache_size", "single_pairs"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        for name in ("hard_negative_ratio", "warmup", "effects"):
+        for name in ("hard_negative_ratio", "warmup", "effects", "single_effects"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
 

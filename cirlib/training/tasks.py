@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from ..audio.effects import random_effects
 from ..common.device import best_device
 from ..data.bank import NoteBank
 from ..data.batches import FamilySteps, MixtureSteps
@@ -26,6 +27,7 @@ from .config import ON_MIXTURES, TrainConfig
 
 Batch = dict[str, torch.Tensor]
 FROZEN_BATCH = 64  # sounds that a frozen encoder embeds at once
+SINGLE_EFFECTS = 3 << 31  # seed of the effects of single sounds
 MIX_WEIGHT = 0.3  # of the loss of the head `mix`; 1 lowers the accuracy of single sounds
 
 
@@ -44,7 +46,7 @@ class Task:
         if not self.config.steps and self.config.encoder not in ENCODERS:
             options["heads"] = None  # a pretrained encoder is tested as it is
         encoder = AudioEncoder.create(self.config.encoder, seconds=self.config.seconds, metric=self.config.metric, **options)
-        return encoder.to(memory_format=torch.channels_last) if self.config.encoder == "cnn" else encoder
+        return encoder.to(memory_format=torch.channels_last) if encoder.config.name == "cnn" else encoder
 
     def load(self, path) -> torch.nn.Module:
         """Return the model of a checkpoint, on the device of the tests."""
@@ -133,15 +135,23 @@ class FamilyTask(Task):
     def batch(self, step: int) -> Batch:
         dataset, indices, named, rows = self.steps.batch(step)
         out = {
-            "references": torch.from_numpy(np.stack([self._clips(side) for side in rows])),
+            "references": self._two_clips(rows, step),
             "instruments": torch.tensor([self._number[uid] for _, uid in named]),
             "families": torch.tensor([dataset.families.index(name) for name, _ in named]),
             "mixtures": torch.from_numpy(dataset.batch(indices, "none")[0]),
             "members": torch.tensor([[self._number[uid] for _, uid in dataset.plan(i)] for i in indices]),
         }
         if self.pairs:
-            out["single_pairs"] = torch.from_numpy(np.stack([self._clips(side) for side in self.pairs.batch(step).T]))
+            out["single_pairs"] = self._two_clips(self.pairs.batch(step).T, step)
         return out
+
+    def _two_clips(self, rows: np.ndarray, step: int) -> torch.Tensor:
+        """Return the clips (2, N, T) of two notes (2, N) of each instrument; some of the first have random effects."""
+        clips = np.stack([self._clips(side) for side in rows])
+        rng = np.random.default_rng([self.config.seed, step, self.rank, SINGLE_EFFECTS])
+        for k in np.flatnonzero(rng.random(len(clips[0])) < self.config.single_effects):
+            clips[0, k] = random_effects(clips[0, k], self.bank.sample_rate, rng)
+        return torch.from_numpy(clips)
 
     def sounds(self, batch: Batch) -> torch.Tensor:
         pairs = [batch["single_pairs"].flatten(0, 1)] if self.pairs else []

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ...common.files import sha256
@@ -23,7 +24,7 @@ from ..jobs import Remark, Sound, note_row
 from ..notes import SPLITS
 from ..taxonomy import NSYNTH, fx_tags, surge_category
 from .nsynth import HOLD_S, excluded_instruments
-from .shared import read_or_remark
+from .shared import RATE, instrument_rng, read_or_remark
 
 VERSION = 1
 TABLES = {"nsynth": "examples.csv", "surge": "audio.csv"}
@@ -31,6 +32,7 @@ COLUMNS = {
     "nsynth": ("path", "split", "instrument", "instrument_family", "instrument_source", "pitch", "velocity", "qualities"),
     "surge": ("path", "split", "patch_UID", "patch_family", "patch_fx", "midi_pitch", "midi_velocity"),
 }
+TRANSPOSE = 4
 MAX_LITERAL = 2000  # characters of a cell that holds a list
 TWIN = re.compile(r"(_no_fx|_aftertouch)+$")
 LICENSES = {"nsynth": "CC BY 4.0", "surge": "presets and synthesizer: GPL-3.0-or-later"}
@@ -46,6 +48,7 @@ class CirConfig:
     small: bool = False  # the authors' small sets
     protocol: str = "strict"  # or paper: stores two NSynth instruments that the authors' code failed to exclude
     seconds: float = 10.0  # longest sound; the rest is cut
+    transposed: int = 0  # copies of each training note, resampled by up to TRANSPOSE semitones
 
 
 def build(path: Path, config: CirConfig, *, n_jobs: int = -1) -> NoteBank:
@@ -62,7 +65,8 @@ def build(path: Path, config: CirConfig, *, n_jobs: int = -1) -> NoteBank:
                     raise ValueError(f"{name} of {folder.name} is an augmented twin outside of the train split")
                 columns["augments"] = f"{kind}/{folder.name}/{TWIN.sub('', name)}"
             job = {"uid": f"{kind}/{folder.name}/{name}", "folder": str(folder), "columns": columns, "notes": notes}
-            jobs[f"{kind}-{len(jobs):05d}"] = {**job, "seconds": config.seconds}
+            copies = config.transposed if columns["split"] == "train" else 0
+            jobs[f"{kind}-{len(jobs):05d}"] = {**job, "seconds": config.seconds, "transposed": copies}
     settings = {name: value for name, value in to_dict(config).items() if name != "path"}
     inputs = {folder.name: sha256(folder / TABLES[kind]) for kind, folder in folders.items()}
     spec = {"source": "cir", "version": VERSION, **settings, "inputs": inputs}
@@ -165,11 +169,24 @@ def _parse_list(literal) -> list[str]:
     raise ValueError(f"qualities {literal!r:.100} is no list of strings")
 
 
-def read_instrument(*, uid: str, folder: str, columns: dict, notes: list, seconds: float) -> Iterator[Sound | Remark]:
-    """Yield the sounds of one instrument, and a remark for each file that is missing or unusable."""
+def read_instrument(*, uid: str, folder: str, columns: dict, notes: list, seconds: float, transposed: int) -> Iterator[Sound | Remark]:
+    """Yield the sounds of one instrument, `transposed` copies of each that has a pitch, and a remark for each file that is unusable."""
+    rng = instrument_rng(0, uid)
     for path, pitch, velocity, hold, tags, fx in notes:
         audio = read_or_remark(Path(folder), str(path), name=f"{Path(folder).name}/{path}", seconds=seconds)
         if isinstance(audio, Remark):
             yield audio
         else:
-            yield Sound(note_row(uid, **columns, pitch=pitch, velocity=velocity, hold_s=hold, tags=tags, fx=fx), audio)
+            row = note_row(uid, **columns, pitch=pitch, velocity=velocity, hold_s=hold, tags=tags, fx=fx)
+            yield Sound(row, audio)
+            for _ in range(transposed if pitch is not None else 0):
+                yield _transpose(row, audio, rng.uniform(-TRANSPOSE, TRANSPOSE))
+
+
+def _transpose(row: dict, audio: np.ndarray, semitones: float) -> Sound:
+    """Return a note at another speed: pitch, duration and formants change together, as in a sampler."""
+    import soxr
+
+    ratio = 2 ** (semitones / 12)
+    hold = row["hold_s"] and row["hold_s"] / ratio
+    return Sound({**row, "pitch": round(row["pitch"] + semitones), "hold_s": hold}, soxr.resample(audio, RATE * ratio, RATE))
