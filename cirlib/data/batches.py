@@ -140,7 +140,8 @@ class FamilySteps:
         batch_size: sounds in a batch of all processes; a group of one instrument per family counts
             mixtures_per_instrument + 2 per family.
         max_instruments: each step draws 1 to this many families, in proportion to the square root of their instruments. They
-            play in all mixtures of the step, and groups that the processes cannot share evenly are skipped. 0: all families play, and an uneven batch is a ValueError.
+            play in all mixtures of the step, and groups that the processes cannot share evenly are skipped. 0: all families
+            play, and an uneven batch is a ValueError.
         options: of MixtureSteps.
     """
 

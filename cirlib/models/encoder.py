@@ -1,8 +1,8 @@
 """AudioEncoder: log-mel front end and backbone; one embedding per clip, for single sounds and mixtures alike.
 
-Backbones: `ast-base` (the paper's shape), `ast-small`, `ast-tiny`, `cnn` and `cnn-deep` (train fast on a CPU), or pretrained AST weights by hub id or
-local folder, e.g. MIT/ast-finetuned-audioset-12-12-0.447 (paper section 3). An encoder may have per-family heads (heads.py) and an output
-layer for classification or for several embeddings per mixture. Checkpoints: checkpoints.py.
+Backbones: `ast-base` (the paper's shape), `ast-small`, `ast-tiny`, `cnn` and `cnn-deep` (train fast on a CPU), or pretrained AST weights by
+hub id or local folder, e.g. MIT/ast-finetuned-audioset-12-12-0.447 (paper section 3). An encoder may have per-family heads (heads.py) and
+an output layer for classification or for several embeddings per mixture. Checkpoints: checkpoints.py.
 """
 
 import copy
@@ -21,7 +21,7 @@ from ..audio.log_mel import BANDS, RATE, LogMel, frames_for
 from ..common.files import one_line
 from ..common.paths import short
 from ..common.settings import choose
-from .ast import AST_PREFIX, AST_SHAPES, ast_shape, make_ast, published_name
+from .ast import AST_PREFIX, ast_shape, make_ast, published_name
 from .checkpoints import read_checkpoint, read_folder, write_checkpoint, write_folder
 from .cnn import ConvNet
 from .encoder_config import CNN_SHAPES, ENCODERS, EncoderConfig, stored_config

@@ -10,8 +10,8 @@ from .ast import AST_DETAILS, AST_SHAPES, stored_shape
 CNN_SHAPES = {"cnn": {}, "cnn-deep": {"blocks": 1}}
 ENCODERS = (*CNN_SHAPES, *AST_SHAPES)  # presets, with random weights
 LARGEST = {  # sizes that a stored encoder may ask for
-    "width": 1024, "dim": 1 << 16, "blocks": 16, "hidden_size": 4096, "num_hidden_layers": 64, "num_attention_heads": 64, "intermediate_size": 1 << 14,
-    "patch_size": 64, "time_stride": 64, "frequency_stride": 64, "max_length": 1 << 14, "num_mel_bins": BANDS,
+    "width": 1024, "dim": 1 << 16, "blocks": 16, "hidden_size": 4096, "num_hidden_layers": 64, "num_attention_heads": 64,
+    "intermediate_size": 1 << 14, "patch_size": 64, "time_stride": 64, "frequency_stride": 64, "max_length": 1 << 14, "num_mel_bins": BANDS,
 }  # fmt: skip
 LONGEST_S, MOST_OUTPUTS, MOST_HEADS = 120, 1 << 20, 256
 METRICS = ("cosine", "l2")

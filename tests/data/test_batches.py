@@ -287,3 +287,13 @@ def test_a_note_repeats_only_if_there_is_no_other(tmp_path):
 def test_unusable_batch_size_is_refused(tone_bank, make, words):
     with pytest.raises(ValueError, match=words):
         make(tone_bank)
+
+
+def test_large_families_are_drawn_more_often(tmp_path):
+    """In proportion to the square root of their instruments: 16 instruments against 4 give twice as many steps."""
+    large, small = MIXTURE_FAMILIES[:2]
+    uids = [(family, f"{family}{k}") for family, count in ((large, 16), (small, 4)) for k in range(count)]
+    bank = build_bank(tmp_path / "bank", [s for family, uid in uids for s in instrument_tones(family, uid, 0.5)])
+    source = FamilySteps(bank, families=(large, small), batch_size=6, max_instruments=1, steps=600, seconds=0.1)
+    drawn = [source.batch(step)[2][0][0] for step in range(600)]
+    assert 1.6 < drawn.count(large) / drawn.count(small) < 2.5

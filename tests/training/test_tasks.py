@@ -93,6 +93,18 @@ def test_batch_of_a_family_run(config, tone_bank, single_pairs):
     torch.testing.assert_close(task.loss(encoder, batch), expected)
 
 
+def test_effects_on_one_of_two_notes(config, tone_bank):
+    """single_effects changes notes of the first side alone, in references and pairs, the same way each time."""
+    changes = {"task": "family", "loss": "family-infonce", "families": MIXTURE_FAMILIES[:2], "batch_size": 18, "single_pairs": 2}
+    row = dataclasses.replace(config, **changes)
+    clean, changed, again = (make_task(dataclasses.replace(row, single_effects=share), tone_bank).batch(3) for share in (0, 1, 1))
+    for name in ("references", "single_pairs"):
+        assert (clean[name][0] != changed[name][0]).any(dim=1).sum() > len(clean[name][0]) / 2  # each effect is applied by chance
+        torch.testing.assert_close(changed[name][1], clean[name][1], rtol=0, atol=0)
+        torch.testing.assert_close(again[name], changed[name], rtol=0, atol=0)
+    torch.testing.assert_close(changed["mixtures"], clean["mixtures"], rtol=0, atol=0)
+
+
 def test_heads_of_absent_families_get_no_gradient(config, tone_bank):
     """With max_instruments, each step has mixtures of some of the families; the loss uses their heads only."""
     changes = {"batch_size": 14, "mixtures_per_instrument": 2, "max_instruments": 2}

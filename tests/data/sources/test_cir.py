@@ -69,6 +69,22 @@ def test_rows_of_surge(bank):
     assert set(bank.notes.source) == {"nsynth", "surge"}
 
 
+def test_transposed_copies_of_training_notes(tmp_path):
+    """Copies keep instrument, family and level; their pitch is that of their sound. Other splits and stems have none."""
+    write_set(tmp_path / "surge_v1.1", SURGE)
+    bank, plain = (build(tmp_path / f"bank{n}", tmp_path, sets=("surge",), transposed=n) for n in (3, 0))
+    added = bank.notes.groupby("instrument").size() - plain.notes.groupby("instrument").size()
+    pitched = plain.notes[plain.notes.pitch.notna() & (plain.notes.split == "train")].groupby("instrument").size()
+    assert added[added > 0].to_dict() == (3 * pitched).to_dict()
+    uid = pitched.index[0]
+    original, *copies = (i for i in bank.rows_of[uid] if not np.isnan(bank.pitches[i]))
+    whole = frequency(bank.audio(original))
+    for i in copies:
+        shift = 12 * np.log2(frequency(bank.audio(i)) / whole)
+        assert 0 < abs(shift) < 4.1 and bank.pitches[i] == round(bank.pitches[original] + shift)
+        assert bank.lengths[i] == pytest.approx(bank.lengths[original] * 2 ** (-shift / 12), rel=0.01)
+
+
 def test_sound_at_48_khz(bank):
     """Pitch, level and length are those of the file."""
     assert bank.sample_rate == RATE

@@ -1,0 +1,68 @@
+"""Retrieval across libraries: programs differ in frequency, which both libraries share."""
+
+import numpy as np
+import pytest
+from conftest import RATE, build_bank, sound
+
+from cirlib.data.taxonomy import GM_GROUPS
+from cirlib.evaluation.libraries import LibraryTest, programs
+
+PROGRAMS = (0, 4, 16, 33, 40, 73)  # families Piano (two), Organ, Bass, Strings, Pipe
+
+
+class Spectra:
+    """A retriever whose embeddings are magnitude spectra."""
+
+    heads = ()
+
+    def mixtures(self, waveforms):
+        return np.abs(np.fft.rfft(waveforms))[:, :2000].astype(np.float32)
+
+    def notes(self, bank, rows, protocol="strict"):
+        return self.mixtures(np.stack([np.pad(bank.audio(i), (0, RATE))[:RATE] for i in rows]))
+
+
+def library(folder, name, *, swapped=(), skipped=(), banks=(0,)):
+    """Build a bank of PROGRAMS, each at a frequency of its own, whatever the pitch; two programs may be `swapped`."""
+    sounds, time = [], np.arange(RATE // 2) / RATE
+    for bank in banks:
+        for program in set(PROGRAMS) - set(skipped):
+            shown = dict(zip(swapped, reversed(swapped), strict=True)).get(program, program)
+            for pitch in (48, 60, 72):
+                audio = 0.5 * np.sin(2 * np.pi * (200 + 20 * shown) * time)
+                uid = f"soundfont/{name}/{bank:03d}-{program:03d} Program {program}"
+                sounds.append(sound(uid, audio, family=GM_GROUPS[program], pitch=float(pitch), split="train"))
+    return build_bank(folder / name, sounds)
+
+
+def test_each_program_is_first(tmp_path):
+    """In notes, and in mixtures, where the other programs of the mixture are skipped."""
+    test = LibraryTest(library(tmp_path, "gallery", banks=(0, 8)), library(tmp_path, "queries"), seconds=1.0, mixtures=20)
+    single, mixture = test.single(Spectra()), test.mixture(Spectra())
+    assert (single["rank"] == 0).all() and single.family_first.all() and len(single) == 3 * len(PROGRAMS)
+    assert (mixture["rank"] == 0).all() and (mixture.rank_in_family == 0).all() and len(mixture) == 3 * 20
+    assert mixture.groupby("query").family.nunique().eq(3).all()
+
+
+def test_wrong_program_is_not_first(tmp_path):
+    """Programs 0 and 4, of one family, have each other's frequency; 4 and 33 would be of different families."""
+    within = LibraryTest(library(tmp_path, "a", swapped=(0, 4)), library(tmp_path, "b"), seconds=1.0, mixtures=20)
+    single, mixture = within.single(Spectra()), within.mixture(Spectra())
+    wrong = single.instrument.str.contains("-000 |-004 ")
+    assert (single["rank"] > 0).equals(wrong) and single.family_first.all()
+    assert (mixture.rank_in_family > 0).equals(mixture.family == "Piano")
+    across = LibraryTest(library(tmp_path, "c", swapped=(4, 33)), library(tmp_path, "b2"), seconds=1.0, mixtures=20).single(Spectra())
+    assert across.family_first.equals(~across.instrument.str.contains("-004 |-033 "))
+
+
+def test_chosen_and_missing_programs(tmp_path):
+    gallery = library(tmp_path, "gallery", skipped=(16,))
+    test = LibraryTest(gallery, library(tmp_path, "queries"), chosen=(0, 16, 33, 40), seconds=1.0, mixtures=5)
+    assert set(test.single(Spectra()).instrument.str[-2:].str.strip()) == {"0", "33", "40"}  # the gallery has no 16
+    with pytest.raises(ValueError, match="the two libraries share none of the chosen programs"):
+        LibraryTest(gallery, library(tmp_path, "others"), chosen=(16,))
+
+
+def test_bank_without_programs(tone_bank):
+    with pytest.raises(ValueError, match="holds no General MIDI presets: make it from a SoundFont"):
+        programs(tone_bank)
