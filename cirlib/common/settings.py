@@ -129,15 +129,16 @@ def check_parameters(names: dict[str, Any], *above_zero: str) -> None:
 
     `names` is the notebook's globals(). Raises ValueError for a parameter that no earlier cell declares (papermill only warns), of
     another type than its default (unless it is annotated as `A | B`, or computed), or not above 0 if it is one of `above_zero`.
+    Text that papermill took for a number or a truth value (`-p path 808`) is text again.
 
     `papermill -f params/<preset>/<row>.yaml` injects an `include` as it is; the values of that file are taken from params/<preset>.
     """
-    defaults: dict[str, Any] = {}
+    defaults: dict[str, tuple[Any, str]] = {}
     for source in names["In"]:
         if source.startswith("# Parameters\n"):  # the cell that papermill injects
             for name, value in _injected(source, names).items():
                 choose("parameter", name, defaults)
-                names[name] = _like(defaults[name], name, value)
+                names[name] = _like(*defaults[name], name=name, value=value)
         else:
             defaults |= _assigned(source)
     check_above_zero(types.SimpleNamespace(**{name: names[name] for name in above_zero}), *above_zero)
@@ -152,17 +153,21 @@ def _injected(source: str, names: dict[str, Any]) -> dict[str, Any]:
     return {**read_params(_included(row, values.pop("include"))), **values}
 
 
-def _assigned(source: str) -> dict[str, Any]:
-    """Return the names that a cell assigns at its top level, with their literal values, else `...`; none if it is not plain Python."""
+def _assigned(source: str) -> dict[str, tuple[Any, str]]:
+    """Return the names that a cell assigns at its top level: value and annotation; {} if it is not plain Python.
+
+    The value is `...` if it is not a literal, or if the annotation `A | B` allows more types than that of the value.
+    """
     try:
         nodes = ast.parse(source).body
     except SyntaxError:
         return {}
-    pairs = [(t, node.value) for node in nodes if isinstance(node, ast.Assign) for t in node.targets]
+    found = [(target, node.value, "") for node in nodes if isinstance(node, ast.Assign) for target in node.targets]
     for node in nodes:
-        if isinstance(node, ast.AnnAssign):  # `A | B` allows more types than that of the default
-            pairs.append((node.target, None if isinstance(node.annotation, ast.BinOp) else node.value))
-    return {target.id: _literal(value) for target, value in pairs if isinstance(target, ast.Name)}
+        if isinstance(node, ast.AnnAssign):
+            several = isinstance(node.annotation, ast.BinOp)
+            found.append((node.target, None if several else node.value, ast.unparse(node.annotation)))
+    return {target.id: (_literal(value), annotation) for target, value, annotation in found if isinstance(target, ast.Name)}
 
 
 def _literal(node: ast.expr | None) -> Any:
@@ -172,13 +177,42 @@ def _literal(node: ast.expr | None) -> Any:
         return ...
 
 
-def _like(default: Any, name: str, value: Any) -> Any:
+def _like(default: Any, annotation: str, *, name: str, value: Any) -> Any:
     """Return `value` as the type of `default` (`...`: any type). None, YAML's empty value, becomes an empty default."""
+    text = annotation == "list[str]" or (isinstance(default, list) and default and isinstance(default[0], str))
+    if isinstance(default, str) or text:
+        value = _as_text(name, value)
     if default is ...:
         return value
     if value is None and default in ("", [], {}):
         return default
     if not isinstance(default, list):
         return _converted(name, value, type(default))
-    kind = type(default[0]) if default else str if isinstance(value, str) else None
+    kind = str if text else type(default[0]) if default else str if isinstance(value, str) else None
+    if kind and type(value) is kind:
+        value = [value]
     return list(_converted(name, value, tuple[kind, ...])) if kind else _converted(name, value, list)
+
+
+def _as_text(name: str, value: Any) -> Any:
+    """Return a number, True or None for a text, or a list of these, as the command line of papermill has it, else as YAML writes it."""
+    values = value if isinstance(value, list) else [value]
+    if all(isinstance(v, str) for v in values):
+        return value
+    if name in (given := _command_line()):
+        return given[name]
+    plain = [json.dumps(v) if v is True or type(v) in (int, float) else v for v in values]
+    return plain if isinstance(value, list) else plain[0]
+
+
+def _command_line() -> dict[str, str]:
+    """Return the parameters `-p name text` of the papermill process that started this kernel; {} if none did."""
+    try:
+        import psutil
+        from papermill.cli import papermill
+
+        words = psutil.Process().parent().cmdline()
+        first = [Path(word).stem for word in words].index("papermill") + 1
+        return dict(papermill.make_context("papermill", words[first:], resilient_parsing=True).params["parameters"])
+    except Exception:  # no papermill, one with other options, or a process that may not be read
+        return {}

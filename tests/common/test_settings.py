@@ -158,6 +158,8 @@ loss = 'triplet'
 mix = True
 windows: str = ''
 families = ['Bass', 'Organ']
+path: list[str] = []
+seeds: list[int] = [0]
 ideas = []
 options = {}
 made = len([])
@@ -181,6 +183,19 @@ def injected(**values) -> dict:
         ("mix", False, False),
         ("families", "Bass", ["Bass"]),
         ("families", ["Organ"], ["Organ"]),
+        ("seeds", 3, [3]),
+        ("path", "a.sf2", ["a.sf2"]),
+        ("path", None, []),
+        # text that papermill or YAML took for something else
+        ("path", 808, ["808"]),
+        ("path", [808, "a"], ["808", "a"]),
+        ("path", True, ["true"]),
+        ("families", 3, ["3"]),
+        ("loss", 5, "5"),
+        ("loss", 2.5, "2.5"),
+        ("loss", True, "true"),
+        ("loss", False, "off"),
+        ("windows", None, ""),
         ("ideas", "masked patches", ["masked patches"]),
         ("ideas", [0.5, 1], [0.5, 1]),
         ("ideas", None, []),
@@ -203,12 +218,14 @@ def test_parameters_are_converted(name, value, expected):
         ("steps", 4.0, r"steps must be int, not float \(4.0\)"),
         ("steps", None, r"steps must be int, not NoneType \(None\)"),
         ("rate", "half", r"rate must be float, not str \('half'\)"),
-        ("loss", 5, r"loss must be str, not int \(5\)"),
+        ("loss", {}, r"loss must be str, not dict \({}\)"),
+        ("loss", [5], r"loss must be str, not list \(\['5'\]\)"),
         ("loss", None, r"loss must be str, not NoneType \(None\)"),
         ("mix", "no", r"mix must be True or False, not str \('no'\)"),
         ("mix", 0, r"mix must be True or False, not int \(0\)"),
-        ("families", 3, r"families must be list, not int \(3\)"),
-        ("families", ["Bass", 3], r"families must be str, not int \(3\)"),
+        ("families", {}, r"families must be list, not dict \({}\)"),
+        ("families", ["Bass", [3]], r"families must be str, not list \(\[3\]\)"),
+        ("seeds", "one", r"seeds must be list, not str \('one'\)"),
         ("ideas", 3, r"ideas must be list, not int \(3\)"),
         ("options", ["seed"], r"options must be dict, not list \(\['seed'\]\)"),
     ],

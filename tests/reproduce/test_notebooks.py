@@ -1,10 +1,14 @@
 """Notebooks: clean in git, one parameters cell each, params files that set declared names only; single cells."""
 
+import ast
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,9 +41,33 @@ def test_notebook_is_clean_and_its_cells_are_short(path):
 
 @each_notebook
 def test_papermill_shows_type_default_and_help_of_parameters(path):
+    """As `papermill --help-notebook` does; a parameter that it does not show is unknown to `papermill -p`."""
     shown = inspect_notebook(str(path))
-    assert shown.keys() == declared(path).keys()
+    assert {name: ast.literal_eval(p["default"]) for name, p in shown.items()} == declared(path)
     assert all(p["inferred_type_name"] != "None" and p["help"] for p in shown.values())
+
+
+def test_text_on_papermills_command_line_stays_text(tmp_path):
+    """Also what papermill takes for a number, a truth value or None."""
+    given = {"path": "808", "row": "1e5", "take": "007", "truth": "True", "lower": "true", "nothing": "None", "null": "null", "none": "nan"}
+    texts = "".join(f"{name}: str = 'a'  # text\n" for name in given if name != "path")
+    check = "check_parameters(globals())\nwith open('got.json', 'w') as file:\n    json.dump(dict(PAIRS), file)"
+    check = check.replace("PAIRS", ", ".join(f"{name}={name}" for name in (*given, "steps")))
+    codes = [
+        "import json\nfrom cirlib.common.settings import check_parameters",
+        f"{texts}path: list[str] = []  # texts\nsteps: int = 1  # number",
+        check,
+    ]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in codes])
+    book.metadata.kernelspec = {"name": "python3", "display_name": "Python", "language": "python"}
+    book.cells[1].metadata.tags = ["parameters"]
+    nbformat.write(book, tmp_path / "a.ipynb")
+    options = [word for name, text in {**given, "steps": "3"}.items() for word in ("-p", name, text)]
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "a.ipynb", "out.ipynb", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "unknown parameter" not in done.stderr
+    assert json.loads((tmp_path / "got.json").read_text()) == {**given, "path": ["808"], "steps": 3}
 
 
 @each_notebook
