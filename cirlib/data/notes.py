@@ -7,7 +7,7 @@ SCHEMA = pa.schema(
     [
         ("instrument", pa.string()),  # source/bank/name
         ("family", pa.string()),
-        ("tags", pa.list_(pa.string())),
+        ("tags", pa.list_(pa.string())),  # of taxonomy.TAGS, and one of taxonomy.KINDS for a sound that is no single note
         ("source", pa.string()),
         ("split", pa.string()),  # by instrument
         ("pitch", pa.float32()),  # MIDI; null for stems of several notes

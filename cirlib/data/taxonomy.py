@@ -1,8 +1,7 @@
 """The taxonomy: the 13 MIDI instrument families of the paper with their pitches and rhythms in mixtures, the 27 tags, and the
-names of NSynth, Surge, General MIDI and sample folders mapped to them (taxonomies of the paper and its companion page).
+names of NSynth, Surge and General MIDI mapped to them (taxonomies of the paper and its companion page). family_names.py maps other names.
 """
 
-import re
 from dataclasses import dataclass
 
 from ..common.settings import choose
@@ -163,38 +162,5 @@ _GM = {
 }  # fmt: skip
 GM_GROUPS = {program: group for group, programs in _GM.items() for program in programs}
 
-# Words in names of files and folders, singular or plural; the first match counts
-_HINTS = (
-    (
-        "Chromatic Percussion",
-        "chromatic marimba vibraphone glockenspiel xylophone celesta mallet bell chime kalimba dulcimer timpani crotale",
-    ),
-    (
-        "Percussion",
-        "percussion perc conga bongo shaker tambourine woodblock cowbell agogo taiko steel claves castanet timbale guiro triangle",
-    ),
-    ("Drum Kit", "drumkit drum kit kick snare hihat hat cymbal tom clap rimshot crash ride"),
-    ("Organ", "organ hammond harmonium accordion harmonica"),
-    ("Reed", "clarinet sax saxophone oboe english bassoon reed bagpipe"),
-    ("Pipe", "flute piccolo recorder ocarina whistle panpipe shakuhachi pipe"),
-    ("Brass", "brass trumpet trombone tuba horn cornet flugelhorn euphonium"),
-    ("Piano", "piano rhodes wurlitzer clavinet clav harpsichord keyboard keys epiano"),
-    ("Voice", "voice vocal vox choir choral soprano alto tenor singer aah ooh"),
-    ("Bass", "bass sub"),
-    ("Guitar", "guitar banjo ukulele mandolin lute sitar koto pluck gtr"),
-    ("Strings", "string violin viola cello contrabass violoncello fiddle harp"),
-    ("Synth Lead", "lead"),
-    ("Synth Pad", "pad"),
-    ("Synth Effects", "fx sfx riser sweep atmosphere drone"),
-)
-
-
-def guess_family(*names: str) -> str | None:
-    """Return the group that names suggest, the most specific name (a file) first, then the folders above it; None if none does."""
-    for name in names:
-        words = re.findall(r"[a-z]+|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
-        words = {w for word in words for w in (word, word.removesuffix("s"), word.removesuffix("es"))}
-        for group, hints in _HINTS:
-            if words & set(hints.split()):
-                return group
-    return None
+# What a file is if it is no single note; in banks it is one of its tags, beside that of its family
+KINDS = ("loop", "phrase", "drum hit", "noise")

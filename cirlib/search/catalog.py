@@ -12,7 +12,8 @@ from ..audio.io import FLOOR_DB, RATE, SUFFIXES, Unusable, read_audio, resample
 from ..common.paths import short
 from ..data.bank import NoteBank
 from ..data.mixtures import PEAK, load_sound
-from ..data.sources.folder import FolderConfig, find_sounds, group_files, instrument_family
+from ..data.sources.folder import find_sounds
+from ..data.sources.grouping import group_files
 
 LEAD_S = 10.0  # longest silence at the beginning of a file that is skipped
 ONSET_DB = -50.0  # relative to the peak: a sound begins at its first sample above
@@ -71,12 +72,11 @@ def _folder_catalog(origin: Path) -> Catalog:
     if not files:
         raise FileNotFoundError(f"no sound file ({' '.join(SUFFIXES)}) in {short(origin)} or below, and no note bank")
     rows, skipped = [], {remark.name: remark.text for remark in remarks}
-    for instrument, notes in group_files(origin, files, FolderConfig()).items():
-        family = instrument_family(origin, instrument, notes[0][0])
-        for path, _, _ in notes:
+    for uid, instrument in group_files(origin, files).items():
+        for path, *_ in instrument.notes:
             try:
                 state = (origin / path).stat()
-                rows.append((family, "folder", instrument, path, f"{state.st_size} {state.st_mtime_ns}"))
+                rows.append((instrument.family, "folder", uid, path, f"{state.st_size} {state.st_mtime_ns}"))
             except OSError as error:
                 skipped[path] = f"not readable ({error.strerror})"
     entries = _with_ids(origin, pd.DataFrame(rows, columns=["family", "source", "instrument", "path", "stamp"], dtype=object))

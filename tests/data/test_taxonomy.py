@@ -17,7 +17,6 @@ from cirlib.data.taxonomy import (
     TAGS,
     family,
     fx_tags,
-    guess_family,
     surge_category,
 )
 
@@ -141,40 +140,3 @@ def test_unknown_surge_category(name):
 def test_fx_tags(names, tags):
     """Each tag once, in the order of the effects; what has no tag gives none."""
     assert fx_tags(names) == tags
-
-
-# Names of files and folders
-
-
-@pytest.mark.parametrize(
-    ("group", "names"),
-    {
-        "Piano": ["Grand Piano", "grand_piano", "GrandPiano", "PIANO", "pianos", "E-Piano 2", "Harpsichord", "Keys"],
-        "Chromatic Percussion": ["Vibraphone", "Tubular Bells", "Chromatic Percussion", "Glockenspiel soft", "Timpani"],
-        "Organ": ["Church Organ", "Pipe Organ", "Reed Organ", "Accordion"],
-        "Guitar": ["Electric Guitar", "Lead Guitar", "gtr-01", "Pluck"],
-        "Bass": ["Bass", "basses", "Synth Bass 2", "Bass Guitar", "slapBass", "String Bass"],
-        "Strings": ["Strings", "Violin", "Synth Strings", "Cellos", "Harp"],
-        "Voice": ["Choir Aahs", "Vocals", "Solo Vox", "Voice Pad"],
-        "Brass": ["French Horn", "Trumpets", "Bass Trombone"],
-        "Reed": ["Alto Sax", "Bass Clarinet", "oboe"],
-        "Pipe": ["Flute", "Pan Flute", "Recorder"],
-        "Synth Lead": ["Saw Lead", "leads"],
-        "Synth Pad": ["Warm Pad", "Pads"],
-        "Synth Effects": ["FX Rain", "Drones", "Atmospheres"],
-        "Percussion": ["Claves", "Steel Drums", "Congas", "Percussion", "shaker 3"],
-        "Drum Kit": ["808 Kick", "Bass Drum", "HiHat closed", "Snares", "Drums"],
-        None: ["", "Untitled", "Padded", "sound 12", "Pianissimo", "bassline"],
-    }.items(),
-)
-def test_guess_family(group, names):
-    """Whole words, singular or plural, in any case, joined by anything."""
-    assert {name: guess_family(name) for name in names} == dict.fromkeys(names, group)
-
-
-def test_most_specific_name_decides():
-    """A file before its folder, a near folder before a far one."""
-    assert guess_family("Violin", "Piano", "Drums") == "Strings"
-    assert guess_family("take 3", "Piano", "Drums") == "Piano"
-    assert guess_family("take 3", "session") is None
-    assert guess_family() is None

@@ -25,8 +25,9 @@ from ...common.settings import check_above_zero
 from ...common.untrusted import as_text, is_text, leads_outside
 from ..bank import NoteBank
 from ..builder import build_once
+from ..family_names import guess_family
 from ..jobs import Remark, Sound, note_row
-from ..taxonomy import group_tags, guess_family
+from ..taxonomy import group_tags
 from .sfz_text import check_paths, check_sample, expand, without_comments
 from .shared import RATE, VELOCITIES, choose_notes, instrument_rng, make_spec, render_notes, split_jobs
 

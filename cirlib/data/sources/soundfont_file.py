@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..taxonomy import GM_GROUPS, guess_family
+from ..family_names import guess_family
+from ..taxonomy import GM_GROUPS
 
 MAX_LIST = 64 << 20  # bytes of a list that is read
 DRUM_BANK, GM_DRUM_BANKS = 128, (120, 127)  # in every font; also in General MIDI fonts

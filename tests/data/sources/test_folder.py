@@ -9,7 +9,7 @@ from conftest import RATE, hz, tone
 from source_files import pcm
 from tones import amplitude, at_rate, frequency, rows, write
 
-from cirlib.data.sources.folder import FolderConfig, build, estimate_pitch, name_pitch
+from cirlib.data.sources.folder import FolderConfig, build, estimate_pitch
 
 
 def read(root, **options):
@@ -197,61 +197,6 @@ def test_folder_without_sounds(tmp_path, path):
         build(tmp_path / "bank", FolderConfig(path=path and str(tmp_path / path)))
 
 
-# Names
-
-PITCHES = {  # name: (pitch, velocity, rest)
-    "C4": (60, None, ""), "Piano C#3": (49, None, "Piano"), "Cs3 Piano": (49, None, "Piano"), "Piano_Bb2_long": (46, None, "Piano long"),
-    "E♭4": (63, None, ""), "F♯4": (66, None, ""), "Cb4": (59, None, ""), "C-1": (0, None, ""), "G9": (127, None, ""),
-    "Violin (A4)": (69, None, "Violin"), "[A4] Violin": (69, None, "Violin"), "Rhodes_A4_v100": (69, None, "Rhodes"),
-    "Rhodes-A4-vel3-rr2": (69, None, "Rhodes"), "Rhodes A4 ff": (69, None, "Rhodes"), "A1 to B2": (47, None, "A1 to"),
-    "060": (60, None, ""), "Piano 060": (60, None, "Piano"), "021": (21, None, ""), "108": (108, None, ""),
-    "Piano-060-100": (60, 100, "Piano"), "bass_synthetic_033-022-050": (22, 50, "bass_synthetic_033"), "x-000-127": (0, 127, "x"),
-    "A4-045-100": (45, 100, "A4"), "060 A4": (69, None, "060"),
-}  # fmt: skip
-NO_PITCH = (  # counted files, names of machines, one number of several, notes outside of MIDI, parts of words
-    "Snare 001", "Snare 020", "take 109", "TR-909", "808 Kick", "Loop 120 bpm", "Snare 60", "Snare 0060", "2024", "Kick 2 060",
-    "120 bpm 060", "G#9", "C-2", "H4", "c4", "Abc4", "A4x", "Track A1B", "C", "", "Kick",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("stem", PITCHES)
-def test_names_with_a_pitch(stem):
-    """A pair comes before a note name before a number; the last one counts; velocity layers are no part of the rest."""
-    assert name_pitch(stem) == PITCHES[stem]
-
-
-@pytest.mark.parametrize("stem", NO_PITCH)
-def test_names_without_a_pitch(stem):
-    assert name_pitch(stem) == (None, None, stem)
-
-
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        (["28_60", "28_100", "40_60"], [(28, 60), (28, 100), (40, 60)]),
-        (["FM 36", "FM 40", "FM 43"], [(36, None), (40, None), (43, None)]),
-        (["Pad-c3", "Pad-a3"], [(48, None), (57, None)]),
-        (["PianoC3", "PianoC#3"], [(48, None), (49, None)]),
-        (["Kick 01", "Kick 02", "Kick 36"], [(None, None)] * 3),  # counted
-        (["Kick 36"], [(None, None)]),  # alone
-        (["Kick 36", "Snare 40"], [(None, None)] * 2),  # not alike
-        (["Kick 36", "Kick 36 b"], [(None, None)] * 2),
-        (["Pad-c3", "Lead-c3"], [(None, None)] * 2),
-    ],
-)
-def test_names_with_a_pitch_only_together(tmp_path, names, expected):
-    bank = read(tones(tmp_path / "sounds", *(f"Box/{name}.wav" for name in names)))
-    assert sorted(rows(bank, "pitch", "velocity"), key=str) == sorted(expected, key=str)
-    assert len(bank.instruments) == (1 if expected[0][0] else len(names))
-
-
-@pytest.mark.parametrize(("middle_c", "expected"), [(3, 72), (4, 60), (5, 48)])
-def test_middle_c_shifts_note_names_but_not_numbers(tmp_path, middle_c, expected):
-    assert name_pitch(f"Piano C{middle_c}", middle_c)[0] == 60
-    bank = read(tones(tmp_path / "sounds", "a/C4.wav", "b/060.wav"), middle_c=middle_c)
-    assert list(bank.pitches) == [expected, 60]
-
-
 # Instruments
 
 TREE = [
@@ -267,11 +212,11 @@ def tree(tmp_path):
 
 
 def test_instruments_of_a_tree(tree):
-    """Files with a pitch and otherwise equal names are one instrument, others their own; names give the family."""
+    """Names give instruments, families, pitches and velocities; a tag says what is no note."""
     assert sorted(rows(read(tree), "instrument", "family", "pitch", "velocity"), key=str) == sorted(
         [
             *[("folder/sounds/Grand Piano", "Piano", p, None) for p in (48, 52, 56)],
-            *[("folder/sounds/Orchestra/Flute", "Pipe", p, None) for p in (72, 72, 76)],
+            *[("folder/sounds/Orchestra/Flute", "Pipe", p, v) for p, v in ((72, 64), (72, 127), (76, None))],
             *[("folder/sounds/Orchestra/Oboe", "Reed", p, None) for p in (60, 64)],
             ("folder/sounds/Orchestra/Triangle.wav", "Percussion", None, None),
             *[("folder/sounds/Keys", "Piano", 60, v) for v in (50, 100)],
@@ -292,7 +237,7 @@ def test_instrument_option_file(tree):
     assert rows(bank, "hold_s", "augments") == [(None, None)] * len(TREE)
     tags = {uid: list(tags) for uid, tags in rows(bank, "instrument", "tags")}
     assert tags["folder/sounds/Orchestra/Oboe C4.wav"] == ["wind"]
-    assert tags["folder/sounds/Drums/Snare 001.wav"] == tags["folder/sounds/Strange/thing.wav"] == []
+    assert (tags["folder/sounds/Drums/Snare 001.wav"], tags["folder/sounds/Strange/thing.wav"]) == (["drum hit"], [])
     assert bank.instruments.family["folder/sounds/Grand Piano/C3.wav"] == "Piano"  # of the folder above
     assert bank.notes.pitch.count() == 10
 

@@ -1,0 +1,170 @@
+"""Tokens of a file name: the words that name an instrument, and what is no part of its name (note, layer, take, microphone, tempo).
+
+Each library has its own form: VSCO 2 `PSBassoon_A#0_v2_rr1`, Salamander `A0v16`, FreePats `C4vH`, Philharmonia
+`cello_A2_05_mezzo-piano_arco-normal`, NSynth `bass_synthetic_033-022-050`, Iowa `Cello.arco.ff.sulA.C4`, jRhodes3d `A_029__F1_1`,
+Sonatina `1st-violins-piz-rr1-a#3`, Freesound `148604__user__name-d4`, loops `Bass_Loop_085_Am`. `tokenise` reads all of them.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+from ..family_names import split_words
+
+DYNAMICS = {  # MIDI velocities, as notation programs play them
+    "ppp": 16, "pp": 33, "pianissimo": 33, "piano": 49, "mp": 64, "mezzopiano": 64, "mf": 80, "mezzoforte": 80, "forte": 96, "ff": 112,
+    "fortissimo": 112, "fff": 126,
+}  # fmt: skip
+STRENGTHS = {  # layers where an instrument has several of them, else a part of its name
+    "p": 49, "f": 96, "vl": 49, "vm": 80, "vh": 112, "softest": 33, "soft": 49, "quiet": 49, "med": 80, "medium": 80, "hard": 112,
+    "loud": 112, "hardest": 126,
+}  # fmt: skip
+LEVELS = DYNAMICS | STRENGTHS
+_VOCABULARY = {  # kind -> words
+    "dynamic": " ".join(DYNAMICS.keys() - {"piano"}),
+    "strength": " ".join(STRENGTHS),
+    "microphone": "close room far near hall spot overhead decca sum mono stereo st mic condenser dynamic cnd dnm ribbon outrigger",
+    "articulation": (
+        "accent arco artificial battuto bend bends bow bowing breathy choke choked col con cord cresc crescendo crsc damped "
+        "dampened decresc decrescendo detache dim double downstroke espressivo expr fall fast flageolet flam flautando flutter "
+        "fluttertonguing fp gliss glissandi glissando hand hardrubber harm harmonic harmonics hit hitn hits leg legato legno lh "
+        "long marc marcato martele molto mrc mute muted natural no non nonvib norm normal novib ord ordinario overblown palm piz "
+        "pizz pizzicato pizzn pizzt plastic pm pont ponticello portamento portato punta release rh ricochet roll rolled rubber "
+        "scraped senza sfz shake shaken short singly slow slur slurred snap sord sordino spic spiccato stac stacc staccatissimo "
+        "staccato staccatto stc strike stroke struck strum sul sus sustain sustained susvib tap tasto ten tenuto tongued tonguing "
+        "trem tremolo trill undamped upstroke very vib vibrato yarn"
+    ),
+    # what is no single note
+    "loop": "loop loops bpm break breaks breakbeat breakbeats beat beats groove grooves fill fills topline toplines",
+    "phrase": "phrase phrases melody melodies riff riffs lick licks song songs stem stems progression progressions",
+    "noise": "rel keyoff pedald pedalu",  # of a piano: keys and pedals
+}
+WORDS = {word: kind for kind, words in _VOCABULARY.items() for word in words.split()}
+_CLASSES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11, "h": 11}
+_FREESOUND = re.compile(r"^\d{2,}__.+?__(?=.*[A-Za-z]{3})")  # number of the sound and name of the user
+_PAIR = re.compile(r"-(\d{3})-(\d{3})$")  # NSynth: pitch and velocity
+_SPELLED = re.compile(r"(?<![A-Za-z])([A-Ga-g])[\s_-]?(sharp|flat)[\s_-]?(?=-?\d)", re.IGNORECASE)
+_NEGATIVE = re.compile(r"(?<![A-Za-z0-9])([A-GH][#b♯♭s]?)-(?=[12](?!\d))")
+_MINUS = "\u2212"
+_SEPARATOR = re.compile(rf"(?:_|[^\w#♯♭{_MINUS}])+")
+_NOTE = re.compile(rf"([A-Ha-h])(#|♯|♭|is|es|s|b)?({_MINUS}?\d)((?:v\d{{1,3}}|v[LMH]|rr\d+|ppp?|p|m[pf]|fff?|f)?)")
+_RUN = re.compile(r"(?:[A-G][#b]?\d){2}")  # Iowa: C4B4, all notes from one to the other
+_FORMS = (  # forms of a whole token
+    ("layer", re.compile(r"(?:v|vl|vel|velo|velocity|lyr|layer|level)(\d{1,3})", re.IGNORECASE)),
+    ("take", re.compile(r"(?:rr|take|tk)(\d+)", re.IGNORECASE)),
+    ("loop", re.compile(r"(\d{2,3})bpm", re.IGNORECASE)),
+    ("length", re.compile(r"(\d+)(?:ms|s|secs?)", re.IGNORECASE)),
+    ("format", re.compile(r"(\d+)(?:bit|khz|k)", re.IGNORECASE)),
+    ("key", re.compile(r"[A-G][#b]?(?:m|[Mm]in|[Mm]inor|[Mm]aj|[Mm]ajor)(\d?)")),
+    ("articulation", re.compile(r"sul[A-G]()")),
+    ("number", re.compile(r"(\d+)")),
+)
+_COUNTED = {"v": "layer", "vel": "layer", "velocity": "layer", "layer": "layer", "rr": "take", "take": "take"}  # beside a number
+_SECONDS = ("025", "05", "1", "15")  # Philharmonia: lengths of 0.25 to 1.5 s, before a dynamic
+
+
+@dataclass(frozen=True)
+class Note:
+    """A note name: letter a to h, accidental, octave; `strong` if it counts alone, without other notes beside it."""
+
+    letter: str
+    accidental: str
+    octave: int
+    strong: bool
+
+    @property
+    def german(self) -> bool:
+        """Return whether only German writes it so (H, Cis, Des, Es): then B is B flat and As is A flat."""
+        return self.letter == "h" or self.accidental in ("is", "es") or (self.letter, self.accidental) == ("e", "s")
+
+    def pitch(self, middle_c: int, german: bool = False) -> int:
+        """Return the MIDI pitch, if MIDI pitch 60 is C of the octave `middle_c`; with `german` notation or English."""
+        flat = self.accidental in ("b", "♭", "es") or (german and self.letter + self.accidental in ("as", "es", "b"))
+        return _CLASSES[self.letter] + 12 * (self.octave - middle_c) + 60 + (-1 if flat else bool(self.accidental))
+
+
+@dataclass(frozen=True)
+class Token:
+    """A part of a name. kind: word, number, note, pair, run, key, layer, dynamic, strength, take, microphone, articulation, length, format
+    or one of taxonomy.KINDS. value: its number, its Note, or (pitch, velocity) of a pair."""
+
+    kind: str
+    text: str
+    value: int | Note | tuple[int, int] | None = None
+
+
+def clean(stem: str) -> str:
+    """Return a name in the composed form of Unicode (NFC), without the number and the user that Freesound puts before it."""
+    return _FREESOUND.sub("", unicodedata.normalize("NFC", stem))
+
+
+@lru_cache(4096)  # folders
+def tokenise(stem: str) -> tuple[Token, ...]:
+    """Return the tokens of a name without its suffix."""
+    stem, tokens = clean(stem), []
+    if (m := _PAIR.search(stem)) and int(m[1]) <= 127 and int(m[2]) <= 127:
+        stem, tokens = stem[: m.start()], [Token("pair", m[0], (int(m[1]), int(m[2])))]
+    stem = _SPELLED.sub(lambda m: m[1] + ("#" if m[2].lower() == "sharp" else "b"), stem)
+    stem = _NEGATIVE.sub(rf"\1{_MINUS}", stem)
+    found = [token for chunk in _SEPARATOR.split(stem) if chunk for token in _read_chunk(chunk)]
+    return *_join(found), *tokens
+
+
+@lru_cache(4096)
+def _read_chunk(chunk: str) -> list[Token]:
+    """Return the tokens of a part of a name that has no separator inside: `PianoC3`, `A0v8`, `Claves1`."""
+    if known := _read_whole(chunk, strong=True):
+        return known
+    pieces = split_words(chunk)
+    if len(pieces) > 1:
+        return [token for piece in pieces for token in _read_whole(piece, strong=False) or _read_letters(piece)]
+    return _read_letters(chunk)
+
+
+def _read_letters(piece: str) -> list[Token]:
+    parts = re.findall(r"\d+|[^\d]+", piece)
+    return [Token("number", part, int(part)) if part.isdecimal() else Token(WORDS.get(part.lower(), "word"), part) for part in parts]
+
+
+def _read_whole(piece: str, *, strong: bool) -> list[Token] | None:
+    """Return the tokens of a piece that as a whole is a known word, a note, a run of notes, or one of _FORMS."""
+    if piece in ("F", "P"):
+        return [Token("word", piece)]  # F horn
+    if kind := WORDS.get(piece.lower()):
+        return [Token(kind, piece)]
+    if m := _NOTE.fullmatch(piece):
+        note = Note(m[1].lower(), m[2] or "", int(m[3].replace(_MINUS, "-")), strong and m[1].isupper() and m[1] != "H")
+        return [Token("note", piece[: m.end(3)], note), *(_read_whole(m[4], strong=False) or () if m[4] else ())]
+    if _RUN.fullmatch(piece):
+        return [Token("run", piece)]
+    for kind, form in _FORMS:
+        if m := form.fullmatch(piece):
+            return [Token(kind, piece, int(m[1]) if m[1] else None)]
+    return None
+
+
+def _join(tokens: list[Token]) -> list[Token]:
+    """Return tokens with those joined that mean something together: mezzo-piano, vel 3, C3 to B3, and a length before a dynamic."""
+    out: list[Token] = []
+    for token in tokens:
+        if token.kind == "note" and len(out) > 1 and out[-1].text.lower() == "to":
+            out.pop()
+        last = out[-1] if out else None
+        text = token.text.lower()
+        if last and last.text.lower() == "mezzo" and text in ("piano", "forte"):
+            out[-1] = Token("dynamic", "mezzo" + text)
+        elif last and token.kind == "number" and (kind := _COUNTED.get(last.text.lower())):
+            out[-1] = Token(kind, last.text + token.text, token.value)
+        elif last and token.kind == last.kind == "note" and token.value != last.value:
+            out[-1] = Token("run", last.text + token.text)
+        else:
+            out.append(token)
+    for i, (token, after) in enumerate(pairwise(out)):
+        spelled = len(after.text) > 3 and after.text.lower() in DYNAMICS
+        if spelled and token.text in _SECONDS:
+            out[i] = Token("length", token.text, token.value)
+        if spelled and after.text.lower() == "piano" and i and (token.text in _SECONDS or token.text.lower() in ("long", "phrase")):
+            out[i + 1] = Token("dynamic", "piano")  # the instrument is named before
+    return out
