@@ -11,37 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-from ..family_names import split_words
+from ..family_names import WORDS, split_words
 
-DYNAMICS = {  # MIDI velocities, as notation programs play them
-    "ppp": 16, "pp": 33, "pianissimo": 33, "piano": 49, "mp": 64, "mezzopiano": 64, "mf": 80, "mezzoforte": 80, "forte": 96, "ff": 112,
-    "fortissimo": 112, "fff": 126,
-}  # fmt: skip
-STRENGTHS = {  # layers where an instrument has several of them, else a part of its name
-    "p": 49, "f": 96, "vl": 49, "vm": 80, "vh": 112, "softest": 33, "soft": 49, "quiet": 49, "med": 80, "medium": 80, "hard": 112,
-    "loud": 112, "hardest": 126,
-}  # fmt: skip
-LEVELS = DYNAMICS | STRENGTHS
-_VOCABULARY = {  # kind -> words
-    "dynamic": " ".join(DYNAMICS.keys() - {"piano"}),
-    "strength": " ".join(STRENGTHS),
-    "microphone": "close room far near hall spot overhead decca sum mono stereo st mic condenser dynamic cnd dnm ribbon outrigger",
-    "articulation": (
-        "accent arco artificial battuto bend bends bow bowing breathy choke choked col con cord cresc crescendo crsc damped "
-        "dampened decresc decrescendo detache dim double downstroke espressivo expr fall fast flageolet flam flautando flutter "
-        "fluttertonguing fp gliss glissandi glissando hand hardrubber harm harmonic harmonics hit hitn hits leg legato legno lh "
-        "long marc marcato martele molto mrc mute muted natural no non nonvib norm normal novib ord ordinario overblown palm piz "
-        "pizz pizzicato pizzn pizzt plastic pm pont ponticello portamento portato punta release rh ricochet roll rolled rubber "
-        "scraped senza sfz shake shaken short singly slow slur slurred snap sord sordino spic spiccato stac stacc staccatissimo "
-        "staccato staccatto stc strike stroke struck strum sul sus sustain sustained susvib tap tasto ten tenuto tongued tonguing "
-        "trem tremolo trill undamped upstroke very vib vibrato yarn"
-    ),
-    # what is no single note
-    "loop": "loop loops bpm break breaks breakbeat breakbeats beat beats groove grooves fill fills topline toplines",
-    "phrase": "phrase phrases melody melodies riff riffs lick licks song songs stem stems progression progressions",
-    "noise": "rel keyoff pedald pedalu",  # of a piano: keys and pedals
+DYNAMICS, LEVELS = WORDS["dynamics"], WORDS["dynamics"] | WORDS["strengths"]  # word -> MIDI velocity
+KIND_OF = {
+    **{word: "strength" for word in WORDS["strengths"]},
+    **{word: "dynamic" for word in DYNAMICS if word != "piano"},
+    **{word: kind for kind, words in WORDS["tokens"].items() for word in words.split()},
 }
-WORDS = {word: kind for kind, words in _VOCABULARY.items() for word in words.split()}
 _CLASSES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11, "h": 11}
 _FREESOUND = re.compile(r"^\d{2,}__.+?__(?=.*[A-Za-z]{3})")  # number of the sound and name of the user
 _PAIR = re.compile(r"-(\d{3})-(\d{3})$")  # NSynth: pitch and velocity
@@ -125,14 +102,14 @@ def _read_chunk(chunk: str) -> list[Token]:
 
 def _read_letters(piece: str) -> list[Token]:
     parts = re.findall(r"\d+|[^\d]+", piece)
-    return [Token("number", part, int(part)) if part.isdecimal() else Token(WORDS.get(part.lower(), "word"), part) for part in parts]
+    return [Token("number", part, int(part)) if part.isdecimal() else Token(KIND_OF.get(part.lower(), "word"), part) for part in parts]
 
 
 def _read_whole(piece: str, *, strong: bool) -> list[Token] | None:
     """Return the tokens of a piece that as a whole is a known word, a note, a run of notes, or one of _FORMS."""
     if piece in ("F", "P"):
         return [Token("word", piece)]  # F horn
-    if kind := WORDS.get(piece.lower()):
+    if kind := KIND_OF.get(piece.lower()):
         return [Token(kind, piece)]
     if m := _NOTE.fullmatch(piece):
         note = Note(m[1].lower(), m[2] or "", int(m[3].replace(_MINUS, "-")), strong and m[1].isupper() and m[1] != "H")
