@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..audio.io import RATE
 from ..common.command_line import arguments, clean_exit
 from ..common.paths import at_home, short
 from .bank import NoteBank
-from .taxonomy import GROUPS
+from .notes import SPLITS
+from .taxonomy import GROUPS, KINDS
 
 SAMPLED = 2000  # notes whose level is measured, spread evenly over the bank
+COMPARED = 20000  # notes that are compared across splits
+SAME = 0.998  # cosine from which two sounds are nearly the same: of a sound and its mp3 in most cases, of takes and layers rarely
 
 
 def instrument_counts(bank: NoteBank) -> pd.DataFrame:
@@ -32,11 +36,38 @@ def note_measures(bank: NoteBank) -> pd.DataFrame:
     table = pd.DataFrame({"family": notes.family.fillna("(none)"), "pitch": notes.pitch, "velocity": notes.velocity})
     table["seconds"] = bank.lengths / bank.sample_rate
     table[["peak_db", "rms_db"]] = np.nan
-    rows = np.unique(np.linspace(0, len(bank) - 1, min(SAMPLED, len(bank))).astype(int))
+    rows = _spread(bank, SAMPLED)
     sounds = [bank.audio(i) for i in rows]
     table.loc[rows, "peak_db"] = [20 * np.log10(np.abs(x).max() + 1e-9) for x in sounds]
     table.loc[rows, "rms_db"] = [10 * np.log10(np.mean(x**2) + 1e-12) for x in sounds]
     return table
+
+
+def _spread(bank: NoteBank, count: int) -> np.ndarray:
+    return np.unique(np.linspace(0, len(bank) - 1, min(count, len(bank))).astype(int))
+
+
+def near_identical(bank: NoteBank) -> list[tuple[str, str]]:
+    """Return pairs of instruments of two splits that share a sound, whatever its level and format; of at most COMPARED notes."""
+    import torch
+
+    from ..audio.log_mel import LogMel
+
+    def fingerprint(audio: np.ndarray) -> torch.Tensor:
+        """Return the spectrogram of the first second, 12 times by 64 bands, without the lowest 60 dB, its mean and its norm."""
+        audio = audio[np.argmax(np.abs(audio) > 0.01 * np.abs(audio).max()) :][:RATE] / max(np.abs(audio).max(), 1e-9)
+        mel = log_mel(torch.from_numpy(np.pad(audio, (0, RATE - len(audio))))[None])[0]
+        mel = mel.clamp_min(mel.max() - 1.5).reshape(12, 8, 64, 2).mean((1, 3)).flatten()  # 1.5 units of LogMel are 60 dB
+        return torch.nn.functional.normalize(mel - mel.mean(), dim=0)
+
+    log_mel, rows, pairs = LogMel(96), _spread(bank, COMPARED), set()
+    prints, notes = torch.stack([fingerprint(bank.audio(i, 2 * RATE)) for i in rows]), bank.notes.iloc[rows]
+    of = {split: np.flatnonzero(notes.split == split) for split in SPLITS}
+    for one, two in (("train", "valid"), ("train", "test"), ("valid", "test")):
+        for part in np.array_split(of[two], len(of[two]) // 512 + 1):
+            for i, j in torch.nonzero(prints[part] @ prints[of[one]].T > SAME).tolist():
+                pairs.add((notes.instrument.iat[of[one][j]], notes.instrument.iat[part[i]]))
+    return sorted(pairs)
 
 
 def quantiles(measures: pd.DataFrame) -> pd.DataFrame:
@@ -68,7 +99,12 @@ def text_card(bank: NoteBank) -> str:
                 lines += [f"      e.g. {name}: {why}" for name, why in list(entries.items())[:3]]
     for title, table in (("instruments", instrument_counts(bank)), ("notes", quantiles(note_measures(bank)))):
         lines += ["", title, *("  " + line for line in table.to_string().splitlines())]
-    return "\n".join([*lines, f"  {bank.notes.pitch.isna().sum()} without a pitch (stems of several notes, or unknown)"])
+    lines.append(f"  {bank.notes.pitch.isna().sum()} without a pitch (stems of several notes, or unknown)")
+    kinds = bank.notes.tags.list.flatten().value_counts()
+    lines += [f"  {kinds[kind]} with the tag {kind}: no single notes" for kind in KINDS if kind in kinds]
+    same = near_identical(bank)
+    lines += ["", f"pairs of instruments with nearly the same sound in two splits: {len(same)}", *(f"  {a} ~ {b}" for a, b in same[:10])]
+    return "\n".join(lines)
 
 
 def main() -> None:

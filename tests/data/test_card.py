@@ -30,7 +30,7 @@ def bank(tmp_path):
         *(sound("tones/a/one", tone(p, 0.5, 0.5), pitch=float(p)) for p in (40, 50, 60)),
         sound("tones/a/one_no_fx", tone(40, 0.5, 0.5), augments="tones/a/one"),
         sound("tones/a/two", tone(40, 0.5, 0.05), split="test", velocity=64.0),
-        sound("tones/a/hat", tone(90, 0.1, 0.5), family=None, pitch=None, velocity=None),
+        sound("tones/a/hat", tone(90, 0.1, 0.5), family=None, pitch=None, velocity=None, tags=["drum hit"]),
     ]
     return build_once(tmp_path / "bank", {"seed": 0}, {"all": {"sounds": sounds}}, make, meta=META, n_jobs=1)
 
@@ -74,6 +74,21 @@ def test_reasons_are_counted_without_their_numbers(bank):
     assert card.reasons(bank.infos[0], "noted").to_dict() == {"noise only": 1}
 
 
+def test_sounds_shared_by_two_splits(tmp_path):
+    """The same sound at another level and with silence before it; not another pitch, another sound, or the same split."""
+    noise = np.random.default_rng(0).normal(0, 0.1, (2, 8000))
+    sounds = [
+        sound("x/train/a", noise[0]),
+        sound("x/train/b", noise[0], pitch=61.0),
+        sound("x/train/c", tone(69, 0.5)),
+        sound("x/valid/a", np.concatenate([np.zeros(500), 0.1 * noise[0]]), split="valid"),
+        sound("x/test/b", noise[1], split="test"),
+        sound("x/test/c", tone(70, 0.5), split="test"),
+    ]
+    bank = build_bank(tmp_path / "bank", sounds)
+    assert card.near_identical(bank) == [("x/train/a", "x/valid/a"), ("x/train/b", "x/valid/a")]
+
+
 def command(*arguments):
     return subprocess.run([sys.executable, "-m", "cirlib.data.card", *map(str, arguments)], capture_output=True, text=True)
 
@@ -89,6 +104,8 @@ def test_command_prints_the_card_and_verifies(bank):
         "hat.wav: silent",
         "stored with a remark: 1",
         "1 without a pitch",
+        "1 with the tag drum hit: no single notes",
+        "pairs of instruments with nearly the same sound in two splits: 2\n  tones/a/one ~ tones/a/two\n",
         "checksums: all files are unchanged",
     ):
         assert words in done.stdout
