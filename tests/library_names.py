@@ -35,6 +35,8 @@ def vsco() -> Iterator[tuple[str, Truth]]:
     for folder, note, layer, take in product(("stac", "sus", "vib"), ("A#0", "C3", "E2"), (1, 2), (1, 2)):
         suffix = f"rr{take}" if folder == "stac" else take
         yield f"Woodwinds/Bassoon/{folder}/PSBassoon_{note}_v{layer}_{suffix}", Truth("bassoon", "Reed", pitch(note))
+    for articulation, note, layer in product(("harmonM-sus", "straightM-sus", "stac"), ("A#2", "C3"), (1, 3)):
+        yield f"Brass/Trumpet/{articulation}/Sum_SHTrumpet_{articulation}_{note}_v{layer}_rr1", Truth("trumpet", "Brass", pitch(note))
     for note, layer, take in product(("A#2", "D3", "F4"), (1, 2, 3), (1, 2)):
         yield f"Woodwinds/Clarinet/stac/DCClar_stac_{note}_v{layer}_rr{take}_sum", Truth("clarinet", "Reed", pitch(note))
     for folder, note, layer in product(("pizzT", "spic"), ("A2", "B1", "C1"), (1, 2)):
@@ -82,7 +84,7 @@ def philharmonia() -> Iterator[tuple[str, Truth]]:
     ):
         for length, dynamic in product(("025", "1", "long"), ("forte", "piano")):
             truth = Truth(name, family, velocity=dynamics[dynamic], kind="drum hit")
-            yield f"percussion/{name}/{name}__{length}_{dynamic}_struck-singly.mp3", truth
+            yield f"percussion/{name}/{name}__{length}_{dynamic}_{'struck-singly' if length == '1' else 'bass-drum-mallet'}.mp3", truth
 
 
 def nsynth() -> Iterator[tuple[str, Truth]]:
@@ -182,6 +184,9 @@ def sonatina() -> Iterator[tuple[str, Truth]]:
         for articulation, note in product(articulations, ("a#3", "c4", "g4")):
             truth = Truth(folder, family, pitch(note))
             yield f"Samples/{folder}/{folder.lower().replace(' ', '-')}-{articulation}-{note}", truth
+    for (dynamic, velocity), note in product((("FF", 112), ("Mf", 80)), ("A4", "C7")):  # 88 keys from A-1 on: C3 is MIDI pitch 60
+        yield f"Samples/Grand Piano/{dynamic} {note}.flac", Truth("piano", "Piano", pitch(note) + 12, velocity)
+        yield f"Samples/Grand Piano/{dynamic} A-1.flac", Truth("piano", "Piano", 21, velocity)
     for voice, note in product(("female", "male"), ("a#4", "c5")):
         yield f"Samples/Chorus/chorus-{voice}-{note}", Truth(voice, "Voice", pitch(note))
     for name, note in product(("glockenspiel", "chimes", "xylophone"), ("a#3", "c4", "f#5")):

@@ -95,7 +95,7 @@ def _place(file: NamedFile, soft: set[Path], root: str) -> None:
     folders = ["p" if folder in soft else normalize("NFC", folder.name) for folder in parents]
     file.place = tuple(folder for folder in folders if not _names_nothing(folder))
     file.above = tuple(token for folder in folders if _names_nothing(folder) for token in tokenise(folder))
-    text = " ".join(token.text for token in file.tokens if token.kind in ("word", "articulation", *KINDS))
+    text = " ".join(token.text for token in file.tokens if token.kind in ("word", *KINDS))
     file.family = guess_family(text, *map(clean, reversed(folders)), root)
     file.kind = _kind(file.tokens) or _kind_of_folders(folders, hit=guess_family(text) == "Drum Kit")
     if file.kind in (None, "noise") and file.family == "Drum Kit":
@@ -121,7 +121,7 @@ def _kind_of_folders(folders: list[str], *, hit: bool) -> str | None:
         words = {token.text.lower(): token.kind for token in tokenise(folder)}
         if words.keys() & ONE_SHOTS:
             return None
-        if {"loop", "loops"} & words.keys():
+        if any(kind == "loop" and ("loop" in word or "bpm" in word) for word, kind in words.items()):
             return "loop"
         if found := {kind for word, kind in words.items() if kind in ("loop", "phrase") and word.endswith("s") and not hit}:
             return min(found)
@@ -148,7 +148,8 @@ def _name(kind: str, place: tuple[str, ...], members: list[NamedFile], *, alone:
     """Return the path of an instrument; `alone` if it is the only one with pitches and most of its folder."""
     if kind == "folder" or (kind == "pitched" and alone):
         return place
-    words = " ".join(members[0].words(BESIDE_NOTES if kind == "pitched" else (*BESIDE_HITS, "dynamic", "strength")))
+    words = members[0].words(BESIDE_NOTES if kind == "pitched" else (*BESIDE_HITS, "dynamic", "strength"))
+    words = " ".join(word for word in words if kind == "pitched" or all(word in file.words(()) for file in members))
     if kind == "file" or (len(members) == 1 and (kind == "hits" or not words)):
         return tuple(normalize("NFC", part) for part in members[0].path.parts)
     return *place, words or "notes"

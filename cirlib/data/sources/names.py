@@ -39,7 +39,8 @@ _FORMS = (  # forms of a whole token
     ("number", re.compile(r"(\d+)")),
 )
 _COUNTED = {"v": "layer", "vel": "layer", "velocity": "layer", "layer": "layer", "rr": "take", "take": "take"}  # beside a number
-_SECONDS = ("025", "05", "1", "15")  # Philharmonia: lengths of 0.25 to 1.5 s, before a dynamic
+_SECONDS = ("025", "05", "1", "15")  # Philharmonia: lengths of 0.25 to 1.5 s, before a dynamic, and articulations behind it
+_SPELLED_DYNAMICS = {word for word in DYNAMICS if len(word) > 3}
 
 
 @dataclass(frozen=True)
@@ -94,15 +95,20 @@ def _read_chunk(chunk: str) -> list[Token]:
     """Return the tokens of a part of a name that has no separator inside: `PianoC3`, `A0v8`, `Claves1`."""
     if known := _read_whole(chunk, strong=True):
         return known
-    pieces = split_words(chunk)
+    pieces = split_words(chunk) or [chunk]
+    if KIND_OF.get(pieces[0].lower()) == "articulation" and all(piece.isupper() and len(piece) < 3 for piece in pieces[1:]):
+        return [Token("articulation", chunk)]  # pizzT, harmonM
     if len(pieces) > 1:
         return [token for piece in pieces for token in _read_whole(piece, strong=False) or _read_letters(piece)]
     return _read_letters(chunk)
 
 
 def _read_letters(piece: str) -> list[Token]:
+    def kind(word: str) -> str:
+        return KIND_OF.get(word.lower(), "loop" if word.lower().endswith(("loop", "loops")) else "word")
+
     parts = re.findall(r"\d+|[^\d]+", piece)
-    return [Token("number", part, int(part)) if part.isdecimal() else Token(KIND_OF.get(part.lower(), "word"), part) for part in parts]
+    return [Token("number", part, int(part)) if part.isdecimal() else Token(kind(part), part) for part in parts]
 
 
 def _read_whole(piece: str, *, strong: bool) -> list[Token] | None:
@@ -123,7 +129,7 @@ def _read_whole(piece: str, *, strong: bool) -> list[Token] | None:
 
 
 def _join(tokens: list[Token]) -> list[Token]:
-    """Return tokens with those joined that mean something together: mezzo-piano, vel 3, C3 to B3, and a length before a dynamic."""
+    """Return tokens with those joined that mean something together: mezzo-piano, vel 3, C3 to B3; length, dynamic, articulation."""
     out: list[Token] = []
     for token in tokens:
         if token.kind == "note" and len(out) > 1 and out[-1].text.lower() == "to":
@@ -139,9 +145,7 @@ def _join(tokens: list[Token]) -> list[Token]:
         else:
             out.append(token)
     for i, (token, after) in enumerate(pairwise(out)):
-        spelled = len(after.text) > 3 and after.text.lower() in DYNAMICS
-        if spelled and token.text in _SECONDS:
-            out[i] = Token("length", token.text, token.value)
-        if spelled and after.text.lower() == "piano" and i and (token.text in _SECONDS or token.text.lower() in ("long", "phrase")):
-            out[i + 1] = Token("dynamic", "piano")  # the instrument is named before
+        if i and (token.text in _SECONDS or token.text.lower() in ("long", "phrase")) and after.text.lower() in _SPELLED_DYNAMICS:
+            kind = "phrase" if token.kind == "phrase" else "length"
+            return [*out[:i], Token(kind, token.text), Token("dynamic", after.text), *(Token("articulation", t.text) for t in out[i + 2 :])]
     return out

@@ -65,7 +65,8 @@ def _read_notes(members: list[tuple[NamedFile, int]], middle_c: int) -> None:
     german = any(note.german for note in notes)
     pitches = [note.pitch(middle_c, german) for note in notes]
     several = len(set(pitches)) > 1
-    if several and min(pitches) < 0:  # octaves begin at -2: MIDI pitch 60 is C3
+    low = KEYS[0] if all(file.family == "Piano" for file, _ in members) else 0
+    if several and min(pitches) < low <= min(pitches) + 12 and max(pitches) <= 127 - 12:  # below the lowest key: MIDI pitch 60 is C3
         pitches = [pitch + 12 for pitch in pitches]
     pitches = _midi_numbers(members, pitches) or pitches
     first = Counter(file.tokens[0].text for file, _ in members)  # numbers before the note count files if no two files share one
@@ -114,7 +115,7 @@ def find_numbers(files: list[NamedFile]) -> None:
         if file.kind is not None or file.family == "Percussion":
             continue
         *others, last = file.numbers()
-        pair = bool(others) and others[-1] == last - 1 == len(file.tokens) - 2  # pitch and velocity
+        pair = bool(others) and others[-1] == last - 1 == len(file.tokens) - 2 and file.tokens[last].value <= 127  # pitch and velocity
         at = last - pair
         rest = [t.text.lower() for i, t in enumerate(file.tokens) if i not in (at, at + pair, 0) or t.kind != "number"]
         groups[file.place, " ".join(rest), pair].append((file, at, last if pair else None))
@@ -125,7 +126,7 @@ def find_numbers(files: list[NamedFile]) -> None:
             for file, at, velocity in members:
                 file.pitch = file.tokens[at].value
                 file.tokens[at] = Token("note", file.tokens[at].text)
-                if velocity is not None and file.tokens[velocity].value <= 127:
+                if velocity is not None:
                     file.velocity = file.tokens[velocity].value
                     file.tokens[velocity] = Token("layer", file.tokens[velocity].text)
         elif len(numbers) >= STEPS and min(np.diff(sorted(numbers))) > 1 and not tempos:  # keys that are counted otherwise

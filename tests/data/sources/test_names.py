@@ -119,6 +119,23 @@ def test_names_of_hydrogen():
     assert share(family in ("Drum Kit", "Percussion") and kind in ("drum hit", "loop") for family, _, kind in notes) > 0.98
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(
+            (name, "loop")
+            for name in ("Kits/Alive (G Minor - 175bpm)/Kick", "drumloop_01", "90_Dm_Rhodes_01", "Breaks/Amen", "Loops/x/Hat")
+        ),
+        *((name, "phrase") for name in ("Vocals/Phrases/hey", "violin_A4_phrase_forte_normal", "Flute.ff.C4B4", "Guitar Riff")),
+        *((name, "drum hit") for name in ("Loops/One Shots/Kick", "Breaks/Kick 1", "Percussion/Conga", "Kit/noise tom")),
+        *((name, None) for name in ("Loops/One Shots/Pad", "Pad Am", "Steel Guitar C3", "Rhodes_90", "Fillmore Piano", "Timpani C2")),
+        ("Salamander/rel12", "noise"),
+    ],
+)
+def test_what_is_no_note(name, kind):
+    assert read(name)[name][4] == kind
+
+
 # Notes
 
 PITCHES = {
@@ -158,6 +175,8 @@ def test_lone_names_without_a_pitch(name):
         (["A_029__F1_1", "A_029__F1_2", "A_035__B1_1"], [29, 29, 35]),
         (["a#3", "bb3", "b3"], [58, 58, 59]),
         (["H1", "H2", "H3"], [None] * 3),
+        (["Piano A-1", "Piano C7"], [21, 108]),  # no piano has the A of 14 Hz
+        (["103.703", "98.002"], [None] * 2),  # Hz
         (["Kick 01", "Kick 02", "Kick 36"], [None] * 3),
         (["Kick 36", "Snare 40"], [None] * 2),
         (["Shaker 36", "Shaker 38"], [None] * 2),
