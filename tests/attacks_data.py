@@ -50,25 +50,14 @@ def write_notes(folder, table: pa.Table) -> None:
     change_info(folder, sha256=info["sha256"] | {"notes.parquet": sha256(folder / "notes.parquet")})
 
 
-ROWS = {
-    "before the audio": ("offset", -1),
-    "behind the audio": ("offset", 4800),
+ROWS = {  # data/test_bank_files.py has values at the limits
     "far behind the audio": ("offset", 2**62),
     "longer than the audio": ("length", 4801),
     "so long that the end overflows": ("length", 2**63 - 1),
-    "of no length": ("length", 0),
-    "of a negative length": ("length", -5),
-    "without an offset": ("offset", None),
-    "without a gain": ("gain", None),
-    "of gain 0": ("gain", 0.0),
     "of gain NaN": ("gain", float("nan")),
     "of infinite gain": ("gain", float("inf")),
-    "of negative gain": ("gain", -1.0),
-    "of a gain so small that the sound is not finite": ("gain", 1e-38),
-    "of infinite pitch": ("pitch", float("inf")),
     "of an unknown split": ("split", "<script>"),
     "of an unknown family": ("family", "$(touch x)"),
-    "without an instrument": ("instrument", None),
     "of an endless name": ("instrument", "x" * 10**6),
     "with an endless tag": ("tags", ["y" * 10**6]),
 }
@@ -115,18 +104,15 @@ def _no_license(scene):
     assert "license   unknown" in card.text_card(NoteBank.open(folder))
 
 
-for what, text in {
-    "nesting without end": "[" * 10**6,
-    "NaN": '{"format": NaN}',
-    "a number of 5,000 digits": '{"format": 1' + "0" * 5000 + "}",
-}.items():
+JSONS = {"nesting without end": "[" * 10**6, "NaN": '{"format": NaN}', "a number of 5,000 digits": '{"format": 1' + "0" * 5000 + "}"}
 
-    @attack("bank", f"a bank.json with {what}")
-    def _json(scene, text=text):
-        folder = bank(scene)
-        (folder / "bank.json").write_text(text)
-        with refused("is damaged"):
-            NoteBank.open(folder)
+
+@attacks("bank", JSONS, name="a bank.json with {}")
+def _json(scene, text):
+    folder = bank(scene)
+    (folder / "bank.json").write_text(text)
+    with refused("is damaged"):
+        NoteBank.open(folder)
 
 
 @attack("bank", "a bank.json of gigabytes")
@@ -375,14 +361,6 @@ def _library(scene, values):
         Library.open(file.parent)
 
 
-@attack("library.json", "nesting without end")
-def _library_nested(scene):
-    file = library(scene).path / "library.json"
-    file.write_text("[" * 10**6)
-    with refused("delete it and build it again"):
-        Library.open(file.parent)
-
-
 PRESENCES = {
     "weights of another size": {"weights": [[1.0], [2.0]]},
     "weights that are no numbers": {"weights": [["x"]]},
@@ -479,4 +457,4 @@ for word in WORDS:
             title=word,
             intro=word,
         )
-        safe(page.read_text(), 4)
+        safe(page.read_text(), 5)

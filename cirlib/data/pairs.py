@@ -51,8 +51,6 @@ class PairSteps:
 
     def _check(self, excluded: Sequence[str]) -> None:
         """Raise ValueError for settings that give no batch."""
-        if not 0 <= self.hard_negative_ratio <= 1:
-            raise ValueError(f"hard_negative_ratio must be between 0 and 1, got {self.hard_negative_ratio}")
         if self.pairs < 1:
             raise ValueError("a batch of pairs needs a batch_size of 2 or more")
         count = len(np.unique(self._original))

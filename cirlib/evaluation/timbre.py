@@ -67,7 +67,7 @@ def temporal(sound: np.ndarray) -> dict[str, float]:
 
     modulus = np.abs(hilbert(np.pad(sound, (RATE // 2, RATE // 2 + -len(sound) % 20)))).reshape(-1, 20).mean(axis=1, dtype=np.float64)
     e = gaussian_filter1d(modulus, np.sqrt(np.log(2)) / (2 * np.pi * 5 * STEP))
-    modulus, e, t = modulus / e.max(), e / e.max(), np.arange(len(e)) * STEP - 0.5
+    e, t = e / e.max(), np.arange(len(e)) * STEP - 0.5
     log, reached = np.log(np.maximum(e, 0.1)), np.array([np.argmax(e >= tenth / 10) for tenth in range(1, 11)])
     efforts = np.diff(reached)
     short = np.flatnonzero(efforts <= 3 * efforts.mean())

@@ -83,10 +83,6 @@ def test_bank_json(bank):
     assert np.fromfile(bank.paths[0] / "audio.i16", "<i2").shape == (5600,)
 
 
-def test_silence_is_stored(tmp_path):
-    assert not build_bank(tmp_path / "bank", [sound("a", np.zeros(100))]).audio(0).any()
-
-
 # Instruments
 
 

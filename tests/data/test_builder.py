@@ -15,7 +15,6 @@ from conftest import RATE, build_bank, sound, tone
 from conftest import make as give
 from tones import contents
 
-from cirlib.data import jobs as job_module
 from cirlib.data.bank import NoteBank
 from cirlib.data.builder import BankBuilder, build_once, existing
 from cirlib.data.jobs import Remark, encode
@@ -110,23 +109,7 @@ print(len(bank), "notes")"""
     assert "2 notes" in done.stdout
 
 
-# Interruptions
-
-
-def test_killed_build_resumes(tmp_path, clean):
-    """The second build makes only what is missing, and the bank is that of a clean build."""
-    path, log = tmp_path / "bank", tmp_path / "log"
-    code = 'build_once(path, SPEC, jobs(k05="hang"), make, meta=META, n_jobs=1)'
-    process = subprocess.Popen(command(tmp_path, code, path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    started = tmp_path / "bank.building" / "05.started"
-    wait_until(started.exists)
-    process.kill()
-    process.wait()
-    assert started.exists() and not path.exists()
-    bank = build(path, log=log)
-    assert log.read_text() == "050607"
-    assert contents(path) == contents(clean.paths[0]) and bank.infos == clean.infos
-    assert sorted(visible(tmp_path)) == ["bank", "log", "script.py"]
+# Interruptions; reliability/torture.py kills at any moment
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -156,15 +139,6 @@ def test_surviving_worker_changes_nothing(tmp_path, clean):
     assert not (work / "02.i16").exists()  # joined once; what the worker made was thrown away
     builder.finish(KEYS, META, {}).verify()
     assert contents(path) == contents(clean.paths[0])
-
-
-def test_unfinished_shard_is_made_again(tmp_path, clean):
-    """Files that a killed process leaves beside its place are no shard."""
-    builder = BankBuilder(tmp_path / "bank", SPEC)
-    builder.shards.samples("00").write_bytes(b"half")
-    builder.shards.marker("00").touch()
-    build(tmp_path / "bank")
-    assert contents(tmp_path / "bank") == contents(clean.paths[0])
 
 
 @pytest.mark.parametrize("case", ["half a shard joined", "joined shard lost", "too much joined"])
@@ -246,10 +220,6 @@ def test_kill_while_the_spec_is_written_starts_anew(tmp_path):
 
 
 # The same bank, or another one
-
-
-def test_worker_processes_give_the_same_bank(tmp_path, clean):
-    assert contents(build(tmp_path / "bank", n_jobs=2).paths[0]) == contents(clean.paths[0])
 
 
 def test_dask_gives_the_same_bank(tmp_path, clean):
@@ -361,15 +331,6 @@ def test_full_disk_when_joining_stops_the_build(tmp_path, monkeypatch):
         builder.finish(KEYS, META, {})
     monkeypatch.undo()
     assert len(builder.finish(KEYS, META, {})) == 16
-
-
-def test_shard_that_cannot_be_written_stops_the_build(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(job_module, "write_atomic", full)
-    with pytest.raises(OSError, match="No space left"):
-        BankBuilder(tmp_path / "bank", SPEC).run(jobs(), make, n_jobs=1)
 
 
 # Sounds and remarks

@@ -19,7 +19,6 @@ from cirlib.data.note_statistics import (
     count_notes,
     excerpts,
     load_statistics,
-    main,
     midi_files,
     read_folder,
     read_midi,
@@ -56,7 +55,8 @@ def scores(tmp_path):
     folder = tmp_path / "midi"
     write_midi(
         folder / "a.mid",
-        (33, (0, 0.3, 36, 100), (0.75, 0.75, 36, 80), (3, 0.3, 43, 100)),
+        (33, (0, 0.3, 36, 100), (3, 0.3, 43, 100)),
+        (34, (0.75, 0.75, 36, 80)),
         (81, (0, 0.3, 72, 64)),
         (DRUMS, (0, 0.3, 38, 127), (1.5, 0.3, 38, 127)),
     )
@@ -72,18 +72,11 @@ def statistics_of(folder):
 
 
 def test_notes_of_a_file(scores):
-    """By group, sorted by start: start, duration, pitch, velocity."""
+    """By group, tracks of one group joined, sorted by start: start, duration, pitch, velocity."""
     notes = read_midi(scores / "a.mid")
     assert notes.keys() == {"Bass", "Synth Lead", "Drum Kit"}
     np.testing.assert_allclose(notes["Bass"], [(0, 0.3, 36, 100), (0.75, 0.75, 36, 80), (3, 0.3, 43, 100)], atol=1e-9)
     np.testing.assert_allclose(notes["Drum Kit"], [(0, 0.3, 38, 127), (1.5, 0.3, 38, 127)], atol=1e-9)
-
-
-def test_tracks_of_one_group_are_joined(tmp_path):
-    write_midi(tmp_path / "a.mid", (24, (1, 0.3, 50, 80)), (25, (0, 0.3, 60, 90), (3, 0.3, 61, 91)), (0,))
-    notes = read_midi(tmp_path / "a.mid")
-    assert notes.keys() == {"Guitar"}
-    assert notes["Guitar"][:, 2].tolist() == [60, 50, 61]
 
 
 def test_slakh_is_not_counted_twice(tmp_path):
@@ -206,24 +199,17 @@ def _table(**changes):
 
 
 @pytest.mark.parametrize(
-    "text",
+    "text",  # attacks_sources.py has more
     [
-        *("", "{", "[]", "3", "{}", '{"notes": {}}'),
-        '{"pitch": [1, 2]}',
-        '{"pitch": {"Bass": 1}}',
-        '{"pitch": {"Bass": {}}}',
-        '{"velocity": {"Bass": {"values": [1]}}}',
+        *("", "[]", '{"notes": {}}', '{"pitch": [1, 2]}', '{"pitch": {"Bass": 1}}', '{"velocity": {"Bass": {"values": [1]}}}'),
         '{"log_duration_s": {"Bass": {"values": [0], "probabilities": [1]}}}',
         '{"log_duration_s": {"Bass": {"bin_edges": [0, 1], "probabilities": [0.5, 0.5]}}}',
         '{"log_duration_s": {"Bass": {"bin_edges": [-Infinity, 0], "probabilities": [1]}}}',
         '{"log_duration_s": {"Bass": {"bin_edges": [0, 1, 0.5], "probabilities": [0.5, 0.5]}}}',
         _table(probabilities=[0.5, 0.5]),
         _table(probabilities=[0.5, -0.5, 1]),
-        _table(probabilities=[0.5, 0.5, float("nan")]),
         _table(probabilities=[0.5, 0.5, float("inf")]),
         _table(values=[36, 40, float("inf")]),
-        _table(values=["C", "D", "E"]),
-        "\x80",
     ],
 )
 def test_wrong_file(tmp_path, text):
@@ -231,21 +217,13 @@ def test_wrong_file(tmp_path, text):
     (tmp_path / "x.json").write_text(text, "latin-1")
     with pytest.raises(ValueError, match=r"x\.json is no file of note statistics \(.+\)"):
         NoteStatistics.load(tmp_path / "x.json")
-
-
-def test_no_file(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"no note statistics at .*x\.json: make them with `python -m cirlib\.data\.note_statistics FOLDER"
+        FileNotFoundError, match=r"no note statistics at .*y\.json: make them with `python -m cirlib\.data\.note_statistics"
     ):
-        NoteStatistics.load(tmp_path / "x.json")
+        NoteStatistics.load(tmp_path / "y.json")
 
 
 # Drawing
-
-
-def test_draws_depend_on_the_generator_only(authors):
-    drawn = [authors.draw("Bass", 3, np.random.default_rng(seed)) for seed in (0, 0, 1)]
-    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_draws_are_within_the_distributions(authors):
@@ -287,11 +265,6 @@ def test_default_distributions(group):
     notes = NoteStatistics().draw(group, 20, np.random.default_rng(0))
     assert len(notes) == 20
     assert all(low <= p <= high and 30 <= v <= 127 and 0.05 <= s <= 4 for p, v, s in notes)
-
-
-def test_defaults_cannot_be_changed():
-    with pytest.raises(ValueError, match="read-only"):
-        NoteStatistics().pitch("Bass")[0] = 1
 
 
 # Excerpts of scores
@@ -358,9 +331,3 @@ def test_command_line_errors(arguments, sentence):
     assert done.returncode == 1
     assert done.stderr.startswith(sentence)
     assert len(done.stderr.splitlines()) == 1
-
-
-def test_wrong_folder_writes_nothing(tmp_path):
-    with pytest.raises(ValueError, match=r"no \.mid file"):
-        main(str(tmp_path), str(tmp_path / "out.json"))
-    assert list(tmp_path.iterdir()) == []

@@ -47,8 +47,8 @@ def digest(value: object) -> str:
 def contents(file: Path) -> object:
     """Return the contents of a complete file."""
     data = file.read_bytes()
-    reader = READERS.get(file.suffix)
-    return reader(data) if reader else data
+    assert data.endswith(ENDS.get(file.suffix, b"")), "its end is missing"
+    return READERS.get(file.suffix, bytes)(data)
 
 
 def _json(data: bytes) -> object:
@@ -80,26 +80,8 @@ def _arrays(data: bytes) -> object:
         return {name: (str(a.dtype), a.shape, digest(a.tobytes())) for name, a in arrays.items()}
 
 
-def _parquet(data: bytes) -> object:
-    return pd.read_parquet(io.BytesIO(data)).to_json()
-
-
-def _text(data: bytes) -> bytes:
-    assert data.endswith(b"\n"), "its last line is cut"
-    return data
-
-
-def _svg(data: bytes) -> bytes:
-    assert data.rstrip().endswith(b"</svg>"), "its end is missing"
-    return data
-
-
-def _png(data: bytes) -> bytes:
-    assert data.endswith(b"IEND\xaeB`\x82"), "its end is missing"
-    return data
-
-
+ENDS = {".md": b"\n", ".yaml": b"\n", ".svg": b"</svg>\n", ".png": b"IEND\xaeB`\x82"}
 READERS = {
-    ".json": _json, ".csv": _csv, ".pt": _checkpoint, ".npz": _arrays, ".parquet": _parquet, ".md": _text, ".svg": _svg, ".png": _png,
-    ".yaml": lambda data: yaml.safe_load(_text(data)),
+    ".json": _json, ".csv": _csv, ".pt": _checkpoint, ".npz": _arrays, ".parquet": lambda data: pd.read_parquet(io.BytesIO(data)).to_json(),
+    ".yaml": yaml.safe_load,
 }  # fmt: skip

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 
 import numpy as np
 import pytest
@@ -145,13 +144,6 @@ def test_extreme_library_is_searched_or_refused(place, encoder, rows):
 # One by one
 
 
-def test_a_file_whose_name_is_not_utf8_costs_only_itself(tmp_path):
-    write(tmp_path / "sounds" / "bass.wav", tone(40))
-    os.replace(write(tmp_path / "sounds" / "x.wav", tone(60)), os.fsencode(tmp_path / "sounds") + b"/\xff.wav")
-    bank = folder.build(tmp_path / "bank", folder.FolderConfig(path=str(tmp_path / "sounds"), estimate=False), n_jobs=1)
-    assert len(bank) == 1 and bank.infos[0]["skipped"] == {"?.wav": "its name is not UTF-8"}
-
-
 def test_duplicated_files_are_separate_instruments(tmp_path, encoder):
     for name in ("a.wav", "b.wav", "c/a.wav"):
         write(tmp_path / "sounds" / name, tone(50))
@@ -188,36 +180,6 @@ def test_features_need_training_instruments(tmp_path):
 
 def test_features_of_no_sound(tone_bank):
     assert Features("mfcc", tone_bank, 0.1).notes(tone_bank, []).shape == (0, 80)
-
-
-@pytest.mark.parametrize(
-    ("change", "weights"),
-    [
-        ({"seconds": 0.0}, {}), ({"seconds": float("nan")}, {}), ({"std": 0.0}, {}), ({"width": 16}, {}), ({"width": 0}, {}),
-        ({"name": "ast", "ast": {"hidden_size": 8, "num_attention_heads": 0}}, {}), ({"heads": ["Bass"]}, {}), ({"outputs": 3}, {}),
-        (None, {"audio_spectrogram_transformer.embeddings.position_embeddings": torch.zeros(1, 2, 8)}),
-        (None, {"audio_spectrogram_transformer.embeddings.position_embeddings": torch.zeros(3)}),
-    ],
-)  # fmt: skip
-def test_a_checkpoint_of_another_shape_is_one_sentence(tmp_path, encoder, change, weights):
-    path = encoder.save(tmp_path / "x.pt")
-    content = torch.load(path, weights_only=True)
-    content["custom_config"]["cirlib"] |= change or {}
-    if change is None:
-        del content["custom_config"]["cirlib"]
-        layer = "audio_spectrogram_transformer.encoder.layer.0.intermediate.dense.weight"
-        content["model_state_dict"] = {layer: torch.zeros(8, 8), **weights}
-    torch.save(content, path)
-    with pytest.raises(ValueError, match=r"x\.pt does not fit an encoder of this version") as caught:
-        AudioEncoder.load(path)
-    assert_clear(caught.value)
-
-
-def test_weights_that_are_not_finite_give_no_embedding(encoder):
-    broken = AudioEncoder.create("cnn", seconds=0.06, width=8, dim=8)
-    broken.backbone.head.bias.data[0] = float("nan")
-    with pytest.raises(ValueError, match="are not finite: its weights are damaged"):
-        broken.embed([tone(60)])
 
 
 @pytest.mark.parametrize("harm", ["cut", "shape", "settings"])

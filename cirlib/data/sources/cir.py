@@ -5,7 +5,6 @@
 folder is given as `statistics` (note_statistics.py).
 """
 
-import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,7 +32,6 @@ COLUMNS = {
     "surge": ("path", "split", "patch_UID", "patch_family", "patch_fx", "midi_pitch", "midi_velocity"),
 }
 TRANSPOSE = 4
-MAX_LITERAL = 2000  # characters of a cell that holds a list
 TWIN = re.compile(r"(_no_fx|_aftertouch)+$")
 LICENSES = {"nsynth": "CC BY 4.0", "surge": "presets and synthesizer: GPL-3.0-or-later"}
 CITATION = "Le Vaillant and Molle, ICASSP 2026 (arXiv 2509.13285); NSynth: Engel et al., ICML 2017"
@@ -129,7 +127,7 @@ def _nsynth(table: pd.DataFrame, excluded: set[str], remarks: list[Remark]) -> I
         group, tag, (low, _, high) = NSYNTH[choose("NSynth family", first.instrument_family, NSYNTH)]
         notes = []
         for row in rows[rows.pitch.between(low, high)].itertuples():
-            fx = ["reverb"] if "reverb" in _parse_list(row.qualities) else []
+            fx = ["reverb"] if "reverb" in str(row.qualities) else []  # the text of a list
             tags = [first.instrument_source, tag, *fx_tags(fx)]
             notes.append((row.path, float(row.pitch), _number(row.velocity), HOLD_S, tags, fx))
         if len(notes) < len(rows):
@@ -156,17 +154,6 @@ def _surge(table: pd.DataFrame, remarks: list[Remark]) -> Iterator[tuple[str, di
 
 def _number(value) -> float | None:
     return None if pd.isna(value) else float(value)
-
-
-def _parse_list(literal) -> list[str]:
-    """Return the list of strings that a cell holds as Python text. Raises ValueError for other text."""
-    try:
-        words = ast.literal_eval(literal[:MAX_LITERAL]) if isinstance(literal, str) else []
-        if isinstance(words, (list, tuple)):
-            return list(words)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        pass
-    raise ValueError(f"qualities {literal!r:.100} is no list of strings")
 
 
 def read_instrument(*, uid: str, folder: str, columns: dict, notes: list, seconds: float, transposed: int) -> Iterator[Sound | Remark]:

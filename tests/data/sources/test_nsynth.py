@@ -233,9 +233,7 @@ def test_folder_without_metadata(tmp_path, release):
         build(tmp_path / "bank", tmp_path)
 
 
-@pytest.mark.parametrize(
-    "text", ["{", "[]", "[1]", '{"bass_acoustic_030-040-100": {}}', '{"a": {"instrument_str": "a"}}', '{"a": 1}', "\x80"]
-)
+@pytest.mark.parametrize("text", ["{", "[1]", '{"a": {"instrument_str": "a"}}', '{"a": 1}', "\x80"])  # attacks_sources.py has more
 def test_damaged_metadata(tmp_path, text):
     release = write_release(tmp_path)
     (release / "nsynth-test" / "examples.json").write_text(text, "latin-1")
@@ -270,14 +268,6 @@ def test_tarballs_give_the_same_bank(tmp_path, release, bank):
     build(tmp_path / "again", target)
     assert [(target / f"nsynth-{part}").stat().st_ino for part in SPLITS] == before
     assert contents(tmp_path / "again") == contents(bank.paths[0])
-
-
-def test_tarballs_and_folders_mixed(tmp_path, release, bank):
-    pack(release, tmp_path)
-    (tmp_path / "nsynth-train").symlink_to(release / "nsynth-train")
-    (tmp_path / "nsynth-train.jsonwav.tar.gz").unlink()
-    build(tmp_path / "bank", tmp_path)
-    assert contents(tmp_path / "bank") == contents(bank.paths[0])
 
 
 def test_release_in_the_project_home(tmp_path, release, bank, monkeypatch):
