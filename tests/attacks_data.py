@@ -318,7 +318,7 @@ DATA = {
     "a name that papermill would run": ({"x = open('{root}/canary', 'w')\ny": 1}, "unknown parameter of data.yaml"),
     "an unknown source": ({"source": "os"}, "unknown source"),
     "options that are a text": ({"options": "x"}, "options must be"),
-    "an option of another kind": ({"source": "nsynth", "options": {"url": 5}}, "must be str"),
+    "an option of another kind": ({"source": "nsynth", "options": {"protocol": 5}}, "must be str"),
 }
 
 

@@ -1,14 +1,17 @@
 """Every stage on a full, read-only or forbidden disk: a clear error, unchanged earlier files, and completion once there is room.
 
 `python tests/reliability/refusals.py [STAGE ...]` prints JSON for test_full_disk.py: for each stage and way the failure, "" for none, "-"
-where this machine cannot run the test.
+where this machine cannot run the test: mounting a disk needs root on Linux. Only the forked process and its children see the disk.
 """
 
+import ctypes
 import json
 import os
+import resource
+import signal
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -16,7 +19,6 @@ from unittest.mock import patch
 import torture  # first: it sets CIRLIB_HOME
 import whole
 import yaml
-from disks import forbidden, full, limited, mount, read_only
 from killing import done, forked
 from stages import STAGES
 
@@ -25,26 +27,62 @@ from cirlib.search import __main__ as library_cli
 from cirlib.training import __main__ as command
 from cirlib.training import loop as training
 
-SIZE = 96 << 20
+SIZE, NOBODY = 96 << 20, 65534
+READ_ONLY, REMOUNT, PRIVATE = 1, 1 << 5, 1 << 14 | 1 << 18  # of mount(2)
 # "full, 0.5": room for half of what the stage writes; "limited": small files only
 STRICT, SOME_ROOM = ("full, 0", "read-only", "forbidden"), ("full, 0.5",)
 WAYS = (*STRICT, *SOME_ROOM, "limited")
 
 
+def mount(folder: Path, flags: int = 0) -> bool:
+    """Mount a disk of SIZE at a folder, or change its flags; return False if that is not allowed."""
+    return not ctypes.CDLL(None).mount(b"tmpfs", os.fsencode(folder), b"tmpfs", flags, f"size={SIZE}".encode())
+
+
+def mounted(folder: Path) -> bool:
+    """Mount a disk at a folder in a name space of this process; return False if that is not allowed."""
+    if not sys.platform.startswith("linux") or os.geteuid():
+        return False
+    libc = ctypes.CDLL(None)
+    return not libc.unshare(0x20000) and not libc.mount(b"none", b"/", None, PRIVATE, None) and mount(folder)
+
+
 @contextmanager
 def refusing(way: str, disk: Path, needed: int):
-    """Make a disk refuse to write in one of WAYS."""
+    """Make a disk refuse to write in one of WAYS. `forbidden`: to the folders on it; root becomes another user."""
+    folders, root = [disk, *(p for p in disk.rglob("*") if p.is_dir())], not os.geteuid()
     if way.startswith("full"):
-        manager = full(disk, int(needed * float(way.split()[1])))
+        with open(disk / "filler", "wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(1 << 16)):
+                pass
+        size = (disk / "filler").stat().st_size
+        os.truncate(disk / "filler", max(0, size - int(needed * float(way.split()[1]))))
+    elif way == "read-only":
+        assert mount(disk, REMOUNT | READ_ONLY)
+    elif way == "limited":
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, resource.RLIM_INFINITY))
     else:
-        manager = {"read-only": read_only, "forbidden": forbidden}[way](disk) if way != "limited" else limited(200)
-    with manager:
+        for folder in folders:
+            folder.chmod(0o555)
+        if root:
+            os.seteuid(NOBODY)
+    try:
         yield
+    finally:
+        if root:
+            os.seteuid(0)
+        if way == "read-only":
+            assert mount(disk, REMOUNT)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        for folder in folders:
+            folder.chmod(0o755)
+        (disk / "filler").unlink(missing_ok=True)
 
 
 def refused(stage, way: str, *, disk: Path, goal: torture.Whole, needed: int) -> str:
     """Run a stage on a disk that refuses, then with room; return the failure, or ""."""
-    if not mount(disk, SIZE) and way not in ("limited", "forbidden"):
+    if not mounted(disk) and way not in ("limited", "forbidden"):
         return "-"
     folder = disk / "work"
     folder.mkdir()
