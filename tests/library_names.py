@@ -105,7 +105,7 @@ def freepats() -> Iterator[tuple[str, Truth]]:
         ("000_Acoustic_Grand_Piano", "Piano"), ("009_Glockenspiel", "Chromatic Percussion"), ("019_Church_Organ", "Organ"),
         ("025_Steel_Guitar", "Guitar"), ("033_Finger_Bass", "Bass"), ("045_Pizzicato_Strings", "Strings"), ("053_Voice_Oohs", "Voice"),
         ("059_Muted_Trumpet", "Brass"), ("069_English_Horn", "Reed"), ("075_Pan_Flute", "Pipe"), ("094_Halo_Pad", "Synth Pad"),
-        ("080_Square_Wave", None), ("088_New_Age", None), ("125_Helicopter", None),
+        ("080_Square_Wave", None), ("088_New_Age", None), ("125_Helicopter", "Sound Effects"),
     ):  # fmt: skip
         yield f"Tone_000/{name}", Truth(name, family)
     for name in ("035_Kick_1", "036_Kick_2", "042_Hi-Hat_Closed", "049_Cymbal_Crash_1", "034_Metronome_Bell"):

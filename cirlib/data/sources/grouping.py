@@ -64,7 +64,7 @@ def group_files(root: Path, files: list[Path], *, middle_c: int = 4, by: str = "
         uid = "/".join(("folder", root.name, *(_name(kind, place, members, alone=alone) or (root.name,))))
         while uid in instruments:
             uid += "'"
-        instruments[uid] = _instrument(members, by, root.name)
+        instruments[uid] = _instrument(members, by)
     return instruments
 
 
@@ -95,7 +95,8 @@ def _place(file: NamedFile, soft: set[Path], root: str) -> None:
     folders = ["p" if folder in soft else normalize("NFC", folder.name) for folder in parents]
     file.place = tuple(folder for folder in folders if not _names_nothing(folder))
     file.above = tuple(token for folder in folders if _names_nothing(folder) for token in tokenise(folder))
-    text = " ".join(token.text for token in file.tokens if token.kind in ("word", *KINDS))
+    end = next((i for i, token in enumerate(file.tokens) if i and token.kind == "length"), None)  # articulations follow it
+    text = " ".join(token.text for token in file.tokens[:end] if token.kind in ("word", "articulation", *KINDS))
     file.family = guess_family(text, *map(clean, reversed(folders)), root)
     file.kind = _kind(file.tokens) or _kind_of_folders(folders, hit=guess_family(text) == "Drum Kit")
     if file.kind in (None, "noise") and file.family == "Drum Kit":
@@ -155,12 +156,10 @@ def _name(kind: str, place: tuple[str, ...], members: list[NamedFile], *, alone:
     return *place, words or "notes"
 
 
-def _instrument(members: list[NamedFile], by: str, root: str) -> Instrument:
+def _instrument(members: list[NamedFile], by: str) -> Instrument:
     _set_velocities(members)
     families = Counter(file.family for file in members if file.family)
     family = families.most_common(1)[0][0] if families else None
-    if by == "folder":
-        family = guess_family(members[0].path.parent.name or root) or family
     notes = [(file.path.as_posix(), file.pitch, file.velocity, file.kind) for file in members]
     differ = [kind for kind in AMBIGUOUS if by == "auto" and len({_texts(file, kind) for file in members}) > 1]
     return Instrument(family, notes, differ)
@@ -178,9 +177,7 @@ def _set_velocities(members: list[NamedFile]) -> None:
     top = max((t.value for file in tokens for t in file if t.kind == "layer" and t.value), default=0)
     several = len({t.text.lower() for file in tokens for t in file if t.kind in ("strength", "dynamic")}) > 1
     for file, its in zip(members, tokens, strict=True):
-        found = {t.kind: t for t in its}
-        if file.velocity is not None:
-            continue
+        found = {t.kind: t for t in its if file.velocity is None}
         if "dynamic" in found:
             file.velocity = LEVELS[found["dynamic"].text.lower()]
         elif "layer" in found and found["layer"].value and top > 1:

@@ -21,6 +21,7 @@ KIND_OF = {
 }
 _CLASSES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11, "h": 11}
 _FREESOUND = re.compile(r"^\d{2,}__.+?__(?=.*[A-Za-z]{3})")  # number of the sound and name of the user
+_MODEL = re.compile(r"(?i)(hammond)[ _-]?[abc]\d+|\bb3[ _-]?(organ)")
 _PAIR = re.compile(r"-(\d{3})-(\d{3})$")  # NSynth: pitch and velocity
 _SPELLED = re.compile(r"(?<![A-Za-z])([A-Ga-g])[\s_-]?(sharp|flat)[\s_-]?(?=-?\d)", re.IGNORECASE)
 _NEGATIVE = re.compile(r"(?<![A-Za-z0-9])([A-GH][#b♯♭s]?)-(?=[12](?!\d))")
@@ -74,8 +75,8 @@ class Token:
 
 
 def clean(stem: str) -> str:
-    """Return a name in the composed form of Unicode (NFC), without the number and the user that Freesound puts before it."""
-    return _FREESOUND.sub("", unicodedata.normalize("NFC", stem))
+    """Return a name in the composed form of Unicode (NFC), without the number and user of Freesound, and models that look like notes."""
+    return _MODEL.sub(lambda m: m[1] or m[2], _FREESOUND.sub("", unicodedata.normalize("NFC", stem)))
 
 
 @lru_cache(4096)  # folders
@@ -87,7 +88,7 @@ def tokenise(stem: str) -> tuple[Token, ...]:
     stem = _SPELLED.sub(lambda m: m[1] + ("#" if m[2].lower() == "sharp" else "b"), stem)
     stem = _NEGATIVE.sub(rf"\1{_MINUS}", stem)
     found = [token for chunk in _SEPARATOR.split(stem) if chunk for token in _read_chunk(chunk)]
-    return *_join(found), *tokens
+    return *_join(found, "__" in stem), *tokens
 
 
 @lru_cache(4096)
@@ -128,8 +129,11 @@ def _read_whole(piece: str, *, strong: bool) -> list[Token] | None:
     return None
 
 
-def _join(tokens: list[Token]) -> list[Token]:
-    """Return tokens with those joined that mean something together: mezzo-piano, vel 3, C3 to B3; length, dynamic, articulation."""
+def _join(tokens: list[Token], pause: bool) -> list[Token]:
+    """Return tokens with those joined that mean something together: mezzo-piano, vel 3, C3 to B3; length, dynamic, articulation.
+
+    pause: whether a name has two underscores together.
+    """
     out: list[Token] = []
     for token in tokens:
         if token.kind == "note" and len(out) > 1 and out[-1].text.lower() == "to":
@@ -145,7 +149,8 @@ def _join(tokens: list[Token]) -> list[Token]:
         else:
             out.append(token)
     for i, (token, after) in enumerate(pairwise(out)):
-        if i and (token.text in _SECONDS or token.text.lower() in ("long", "phrase")) and after.text.lower() in _SPELLED_DYNAMICS:
+        ordered = pause or any(t.kind == "note" for t in out[:i])  # an instrument and its note, or none: then two underscores
+        if ordered and (token.text in _SECONDS or token.text.lower() in ("long", "phrase")) and after.text.lower() in _SPELLED_DYNAMICS:
             kind = "phrase" if token.kind == "phrase" else "length"
             return [*out[:i], Token(kind, token.text), Token("dynamic", after.text), *(Token("articulation", t.text) for t in out[i + 2 :])]
     return out

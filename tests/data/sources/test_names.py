@@ -146,7 +146,7 @@ PITCHES = {
 NO_PITCH = (  # lone numbers, machines, tempos, notes outside of MIDI, parts of words, runs of notes, drums and loops
     "060", "Piano 060", "Snare 020", "take 109", "TR-909", "808 Kick", "Loop 120 bpm", "Snare 60", "2024", "Kick 2 060", "120 bpm 060",
     "G#9", "C-2", "H4", "c4", "PianoC4", "Abc4", "A4x", "Track A1B", "C", "", "castanets__025_forte_struck-singly", "_085_Am",
-    "Bass Drum 060", "808 Kick C2", "C1_Kick", "Conga C3", "A1 to B2", "Flute.ff.C4B4", "C4-B4",
+    "Hammond B3", "B3 Organ", "Bass Drum 060", "808 Kick C2", "C1_Kick", "Conga C3", "A1 to B2", "Flute.ff.C4B4", "C4-B4",
 )  # fmt: skip
 
 
