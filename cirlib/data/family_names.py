@@ -20,8 +20,9 @@ _RANKS = {  # words -> (rank, number of words, group)
     for group, words in WORDS[table].items()
     for word in words.split()
 }
+_RANKS = {("".join(words),): rank for words, rank in _RANKS.items()} | _RANKS  # bassdrum too
 _RANKS |= {(word,): (_BELL, 1, "Chromatic Percussion") for word in ("bell", "chime")} | {("piano",): (_PIANO, 1, "Piano")}
-# also at the end of longer words: bassdrum, Altflöte
+# also at the end of longer words: jsnare, Altflöte
 _ENDS = {
     words[0]: rank
     for words, rank in _RANKS.items()

@@ -39,7 +39,8 @@ _FORMS = (  # forms of a whole token
     ("articulation", re.compile(r"sul[A-G]()")),
     ("number", re.compile(r"(\d+)")),
 )
-_COUNTED = {"v": "layer", "vel": "layer", "velocity": "layer", "layer": "layer", "rr": "take", "take": "take"}  # beside a number
+_COUNTED = {"rr": "take", "robin": "take", "take": "take", "mic": "microphone"}  # words beside a number
+_COUNTED |= dict.fromkeys(("v", "vel", "velocity", "layer"), "layer")
 _SECONDS = ("025", "05", "1", "15")  # Philharmonia: lengths of 0.25 to 1.5 s, before a dynamic, and articulations behind it
 _SPELLED_DYNAMICS = {word for word in DYNAMICS if len(word) > 3}
 
