@@ -17,7 +17,7 @@ from .taxonomy import GROUPS, KINDS
 
 SAMPLED = 2000  # notes whose level is measured, spread evenly over the bank
 COMPARED = 20000  # notes that are compared across splits
-SAME = 0.998  # cosine from which two sounds are nearly the same: of a sound and its mp3 in most cases, of takes and layers rarely
+SAME, ALIKE = 0.998, 0.9  # cosine of spectrograms and correlation of waveforms of nearly the same sounds, such as a sound and its mp3
 
 
 def instrument_counts(bank: NoteBank) -> pd.DataFrame:
@@ -53,20 +53,28 @@ def near_identical(bank: NoteBank) -> list[tuple[str, str]]:
 
     from ..audio.log_mel import LogMel
 
-    def fingerprint(audio: np.ndarray) -> torch.Tensor:
-        """Return the spectrogram of the first second, 12 times by 64 bands, without the lowest 60 dB, its mean and its norm."""
-        audio = audio[np.argmax(np.abs(audio) > 0.01 * np.abs(audio).max()) :][:RATE] / max(np.abs(audio).max(), 1e-9)
-        mel = log_mel(torch.from_numpy(np.pad(audio, (0, RATE - len(audio))))[None])[0]
-        mel = mel.clamp_min(mel.max() - 1.5).reshape(12, 8, 64, 2).mean((1, 3)).flatten()  # 1.5 units of LogMel are 60 dB
+    def start(i: int) -> torch.Tensor:
+        """Return the first second of a sound (16000,) from its onset on, with norm 1."""
+        audio = bank.audio(i, 2 * RATE)
+        audio = audio[np.argmax(np.abs(audio) > 0.01 * np.abs(audio).max()) :][:RATE]
+        return torch.nn.functional.normalize(torch.from_numpy(np.pad(audio, (0, RATE - len(audio)))), dim=0)
+
+    def fingerprint(i: int) -> torch.Tensor:
+        """Return the spectrogram of `start`, 12 times by 64 bands, without what is 60 dB (1.5) below its peak."""
+        mel = log_mel(start(i)[None])[0]
+        mel = mel.clamp_min(mel.max() - 1.5).reshape(12, 8, 64, 2).mean((1, 3)).flatten()
         return torch.nn.functional.normalize(mel - mel.mean(), dim=0)
 
     log_mel, rows, pairs = LogMel(96), _spread(bank, COMPARED), set()
-    prints, notes = torch.stack([fingerprint(bank.audio(i, 2 * RATE)) for i in rows]), bank.notes.iloc[rows]
+    prints, notes = torch.stack([fingerprint(i) for i in rows]), bank.notes.iloc[rows]
     of = {split: np.flatnonzero(notes.split == split) for split in SPLITS}
     for one, two in (("train", "valid"), ("train", "test"), ("valid", "test")):
         for part in np.array_split(of[two], len(of[two]) // 512 + 1):
             for i, j in torch.nonzero(prints[part] @ prints[of[one]].T > SAME).tolist():
-                pairs.add((notes.instrument.iat[of[one][j]], notes.instrument.iat[part[i]]))
+                pair = notes.instrument.iat[of[one][j]], notes.instrument.iat[part[i]]
+                if pair not in pairs:  # noises with the same spectrum have other waveforms
+                    spectra = torch.fft.rfft(torch.stack([start(rows[of[one][j]]), start(rows[part[i]])]), 2 * RATE)
+                    pairs |= {pair} if torch.fft.irfft(spectra[0] * spectra[1].conj()).abs().max() > ALIKE else set()
     return sorted(pairs)
 
 

@@ -76,7 +76,7 @@ def test_reasons_are_counted_without_their_numbers(bank):
 
 def test_sounds_shared_by_two_splits(tmp_path):
     """The same sound at another level and with silence before it; not another pitch, another sound, or the same split."""
-    noise = np.random.default_rng(0).normal(0, 0.1, (2, 8000))
+    noise = np.random.default_rng(0).normal(0, 0.1, (2, 8000)) * np.exp(-np.arange(8000) / 1000)
     sounds = [
         sound("x/train/a", noise[0]),
         sound("x/train/b", noise[0], pitch=61.0),

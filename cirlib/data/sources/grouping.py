@@ -150,7 +150,7 @@ def _name(kind: str, place: tuple[str, ...], members: list[NamedFile], *, alone:
     if kind == "folder" or (kind == "pitched" and alone):
         return place
     words = members[0].words(BESIDE_NOTES if kind == "pitched" else (*BESIDE_HITS, "dynamic", "strength"))
-    words = " ".join(word for word in words if kind == "pitched" or all(word in file.words(()) for file in members))
+    words = " ".join(dict.fromkeys(word for word in words if kind == "pitched" or all(word in file.words(()) for file in members)))
     if kind == "file" or (len(members) == 1 and (kind == "hits" or not words)):
         return tuple(normalize("NFC", part) for part in members[0].path.parts)
     return *place, words or "notes"
