@@ -158,7 +158,7 @@ CASES = {
     ),
     "slope weighted by height": (  # efforts of 0.1 s up to a height of 0.5, of 0.2 s from there
         envelope([0, 0.5, 1.5, 4], [0, 0.5, 1, 1]),
-        near(0.03, 0, attack_slope=np.average([1] * 4 + [0.5] * 4, weights=np.exp(-0.5 * ((np.arange(8) - 3.5) / 5) ** 2))),
+        near(0.012, 0, attack_slope=np.average([1] * 4 + [0.5] * 4, weights=np.exp(-0.5 * ((np.arange(8) - 3.5) / 5) ** 2))),
     ),
     **{
         f"tremolo of {f} Hz, {depth}, decay {alpha}/s": (

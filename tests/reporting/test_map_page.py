@@ -4,11 +4,13 @@ import base64
 import io
 import json
 import sys
+import time
 
 import numpy as np
 import pytest
 import soundfile
 from bokeh.plotting import figure
+from browser import wait
 from conftest import RATE, hz, tone
 from page_reader import HOSTILE
 from tones import frequency
@@ -136,11 +138,16 @@ def place(browser, x: float, y: float) -> tuple[int, int]:
     return tuple(round(v) for v in browser.ask(f"{PLACE}({x}, {y})"))
 
 
-def colour_at(browser, x: float, y: float) -> str:
-    """The colour that the window shows at a point of the map."""
+def shows(browser, x: float, y: float, colour: str) -> None:
+    """Wait until the window shows a colour at a point of the map."""
     column, row = place(browser, x, y)
-    browser.ask("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    return "#" + bytes(browser.picture()[row, column]).hex()
+    wait(lambda: "#" + bytes(browser.picture()[row, column]).hex() == colour.lower(), f"{colour} at {x}, {y}")
+
+
+def click(browser, x: float, y: float) -> None:
+    """Click a point of the map; Bokeh takes two clicks within 0.3 s for one."""
+    time.sleep(0.4)
+    browser.mouse(*place(browser, x, y), click=True)
 
 
 def playing(browser, name: str) -> None:
@@ -150,20 +157,22 @@ def playing(browser, name: str) -> None:
 
 def test_a_click_plays(opened):
     for i in (8, 9):
-        assert colour_at(opened, i % SIDE, i // SIDE) == family_style(NAMES[i % 2])["color"].lower()
-        opened.mouse(*place(opened, i % SIDE, i // SIDE), click=True)
+        shows(opened, i % SIDE, i // SIDE, family_style(NAMES[i % 2])["color"])
+        click(opened, i % SIDE, i // SIDE)
         playing(opened, f"bank/{NAMES[i % 2]} {i:02}")
-    opened.mouse(*place(opened, 0, 0), click=True)
+    click(opened, 0, 0)
     playing(opened, HOSTILE.replace("\n", " "))
 
 
 def test_search_shows_what_fits(opened):
     """Words in any order and case."""
+    first, second = (family_style(name)["color"] for name in NAMES)
+    shows(opened, 3, 1, second)
     opened.ask(f"model('TextInput').value_input = '0 {NAMES[0].upper()} bank'")
-    assert colour_at(opened, 2, 1) == family_style(NAMES[0])["color"].lower()  # 08
-    assert colour_at(opened, 3, 1) == colour_at(opened, 2, 2) == "#ffffff"  # 09, 14
+    for x, y, colour in ((3, 1, "#ffffff"), (2, 2, "#ffffff"), (2, 1, first)):  # 09, 14, 08
+        shows(opened, x, y, colour)
     opened.ask("model('TextInput').value_input = ''")
-    assert colour_at(opened, 3, 1) == family_style(NAMES[1])["color"].lower()
+    shows(opened, 3, 1, second)
 
 
 def test_mixture_shows_its_lines_and_matches(opened):
@@ -173,11 +182,11 @@ def test_mixture_shows_its_lines_and_matches(opened):
         places = np.linspace(place(opened, 2.5, 1.5), place(opened, *end), 400)[100:300].round().astype(int)
         return (opened.picture()[places[:, 1], places[:, 0]] < 250).any(axis=1).mean()
 
+    shows(opened, 2, 1, family_style(NAMES[0])["color"])
     assert share((0, 5)) < 0.1
-    opened.mouse(*place(opened, 2.5, 1.5), click=True)
+    click(opened, 2.5, 1.5)
     playing(opened, "Mixture A")
-    colour_at(opened, 0, 0)  # it is painted
-    assert share((0, 5)) > 0.9 and 0.3 < share((0, 4)) < 0.9
+    wait(lambda: share((0, 5)) > 0.9 and 0.3 < share((0, 4)) < 0.9, "lines")
     assert opened.ask("text()").count("best match, ") == 2 and opened.ask("model('Select').value") == "0"
     opened.ask("model('Select').value = ''")
     assert opened.ask("text()").count("best match, ") == 0

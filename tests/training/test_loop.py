@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from cirlib.common import tracking
 from cirlib.common.settings import to_dict
 from cirlib.evaluation import classifiers
 from cirlib.models.encoder import AudioEncoder
@@ -222,9 +221,3 @@ def test_offline_tracking_stores_the_checkpoint(config):
     assert list(run.folder.glob("wandb/offline-run-*/*.wandb"))
     (staged,) = run.folder.glob("wandb/offline-run-*/files/best.pt")
     assert staged.read_bytes() == run.checkpoint.read_bytes()
-
-
-def test_online_tracking_needs_secrets(monkeypatch, tmp_path):
-    monkeypatch.setattr(tracking, "ROOT", tmp_path)
-    with pytest.raises(ValueError, match=r"secrets\.yaml"):
-        tracking.start("online", "name", config={}, folder=tmp_path)

@@ -214,14 +214,6 @@ def test_untrained_baselines_name_their_notebook(single, tone_bank, name):
         task_of(row, tone_bank, name)
 
 
-def test_missing_single_row_is_named(config, tone_bank, single):
-    _, row = single
-    with pytest.raises(FileNotFoundError, match=r"no run in .*/nowhere/seed0: run notebooks/02_train\.ipynb"):
-        task_of(row, tone_bank, "multi-encoder", single="nowhere")
-    with pytest.raises(ValueError, match=r"clips of single-infonce have 0.5 s, those of multi-encoder 1 s: make them equal"):
-        task_of(row, tone_bank, "multi-encoder", seconds=1.0)
-
-
 def test_loaded_models_are_on_the_best_device(single, tone_bank, monkeypatch):
     """Both the model and the encoder for single sounds; `meta` replaces a GPU."""
     _, row = single
@@ -230,16 +222,3 @@ def test_loaded_models_are_on_the_best_device(single, tone_bank, monkeypatch):
     monkeypatch.setattr(tasks, "best_device", lambda: "meta")
     model = task.load(path)
     assert {p.device.type for p in model.parameters()} == {task.retriever(model).encoder.device.type} == {"meta"}
-
-
-def test_another_single_encoder_is_another_run(single, tone_bank):
-    run, row = single
-    multi = dataclasses.replace(row, task="multi-encoder", loss="cosine", experiment="multi")
-    data = [info["sha256"] for info in tone_bank.infos]
-    before = multi.key(data)
-    assert dataclasses.replace(row, single="another").key(data) == row.key(data), "only rows that use it depend on it"
-    encoder = AudioEncoder.load(run.checkpoint)
-    with torch.no_grad():
-        encoder.backbone.head.bias += 1
-    encoder.save(run.checkpoint)
-    assert multi.key(data) != before
