@@ -173,14 +173,14 @@ def _texts(file: NamedFile, kind: str) -> tuple[str, ...]:
 
 def _set_velocities(members: list[NamedFile]) -> None:
     """Set velocities that are not known yet, from dynamics, else layers, else words of strength where the files have several of them."""
-    tokens = [[*file.tokens, *file.above] for file in members]
-    top = max((t.value for file in tokens for t in file if t.kind == "layer" and t.value), default=0)
+    tokens = [[t for t in (*file.tokens, *file.above) if t.kind != "layer" or t.value in range(1, 128)] for file in members]
+    top = max((t.value for file in tokens for t in file if t.kind == "layer"), default=0)
     several = len({t.text.lower() for file in tokens for t in file if t.kind in ("strength", "dynamic")}) > 1
     for file, its in zip(members, tokens, strict=True):
         found = {t.kind: t for t in its if file.velocity is None}
         if "dynamic" in found:
             file.velocity = LEVELS[found["dynamic"].text.lower()]
-        elif "layer" in found and found["layer"].value and top > 1:
+        elif "layer" in found and top > 1:
             file.velocity = found["layer"].value if top > MOST_LAYERS else max(1, round(127 * found["layer"].value / top))
         elif "strength" in found and several:
             file.velocity = LEVELS[found["strength"].text.lower()]

@@ -1,5 +1,6 @@
 """Names of files: notes, layers, takes and tempos, and the instruments that they give, in the forms of eleven kinds of libraries."""
 
+import random
 import subprocess
 from pathlib import Path
 from unicodedata import normalize
@@ -206,6 +207,7 @@ def test_middle_c_shifts_note_names_but_not_numbers(middle_c, expected):
         (["C3 vel 64", "C3 vel 127"], [64, 127]),
         (["C3_64", "D3_64", "C3_127"], [64, 64, 127]),
         (["C3v1", "D3v1"], [None, None]),  # one layer
+        (["C3_v1", "C3_v999"], [None, None]),
         (["C3pp", "C3ff", "D3mf"], [33, 112, 80]),
         (["x_C3_p", "x_C3_mf", "x_C3_f"], [49, 80, 96]),
         (["x_C3_p", "x_D3_p"], [None, None]),
@@ -289,6 +291,25 @@ def test_every_file_is_in_one_instrument(by):
         found = group_files(Path("/library"), files, by=by)
         assert sorted(path for it in found.values() for path, *_ in it.notes) == sorted(library(name))
         assert len(found) == len(files if by == "file" else {file.parent for file in files})
+
+
+PARTS = (
+    "C4", "c#3", "A0v8", "C4B4", "B-1", "H3", "Es", "♯", "−", "piano", "mezzo", "forte", "long", "05", "1", "v", "128", "9" * 30, "bpm", "Am",
+    "loop", "Kick", "rr1", "pizzT", "F", "p", "to", "é", "e\u0301", "音", "²", "_", "__", "-", " ", "(", ")", "#", ".",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_any_names_are_grouped(seed):
+    """Every file is in one instrument, and pitches and velocities are MIDI numbers, whatever a name is made of."""
+    draw = random.Random(seed)
+    for _ in range(40):
+        names = {"".join(draw.choices(PARTS, k=draw.randint(1, 9))).strip(" /.") or "x" for _ in range(8)}
+        folders = ["", "Loops/", "piano/", "forte/", "Drums/Hits/"]
+        files = sorted({Path("/library") / f"{draw.choice(folders)}{name}.wav" for name in names})
+        found = [note for it in group_files(Path("/library"), files).values() for note in it.notes]
+        assert sorted(path for path, *_ in found) == sorted(file.relative_to("/library").as_posix() for file in files)
+        assert {number for _, *numbers, _ in found for number in numbers} <= {None, *range(128)}
 
 
 def test_one_file_of_two_forms_of_unicode(tmp_path):
