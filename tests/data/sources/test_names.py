@@ -294,7 +294,7 @@ def test_every_file_is_in_one_instrument(by):
 
 
 PARTS = (
-    "C4", "c#3", "A0v8", "C4B4", "B-1", "H3", "Es", "♯", "−", "piano", "mezzo", "forte", "long", "05", "1", "v", "128", "9" * 30, "bpm", "Am",
+    "C4", "c#3", "A0v8", "C4B4", "B-1", "H3", "Es", "♯", "piano", "mezzo", "forte", "long", "05", "1", "v", "128", "9" * 30, "bpm", "Am",
     "loop", "Kick", "rr1", "pizzT", "F", "p", "to", "é", "e\u0301", "音", "²", "_", "__", "-", " ", "(", ")", "#", ".",
 )  # fmt: skip
 
