@@ -1,7 +1,6 @@
 """Folders of runs: who may write to one, what is in a finished one, and when an earlier one is moved aside."""
 
 import contextlib
-import csv
 import json
 import os
 import time
@@ -96,12 +95,4 @@ def claim(config: TrainConfig, bank: NoteBank) -> Path:
 
 def write_history(path: Path, history: list[dict]) -> None:
     """Write rows as CSV, with the union of their columns."""
-    columns = list(dict.fromkeys(k for row in history for k in row))
-
-    def save(part: Path) -> None:
-        with open(part, "w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(history)
-
-    write_atomic(path, save)
+    write_atomic(path, lambda part: pd.DataFrame(history).to_csv(part, index=False))

@@ -3,13 +3,11 @@
 python -m cirlib.training.settings
 """
 
-import ast
 import inspect
-import io
 import json
-import tokenize
-from dataclasses import dataclass
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 from ..common.command_line import arguments, clean_exit
 from ..common.files import write_atomic
@@ -22,8 +20,7 @@ BEGIN, END = "<!-- settings: begin (python -m cirlib.training.settings) -->", "<
 NOT_OF_NOTEBOOK = ("bank", "single")  # 02_train takes the banks of the preset and needs no trained encoder
 
 
-@dataclass
-class Setting:
+class Setting(NamedTuple):
     """A field of TrainConfig as its source describes it."""
 
     name: str
@@ -34,18 +31,13 @@ class Setting:
 
 def settings() -> list[Setting]:
     """Return every setting; lists are shown as lists. Raises ValueError for a field without a comment on its line."""
-    source = inspect.getsource(TrainConfig)
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
-    defaults, out = to_dict(TrainConfig()) | {"experiment": ""}, []
-    for node in ast.parse(source).body[0].body:
-        if isinstance(node, ast.AnnAssign):
-            name, kind = node.target.id, ast.unparse(node.annotation).replace("tuple[str, ...]", "list[str]")
-            if node.end_lineno not in comments:
-                raise ValueError(f"TrainConfig.{name} has no comment: say on its line what it sets")
-            default = defaults[name]
-            text = json.dumps(default) if isinstance(default, (str, list)) else repr(default)
-            out.append(Setting(name, kind, text, comments[node.end_lineno]))
+    lines, out = inspect.getsource(TrainConfig).splitlines(), []
+    for name, value in (to_dict(TrainConfig()) | {"experiment": ""}).items():
+        found = [match for line in lines if (match := re.fullmatch(rf"    {name}: (.+?) = .+?  # (.+)", line))]
+        if not found:
+            raise ValueError(f"TrainConfig.{name} has no comment: say on its line what it sets")
+        default = json.dumps(value) if isinstance(value, (str, list)) else repr(value)
+        out.append(Setting(name, found[0][1].replace("tuple[str, ...]", "list[str]"), default, found[0][2]))
     return out
 
 
