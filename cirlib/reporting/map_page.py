@@ -111,7 +111,9 @@ def map_page(
     from bokeh.resources import Resources
 
     points = np.asarray(points, float)
-    plot = figure(sizing_mode="stretch_both", tools="pan,wheel_zoom,box_zoom,reset", active_scroll="wheel_zoom", name="map", min_height=300)
+    plot = figure(
+        sizing_mode="stretch_both", min_width=500, min_height=300, tools="pan,wheel_zoom,box_zoom,reset", active_scroll="wheel_zoom", name="map",
+    )  # fmt: skip
     plot.axis.visible = plot.grid.visible = False
     plot.toolbar.logo = None
     families = _families(plot, points[: len(instruments)], instruments, sample_rate)
@@ -120,7 +122,7 @@ def map_page(
     plot.add_layout(plot.legend[0], "left")
     plot.add_tools(HoverTool(renderers=[glyphs for glyphs, _, _ in families], tooltips="@name<br>@family, source: @source", limit=3))
     plot.add_tools(HoverTool(renderers=[mixed], tooltips="@name", limit=3))
-    text = {"render_as_text": True, "sizing_mode": "stretch_width", "styles": {"white-space": "pre-line", "overflow-wrap": "anywhere"}}
+    text = {"render_as_text": True, "sizing_mode": "stretch_width", "styles": {"white-space": "pre-wrap", "overflow-wrap": "anywhere"}}
     playing, matches = Div(text="Click a point to play it.", **text), Div(**text)
     options = [("", "none"), *((str(i), plain(mixture.name)) for i, mixture in enumerate(mixtures))]
     mixture = Select(title="Mixture (solid: its instruments, dashed: best matches)", options=options, value="")
