@@ -112,7 +112,8 @@ def map_page(
 
     points = np.asarray(points, float)
     plot = figure(
-        sizing_mode="stretch_both", min_width=500, min_height=300, tools="pan,wheel_zoom,box_zoom,reset", active_scroll="wheel_zoom", name="map",
+        sizing_mode="stretch_both", min_width=500, min_height=300, name="map",
+        tools="pan,wheel_zoom,box_zoom,reset", active_scroll="wheel_zoom",
     )  # fmt: skip
     plot.axis.visible = plot.grid.visible = False
     plot.toolbar.logo = None
