@@ -98,7 +98,9 @@ def _place(file: NamedFile, soft: set[Path], root: str) -> None:
     end = next((i for i, token in enumerate(file.tokens) if i and token.kind == "length"), None)  # articulations follow it
     text = " ".join(token.text for token in file.tokens[:end] if token.kind in ("word", "articulation", *KINDS))
     file.family = guess_family(text, *map(clean, reversed(folders)), root)
-    file.kind = _kind(file.tokens) or _kind_of_folders(folders, hit=guess_family(text) == "Drum Kit")
+    file.kind = _kind(file.tokens)
+    if file.kind is None and all(token.kind != "note" for token in file.tokens):
+        file.kind = _kind_of_folders(folders, hit=guess_family(text) == "Drum Kit")
     if file.kind in (None, "noise") and file.family == "Drum Kit":
         file.kind = "drum hit"
 
@@ -117,14 +119,14 @@ def _kind(tokens: list[Token]) -> str | None:
 
 
 def _kind_of_folders(folders: list[str], *, hit: bool) -> str | None:
-    """Return whether the nearest folder that says so holds loops or phrases; a drum (`hit`) is a loop only in a folder of loops."""
-    for folder in reversed(folders):
+    """Return `loop` below a folder of loops, or what the nearest folder holds (breaks, phrases); a drum (`hit`) is none of the latter."""
+    for depth, folder in enumerate(reversed(folders)):
         words = {token.text.lower(): token.kind for token in tokenise(folder)}
         if words.keys() & ONE_SHOTS:
             return None
         if any(kind == "loop" and ("loop" in word or "bpm" in word) for word, kind in words.items()):
             return "loop"
-        if found := {kind for word, kind in words.items() if kind in ("loop", "phrase") and word.endswith("s") and not hit}:
+        if found := {kind for word, kind in words.items() if kind in ("loop", "phrase") and word.endswith("s") and not hit and not depth}:
             return min(found)
     return None
 

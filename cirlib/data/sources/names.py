@@ -21,7 +21,7 @@ KIND_OF = {
 }
 _CLASSES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11, "h": 11}
 _FREESOUND = re.compile(r"^\d{2,}__.+?__(?=.*[A-Za-z]{3})")  # number of the sound and name of the user
-_MODEL = re.compile(r"(?i)(hammond)[ _-]?[abc]\d+|\bb3[ _-]?(organ)")
+_MODEL = re.compile(r"(?i)(hammond)[ _-]?[abc]\d+|\bb3[ _-]?(organ)|fruity[ _-]?loops")
 _PAIR = re.compile(r"-(\d{3})-(\d{3})$")  # NSynth: pitch and velocity
 _SPELLED = re.compile(r"(?<![A-Za-z])([A-Ga-g])[\s_-]?(sharp|flat)[\s_-]?(?=-?\d)", re.IGNORECASE)
 _NEGATIVE = re.compile(r"(?<![A-Za-z0-9])([A-GH][#b♯♭s]?)-(?=[12](?!\d))")
@@ -77,7 +77,7 @@ class Token:
 
 def clean(stem: str) -> str:
     """Return a name in the composed form of Unicode (NFC), without the number and user of Freesound, and models that look like notes."""
-    return _MODEL.sub(lambda m: m[1] or m[2], _FREESOUND.sub("", unicodedata.normalize("NFC", stem)))
+    return _MODEL.sub(lambda m: m[1] or m[2] or "", _FREESOUND.sub("", unicodedata.normalize("NFC", stem)))
 
 
 @lru_cache(4096)  # folders
