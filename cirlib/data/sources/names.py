@@ -106,11 +106,14 @@ def _read_chunk(chunk: str) -> list[Token]:
 
 
 def _read_letters(piece: str) -> list[Token]:
-    def kind(word: str) -> str:
-        return KIND_OF.get(word.lower(), "loop" if word.lower().endswith(("loop", "loops")) else "word")
-
     parts = re.findall(r"\d+|[^\d]+", piece)
-    return [Token("number", part, int(part)) if part.isdecimal() else Token(kind(part), part) for part in parts]
+    return [Token("number", part, int(part)) if part.isdecimal() else Token(_kind_of_word(part.lower()), part) for part in parts]
+
+
+def _kind_of_word(word: str) -> str:
+    """Return the kind of a word in lower case, also of glued ones: drumloop, expvib."""
+    glued = any(KIND_OF.get(word[:i]) == KIND_OF.get(word[i:]) == "articulation" for i in range(2, len(word) - 1))
+    return KIND_OF.get(word) or ("loop" if word.endswith(("loop", "loops")) else "articulation" if glued else "word")
 
 
 def _read_whole(piece: str, *, strong: bool) -> list[Token] | None:
@@ -141,6 +144,8 @@ def _join(tokens: list[Token], pause: bool) -> list[Token]:
             out.pop()
         last = out[-1] if out else None
         text = token.text.lower()
+        if token is tokens[-1] and token.text in ("L", "R") and any(t.kind == "note" for t in out):
+            token = Token("microphone", token.text)
         if last and last.text.lower() == "mezzo" and text in ("piano", "forte"):
             out[-1] = Token("dynamic", "mezzo" + text)
         elif last and token.kind == "number" and (kind := _COUNTED.get(last.text.lower())):
