@@ -13,8 +13,6 @@ import numpy as np
 CHROMIUM = next(filter(None, map(shutil.which, ("google-chrome", "chromium", "chromium-browser"))), None)
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--mute-audio", "--autoplay-policy=no-user-gesture-required", "--no-first-run")
 PATIENCE = 30.0  # seconds
-KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "End": 35, "Home": 36, "ArrowUp": 38, "ArrowDown": 40}
-KEYS |= {"ArrowLeft": 37, "ArrowRight": 39}
 
 
 class Browser:
@@ -73,22 +71,13 @@ class Browser:
         """Return the addresses fetched since the page was opened."""
         return list(self.fetched.values())
 
-    def open(self, page: Path, width: int = 1200, height: int = 800, ready: str = "true", **media: str) -> None:
-        """Open a file in a window of that size and wait for `ready`; `media`: features such as prefers_color_scheme="dark"."""
+    def open(self, page: Path, width: int = 1200, height: int = 800, ready: str = "true") -> None:
+        """Open a file in a window of that size and wait for `ready`."""
         self.complaints, self.fetched = [], {}
-        self.resize(width, height)
-        self.media(**media)
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.ask("window.old = true")
         self.call("Page.navigate", url=Path(page).as_uri())
         self.until(f"!window.old && document.readyState == 'complete' && ({ready})")
-
-    def resize(self, width: int, height: int) -> None:
-        """Set the size of the window in pixels."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-
-    def media(self, **features: str) -> None:
-        """Set media features."""
-        self.call("Emulation.setEmulatedMedia", features=[{"name": k.replace("_", "-"), "value": v} for k, v in features.items()])
 
     def ask(self, expression: str):
         """Return the value of a JavaScript expression or promise."""
@@ -106,25 +95,6 @@ class Browser:
         for kind in ("mouseMoved", *(("mousePressed", "mouseReleased") if click else ())):
             button = {"button": "left", "clickCount": 1} if kind != "mouseMoved" else {}
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
-
-    def click(self, selector: str) -> None:
-        """Scroll to an element and click its middle."""
-        box = f"document.querySelector({json.dumps(selector)})"
-        self.ask(f"{box}.scrollIntoView({{block: 'nearest'}})")
-        x, y = self.ask(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({box}.getBoundingClientRect())")
-        self.mouse(x, y, click=True)
-
-    def press(self, *keys: str) -> None:
-        """Press keys in turn."""
-        for key in keys:
-            text = {"text": "\r"} if key == "Enter" else {"text": key} if len(key) == 1 else {}
-            code = {"windowsVirtualKeyCode": KEYS[key]} if key in KEYS else {}
-            self.call("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, **code, **text)
-            self.call("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, **code)
-
-    def type(self, text: str) -> None:
-        """Type into the focused element."""
-        self.call("Input.insertText", text=text)
 
     def picture(self) -> np.ndarray:
         """Return a screenshot, (height, width, 3) uint8."""

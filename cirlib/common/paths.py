@@ -10,7 +10,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 IS_CLONE = (ROOT / "pyproject.toml").is_file()
 HOME = Path(os.environ.get("CIRLIB_HOME") or (ROOT if IS_CLONE else "~/.cirlib")).expanduser().resolve()
-DATA = HOME / "data"
 RUNS = HOME / "runs"
 LIB = HOME / "lib"
 PARAMS = ROOT / "params"

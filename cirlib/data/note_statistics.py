@@ -241,15 +241,15 @@ def count_notes(scores: dict[Path, dict[str, np.ndarray]]) -> NoteStatistics:
     return NoteStatistics(tables)
 
 
-def excerpts(notes: np.ndarray, seconds: float, least: int = 4) -> list[np.ndarray]:
-    """Return consecutive windows of a track (n, 4), each (m, 4) with starts from 0, that have at least `least` notes."""
+def excerpts(notes: np.ndarray, seconds: float) -> list[np.ndarray]:
+    """Return consecutive windows of a track (n, 4), each (m, 4) with starts from 0, that have 4 notes or more."""
     index = (notes[:, 0] // seconds).astype(int)
     windows = []
     for k in np.unique(index):
         window = notes[index == k].copy()
         window[:, 0] -= k * seconds
         window[:, 1] = np.minimum(window[:, 1], seconds - window[:, 0])
-        if len(window) >= least:
+        if len(window) >= 4:
             windows.append(window)
     return windows
 

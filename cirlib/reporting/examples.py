@@ -9,10 +9,9 @@ import pandas as pd
 from ..audio.log_mel import RATE
 from ..common.files import one_line
 from ..common.paths import short
-from ..common.settings import choose
 from ..evaluation.protocol import EVAL_SEED, open_banks
 from ..evaluation.ranking import nearest
-from ..models.heads import head_names, select_family_head, select_head
+from ..models.heads import select_family_head
 from ..training.config import read_config
 from .web import data_uri, escaped, mp3, write_page
 
@@ -38,20 +37,16 @@ class Example:
     rows: list[tuple[str, Sound, list[Sound]]]
 
 
-def find_examples(folder: Path, *, count: int = 6, between: tuple[float, float] = (0.0, 0.9), head: str = "") -> list[Example]:
+def find_examples(folder: Path, *, count: int = 6, between: tuple[float, float] = (0.0, 0.9)) -> list[Example]:
     """Return `count` test mixtures of the run in a folder, from well to badly retrieved.
 
     between: first and last position, 0 to 1, among the mixtures by the mean rank of their instruments. Only the mixtures whose
-    embeddings 03_retrieve stored are considered. head: of an encoder with per-family heads, `single`, `mix` or a family, that compares
-    mixtures and notes; by default the head of the family of each instrument. Raises FileNotFoundError, or ValueError for damaged files
-    and for an unknown head.
+    embeddings 03_retrieve stored are considered; per-family heads compare each mixture with the instruments of their family. Raises
+    FileNotFoundError, or ValueError for damaged files.
     """
     config, _ = read_config(folder)
     bank = open_banks(config.bank)
     vectors, gallery, heads, ranks = _stored(folder)
-    if head:
-        choose("head", head, head_names(heads))
-        vectors, gallery, heads = select_head(vectors, head, heads), select_head(gallery, head, heads), []
     mean = ranks[ranks["query"] < len(vectors)].groupby("query")["rank"].mean().sort_values(kind="stable")
     chosen = mean.index[np.linspace(*(share * (len(mean) - 1) for share in between), min(count, len(mean))).astype(int)]
     dataset, items, examples = config.mixtures(bank, "test", config.queries, EVAL_SEED), bank.gallery(), []

@@ -50,7 +50,7 @@ export_onnx(AudioEncoder.load(run.checkpoint), run.folder / "encoder.onnx")
 for name in ("bass", "lead"):
     write(user / "Samples" / f"{name}.wav", tone(50))
 write(user / "Samples" / "silent.wav", 0 * tone(50))
-folder.build(paths.DATA / "own", folder.FolderConfig(path=str(user / "Samples"), estimate=False), n_jobs=1)
+folder.build(paths.HOME / "data" / "own", folder.FolderConfig(path=str(user / "Samples"), estimate=False), n_jobs=1)
 Library.build(user / "Samples", paths.LIB / "own", str(start))
 wrong = ["search own " + str(user / "none.wav"), "add own " + str(user / "none"), "remove own " + str(user / "none"),
          "build other " + str(user / "Samples") + " --encoder " + str(user / "none.pt"), "add own " + str(user)]
