@@ -124,16 +124,14 @@ def _large_json(scene):
         NoteBank.open(folder)
 
 
-for name in ("audio.i16", "notes.parquet", "bank.json"):
-
-    @attack("bank", f"{name} is a link out")
-    def _link(scene, name=name):
-        folder = bank(scene)
-        shutil.move(folder / name, scene.root / name)
-        scene.allow()
-        (folder / name).symlink_to(scene.root / name)
-        with refused("leads outside of"):
-            NoteBank.open(folder)
+@attacks("bank", {name: name for name in ("audio.i16", "notes.parquet", "bank.json")}, name="{} is a link out")
+def _link(scene, name):
+    folder = bank(scene)
+    shutil.move(folder / name, scene.root / name)
+    scene.allow()
+    (folder / name).symlink_to(scene.root / name)
+    with refused("leads outside of"):
+        NoteBank.open(folder)
 
 
 @attack("parquet", "a column type that is a pickle")
@@ -148,13 +146,14 @@ def _extension(scene):
     assert len(NoteBank.open(folder)) == 2
 
 
-for what, meta in {"no JSON": b"{", "odd columns": b'{"index_columns": ["gone"], "columns": 5}', "code": b"\x80\x04cos\nsystem\n."}.items():
+METADATA = {"no JSON": b"{", "odd columns": b'{"index_columns": ["gone"], "columns": 5}', "code": b"\x80\x04cos\nsystem\n."}
 
-    @attack("parquet", f"metadata for pandas that is {what}")
-    def _metadata(scene, meta=meta):
-        folder = bank(scene)
-        write_notes(folder, pq.read_table(folder / "notes.parquet").replace_schema_metadata({"pandas": meta}))
-        assert len(NoteBank.open(folder).instruments) == 2
+
+@attacks("parquet", METADATA, name="metadata for pandas that is {}")
+def _metadata(scene, meta):
+    folder = bank(scene)
+    write_notes(folder, pq.read_table(folder / "notes.parquet").replace_schema_metadata({"pandas": meta}))
+    assert len(NoteBank.open(folder).instruments) == 2
 
 
 @attack("parquet", "few bytes that unpack to gigabytes of names")
@@ -218,19 +217,20 @@ YAMLS = {
     "bytes that are no text": "a: \x00",
     "two documents": "a: 1\n---\nb: 2",
 }
-for what, text in YAMLS.items():
 
-    @attack("params", what)
-    def _yaml(scene, text=text):
-        (scene.inside / "x.yaml").write_text(text.replace("{canary}", str(scene.canary)))
-        with bounded(), refused("x.yaml is not valid YAML"):
-            read_params(scene.inside / "x.yaml")
 
-    @attack("config.yaml of a run", what)
-    def _config(scene, text=text):
-        (scene.inside / "config.yaml").write_text("key: k\nconfig:\n  " + text.replace("{canary}", str(scene.canary)).replace("\n", "\n  "))
-        with bounded(), refused("config.yaml is damaged"):
-            read_config(scene.inside)
+@attacks("params", YAMLS)
+def _yaml(scene, text):
+    (scene.inside / "x.yaml").write_text(text.replace("{canary}", str(scene.canary)))
+    with bounded(), refused("x.yaml is not valid YAML"):
+        read_params(scene.inside / "x.yaml")
+
+
+@attacks("config.yaml of a run", YAMLS)
+def _config(scene, text):
+    (scene.inside / "config.yaml").write_text("key: k\nconfig:\n  " + text.replace("{canary}", str(scene.canary)).replace("\n", "\n  "))
+    with bounded(), refused("config.yaml is damaged"):
+        read_config(scene.inside)
 
 
 CONFIGS = {
@@ -263,34 +263,19 @@ def _key(scene):
 
 
 NAMES = (
-    "../../x",
-    "/etc/x",
-    "..",
-    ".",
-    "",
-    "a/b",
-    "a\\b",
-    "$(shell touch canary)",
-    "$(shell,touch)",
-    "a b",
-    "a\nb",
-    "a;touch",
-    "`id`",
-    "-rf",
-    "a\0b",
-    "x:y",
+    *("../../x", "/etc/x", "..", ".", "a/b", "a\\b", "$(shell touch canary)", "$(shell,touch)", "a b", "a\nb", "a;touch", "`id`", "-rf"),
+    *("a\0b", "x:y"),
 )
-for name in NAMES[:4] + NAMES[5:]:
 
-    @attack("params", f"a preset, row or single-sound row named {name!r}")
-    def _name(scene, name=name):
-        for field in ("preset", "experiment", "single"):
-            with refused("must be a plain name"):
-                TrainConfig(**{field: name})
+
+@attacks("params", {repr(name): name for name in NAMES}, name="a preset, row or single-sound row named {}")
+def _name(scene, name):
+    for field in ("preset", "experiment", "single"):
         with refused("must be a plain name"):
-            paths.run_folder("p", name, 0)
+            TrainConfig(**{field: name})
+    for preset, row in (("p", name), (name, "x")):
         with refused("must be a plain name"):
-            paths.run_folder(name, "x", 0)
+            paths.run_folder(preset, row, 0)
 
 
 @attack("params", "a name that a shell would run")
@@ -441,20 +426,18 @@ def safe(html: str, scripts: int) -> None:
     assert re.search(r"Content-Security-Policy\" content=\"default-src 'none'", html) and not set(html) & set("\u202e\0\x1b")
 
 
-for word in WORDS:
-
-    @attack("page", f"a name {word!r}")
-    def _page(scene, word=word):
-        sample = Sound(tone(60, 0.2).astype(np.float32), word, word)
-        page = examples_page(scene.inside / "e.html", [Example(word, sample, [(word, sample, [sample])])], title=word, intro=word)
-        safe(page.read_text(), 1)
-        points = [Instrument(word, word, word, sample.audio), Instrument(word, None, word, sample.audio)]
-        page = map_page(
-            scene.inside / "m.html",
-            np.zeros((3, 2)),
-            instruments=points,
-            mixtures=[Mixture(word, sample.audio, [])],
-            title=word,
-            intro=word,
-        )
-        safe(page.read_text(), 5)
+@attacks("page", {repr(word): word for word in WORDS}, name="a name {}")
+def _page(scene, word):
+    sample = Sound(tone(60, 0.2).astype(np.float32), word, word)
+    page = examples_page(scene.inside / "e.html", [Example(word, sample, [(word, sample, [sample])])], title=word, intro=word)
+    safe(page.read_text(), 1)
+    points = [Instrument(word, word, word, sample.audio), Instrument(word, None, word, sample.audio)]
+    page = map_page(
+        scene.inside / "m.html",
+        np.zeros((3, 2)),
+        instruments=points,
+        mixtures=[Mixture(word, sample.audio, [])],
+        title=word,
+        intro=word,
+    )
+    safe(page.read_text(), 5)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from conftest import build_bank, sound
-from hostile import Scene, attack, bounded, quiet, refused
+from hostile import Scene, attack, attacks, bounded, quiet, refused
 
 from cirlib.models.encoder import AudioEncoder
 from cirlib.reporting.examples import write_examples
@@ -139,11 +139,11 @@ SIZES = {
     "patch_size": 0,
     "time_stride": -1,
 }
-for name, value in SIZES.items():
 
-    @attack("checkpoint", f"an AST whose {name} is {value}")
-    def _ast(scene, name=name, value=value):
-        load(scene, ast(**{name: value}), f"does not fit an encoder of this version (ValueError: {name} must be 1 to")
+
+@attacks("checkpoint", {f"{name} is {value}": (name, value) for name, value in SIZES.items()}, name="an AST whose {}")
+def _ast(scene, name, value):
+    load(scene, ast(**{name: value}), f"does not fit an encoder of this version (ValueError: {name} must be 1 to")
 
 
 @attack("checkpoint", "an AST of allowed size without weights")
@@ -161,11 +161,11 @@ ODD = {
     "heads": ([f"p{i}" for i in range(10**4)], "heads"), "seconds": (1e9, "the clip length"), "mean": (float("nan"), "mean and std"),
     "std": (0.0, "mean and std"), "of_the_future": (1, "unknown EncoderConfig parameter 'of_the_future'"), "ast": ("x", "must be dict"),
 }  # fmt: skip
-for name, (value, words) in ODD.items():
 
-    @attack("checkpoint", f"an encoder whose {name} is odd")
-    def _cnn(scene, name=name, value=value, words=words):
-        load(scene, content(**{name: value}), words)
+
+@attacks("checkpoint", {name: (name, *rest) for name, rest in ODD.items()}, name="an encoder whose {} is odd")
+def _cnn(scene, name, value, words):
+    load(scene, content(**{name: value}), words)
 
 
 @attack("checkpoint", "of another shape")
