@@ -44,6 +44,7 @@ PRESETS = {  # a preset that is not listed has the defaults above
     "demo": Preset("untrained mfcc single-infonce multi-encoder triplet-24 triplet-full-48 infonce-48 multi-infonce family-infonce"),
     "paper": Preset("untrained mfcc timbre-toolbox demucs multi-* family-* single-* triplet-* infonce-*"),
     "open": Preset(open_rows="untrained multi-infonce multi-infonce-open multi-infonce-open-muon family-infonce-open"),
+    "libraries": Preset(tables="13_libraries"),
     "surge": Preset(seeds="0 1 2", open_rows="untrained multi-infonce multi-infonce-open-muon family-infonce", tables="10_beyond"),
 }
 ALONE = {"performance": "08_performance", "ablations": "11_ablations", "robustness": "12_robustness"}
@@ -84,7 +85,7 @@ def reproduce(options: argparse.Namespace) -> None:
     found = rows(preset, overrides)
     for row in found:
         row.config()
-    chosen = pick(found, " ".join(options.rows or [defaults.rows]).split()) if everything else []
+    chosen = pick(found, " ".join(options.rows or [defaults.rows]).split()) if everything and (found or options.rows) else []
     plan = Plan(preset)
     steps = _steps(plan, options.what, chosen, _seeds(options.seeds or [defaults.seeds]))
     forced = {step.config.folder for step in steps if step.config and options.force}
@@ -129,6 +130,9 @@ def _steps(plan: Plan, what: str, chosen: list[Row], seeds: tuple[int, ...]) -> 
         return [replace(plan.tables(defaults.tables), reason=lambda: "on request")]
     if what == "bank":
         return plan.banks()
+    if defaults.tables == "13_libraries":  # of trained encoders, without rows
+        table = FIGURES / plan.preset / "libraries.json"
+        return [*plan.banks(), replace(plan.tables(defaults.tables), reason=lambda: "" if table.exists() else "not written yet")]
     runs = [(row, seed) for row in chosen for seed in row.seeds or seeds]
     steps = [*plan.banks(), *(step for run in runs for step in plan.row(*run))]
     steps += [plan.analysis("09_open_mixtures", "open mixtures", *run) for run in runs if run[0].name in defaults.open_rows.split()]

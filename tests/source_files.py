@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import soundfile
-from conftest import RATE, tone
+from conftest import RATE, build_bank, sound, tone
 from tones import at_rate, write
 
 from cirlib.data.notes import SPLITS
-from cirlib.data.taxonomy import SURGE_FX
+from cirlib.data.taxonomy import GM_GROUPS, SURGE_FX
 
 FAMILIES = ("bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "reed", "string", "synth_lead", "vocal")
 ORIGINS = ("acoustic", "electronic", "synthetic")
@@ -213,3 +213,19 @@ def write_preset(path: Path, **behaviour) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"fx": fx, **behaviour}))
     return path
+
+
+PROGRAMS = (0, 4, 16, 33, 40, 73)  # families Piano (two), Organ, Bass, Strings, Pipe
+
+
+def general_midi_bank(folder, name, *, swapped=(), skipped=(), banks=(0,)):
+    """Build a bank of PROGRAMS, each at a frequency of its own, whatever the pitch; two programs may be `swapped`."""
+    sounds, time = [], np.arange(RATE // 2) / RATE
+    for bank in banks:
+        for program in set(PROGRAMS) - set(skipped):
+            shown = dict(zip(swapped, reversed(swapped), strict=True)).get(program, program)
+            for pitch in (48, 60, 72):
+                audio = 0.5 * np.sin(2 * np.pi * (200 + 20 * shown) * time)
+                uid = f"soundfont/{name}/{bank:03d}-{program:03d} Program {program}"
+                sounds.append(sound(uid, audio, family=GM_GROUPS[program], pitch=float(pitch), split="train"))
+    return build_bank(folder / name, sounds)

@@ -25,7 +25,8 @@ NAMES = sorted({f.name for f in dataclasses.fields(TrainConfig)} - {"bank"} | {"
 NOT_OF_TRAINING = ("single",)  # 02_train does not have this parameter
 NOT_OF_METHODS = (  # 05_baselines does not have these parameters
     *("task", "loss", "temperature", "max_instruments", "hard_negative_ratio", "augmented", "epoch_size", "warmup"),
-    *("mixtures_per_instrument", "effects", "single_pairs", "gradient_cache_size", "workers", "compile", "optimiser", "precision"),
+    *("mixtures_per_instrument", "effects", "single_effects", "single_pairs", "gradient_cache_size", "workers", "compile"),
+    *("optimiser", "precision"),
 )
 NOT_ROWS = re.compile(r"base|data(-.*)?")  # params files that are no rows
 

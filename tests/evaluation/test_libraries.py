@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from conftest import RATE, build_bank, sound
+from conftest import RATE
+from source_files import PROGRAMS
+from source_files import general_midi_bank as library
 
-from cirlib.data.taxonomy import GM_GROUPS
 from cirlib.evaluation.libraries import LibraryTest, programs
-
-PROGRAMS = (0, 4, 16, 33, 40, 73)  # families Piano (two), Organ, Bass, Strings, Pipe
 
 
 class Spectra:
@@ -20,19 +19,6 @@ class Spectra:
 
     def notes(self, bank, rows, protocol="strict"):
         return self.mixtures(np.stack([np.pad(bank.audio(i), (0, RATE))[:RATE] for i in rows]))
-
-
-def library(folder, name, *, swapped=(), skipped=(), banks=(0,)):
-    """Build a bank of PROGRAMS, each at a frequency of its own, whatever the pitch; two programs may be `swapped`."""
-    sounds, time = [], np.arange(RATE // 2) / RATE
-    for bank in banks:
-        for program in set(PROGRAMS) - set(skipped):
-            shown = dict(zip(swapped, reversed(swapped), strict=True)).get(program, program)
-            for pitch in (48, 60, 72):
-                audio = 0.5 * np.sin(2 * np.pi * (200 + 20 * shown) * time)
-                uid = f"soundfont/{name}/{bank:03d}-{program:03d} Program {program}"
-                sounds.append(sound(uid, audio, family=GM_GROUPS[program], pitch=float(pitch), split="train"))
-    return build_bank(folder / name, sounds)
 
 
 def test_each_program_is_first(tmp_path):

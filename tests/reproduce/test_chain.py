@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import tone
 from papermill.__main__ import papermill as command_line
+from source_files import PROGRAMS, general_midi_bank
 from tones import write
 
 from cirlib.common.paths import ROOT
@@ -66,6 +67,10 @@ def smoke(tmp_path_factory):
     search = f"{{library: data/smoke, encoder: runs/smoke/{ONE_VECTOR}/seed0/best.pt, name: smoke}}"
     for name, values in (("04_embedding_space", mapped), ("12_robustness", robust), ("07_search", search)):
         run(name, "-y", values)
+    for name in ("one", "two"):
+        general_midi_bank(home / "data", name)
+    trained = f"encoders: [runs/smoke/{HEADS}/seed0/best.pt]"
+    run("13_libraries", "-y", f"{{preset: smoke, gallery: data/one, queries: [data/two], {trained}, mixtures: 6}}")
     return home, run
 
 
@@ -169,6 +174,14 @@ def test_12_robustness_tests_every_degradation_and_bank(smoke):
     assert len({row["query"] for row in rows}) == 8 and len(rows) == 16 and (folder / "degraded.svg").exists()
     rows = read(folder, "transfer.json")
     assert {row["sounds"] for row in rows} == {"data/smoke"} and len(rows) == 4
+
+
+def test_13_libraries_compares_methods(smoke):
+    folder = smoke[0] / "figures" / "smoke"
+    rows = read(folder, "libraries.json")
+    assert [row["method"] for row in rows[::3]] == ["MFCC", "untrained encoder", f"runs/smoke/{HEADS}/seed0/best.pt"]
+    assert len({row["test"] for row in rows}) == 3 and {row["programs"] for row in rows[::3]} == {len(PROGRAMS)}
+    assert rows[0]["top1"] == 1 and (folder / "libraries.svg").exists()  # each program has one frequency
 
 
 def test_07_search_searches_a_bank_and_a_folder(smoke):

@@ -242,6 +242,18 @@ def test_parts_of_a_preset(home, monkeypatch, ran, what, expected):
     assert ran == expected
 
 
+def test_preset_of_libraries_needs_no_rows(home, monkeypatch, ran):
+    """Its table is made once; `figures` makes it again."""
+    monkeypatch.setitem(reproduce.PRESETS, "p", reproduce.Preset(tables="13_libraries"))
+    for row in (home / "params" / "p").glob("[sm]*.yaml"):
+        row.unlink()
+    for words in ([], ["figures"]):
+        command(monkeypatch, "p", *words)
+        write_json(home / "figures" / "p" / "libraries.json", {})
+        command(monkeypatch, "p")
+    assert ran == ["13_libraries"] * 2
+
+
 def test_clean_deletes_runs_and_bank_only(home, monkeypatch):
     for folder in ("data/p.building", "data/other", "figures/p", "runs/q"):
         write_json(home / folder / "spec.json", {})
