@@ -242,7 +242,10 @@ class BankBuilder:
         return NoteBank.open(self.path)
 
     def _check(self, table: pa.Table, skipped: dict[str, str]) -> dict[str, int]:
-        """Return the counts of a bank. Raises ValueError if it has no sound, lacks samples, or has an instrument in two splits."""
+        """Return the counts of a bank. Raises ValueError if it has no sound, lacks samples, or has an instrument in two splits.
+
+        A twin counts as its original.
+        """
         if not table.num_rows:
             _discard(self.work)
             examples = "; ".join(f"{name}: {why}" for name, why in list(skipped.items())[:3])
@@ -250,8 +253,9 @@ class BankBuilder:
         samples = pc.sum(table["length"]).as_py()
         if (self._new / "audio.i16").stat().st_size != 2 * samples:
             raise ValueError(f"{short(self.work)} is damaged (samples are missing): delete it and build again")
-        splits = table.group_by(["instrument"], use_threads=False).aggregate([("split", "count_distinct")])
-        several = splits.filter(pc.greater(splits["split_count_distinct"], 1))["instrument"].to_pylist()
+        originals = table.append_column("original", pc.coalesce(table["augments"], table["instrument"]))
+        splits = originals.group_by(["original"], use_threads=False).aggregate([("split", "count_distinct")])
+        several = splits.filter(pc.greater(splits["split_count_distinct"], 1))["original"].to_pylist()
         if several:
-            raise ValueError(f"{several[0]} of {self.path.name} is in two splits: test instruments would be trained on")
-        return {"notes": table.num_rows, "samples": samples, "instruments": len(splits)}
+            raise ValueError(f"{several[0]} of {self.path.name} is in two splits: test instruments would be trained on, or their twins")
+        return {"notes": table.num_rows, "samples": samples, "instruments": pc.count_distinct(table["instrument"]).as_py()}

@@ -9,9 +9,11 @@ import pandas as pd
 from ..common.files import write_json
 from ..data.bank import NoteBank
 from .protocol import TESTS, Retriever, embed_test, rank_test
+from .ranking import hits
 
 NAME = "ablations.json"
 DRAWS = 1000  # of the bootstrap
+LEVEL = 0.05  # of significance, of all gains of a table together
 
 
 def validate(retriever: Retriever, bank: NoteBank, config) -> dict[str, pd.DataFrame]:
@@ -21,7 +23,7 @@ def validate(retriever: Retriever, bank: NoteBank, config) -> dict[str, pd.DataF
 
 def shares(ranks: dict[str, pd.DataFrame]) -> dict[str, pd.Series]:
     """Return the top-1 accuracy of each instrument in each test."""
-    return {test: (table["rank"] < 1).groupby(table.instrument).mean() for test, table in ranks.items()}
+    return {test: hits(table["rank"], 1).groupby(table.instrument).mean() for test, table in ranks.items()}
 
 
 class Ablations:
@@ -57,13 +59,12 @@ class Ablations:
         return [idea for idea, own in codes.items() if own - codes[recipe]]
 
     def table(self, recipe: str, tests=TESTS) -> pd.DataFrame:
-        """Return a row per idea: seeds and, for each test, top-1, its gain over the recipe and the half width of the gain's 95% interval.
+        """Return a row per idea: seeds and, for each test, top-1, its gain over the recipe, half width of the gain's 95% interval, and p.
 
         In percent. The width combines a bootstrap over instruments, each compared with itself, and the standard deviation between seeds,
-        pooled over all ideas with several seeds (Student's t); NaN if no idea has several.
+        pooled over all ideas with several seeds (Student's t); NaN if no idea has several. p: the level at which the interval would end
+        at 0, corrected for the number of gains in the table (`holm`).
         """
-        from scipy.stats import t
-
         ideas = {name: [r for r in self.records if r["idea"] == name] for name in dict.fromkeys(r["idea"] for r in self.records)}
         rng, out = np.random.default_rng(0), pd.DataFrame({"seeds": {name: len(runs) for name, runs in ideas.items()}})
         for test in tests:
@@ -75,22 +76,65 @@ class Ablations:
             draws = rng.integers(own.shape[1], size=(DRAWS, own.shape[1]))
             for name, x in scores.items():
                 gains = x.mean(axis=0) - own.mean(axis=0)
-                between = 0 if name == recipe else t.ppf(0.975, freedom) * np.sqrt(variance * (1 / len(x) + 1 / len(own)))
-                width = np.hypot(1.96 * gains[draws].mean(axis=1).std(), between)
-                out.loc[name, [test, f"{test}_gain", f"{test}_width"]] = x.mean(), gains.mean(), width
+                between = 0 if name == recipe else np.sqrt(variance * (1 / len(x) + 1 / len(own)))
+                errors = gains[draws].mean(axis=1).std(), between, freedom
+                values = x.mean(), gains.mean(), _width(LEVEL, *errors), np.nan if name == recipe else _level(gains.mean(), *errors)
+                out.loc[name, [test, *(f"{test}_{value}" for value in ("gain", "width", "p"))]] = values
+        columns = [f"{test}_p" for test in tests]
+        out[columns] = holm(out[columns].to_numpy())
         return out
+
+
+def _width(level: float, within: float, between: float, freedom: int) -> float:
+    """Return the half width of an interval with standard errors of a normal distribution and of Student's t; NaN without freedom."""
+    from scipy.stats import norm, t
+
+    return np.hypot(norm.isf(level / 2) * within, t.isf(level / 2, freedom) * between if between else between)
+
+
+def _level(gain: float, *errors: float) -> float:
+    """Return the level at which the interval of a gain ends at 0."""
+    from scipy.optimize import brentq
+
+    if np.isnan(_width(LEVEL, *errors)):
+        return np.nan
+    return brentq(lambda level: _width(level, *errors) - abs(gain), 1e-12, 1) if 0 < abs(gain) < _width(1e-12, *errors) else float(not gain)
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Return p values of any shape, corrected for their number by the method of Holm (1979); NaN stays NaN and does not count."""
+    out, known = p.astype(float), np.isfinite(p)
+    order, m = np.argsort(p[known]), int(known.sum())
+    corrected = np.empty(m)
+    corrected[order] = np.maximum.accumulate((m - np.arange(m)) * p[known][order]).clip(max=1)
+    out[known] = corrected
+    return out
+
+
+def findings(rows: pd.DataFrame) -> str:
+    """Return a sentence: how many gains Ablations.table compares, and which of them are significant after the correction."""
+    tests = [name.removesuffix("_p") for name in rows.columns if name.endswith("_p")]
+    count = int(rows[[f"{test}_p" for test in tests]].notna().sum().sum())
+    found = {f"{sign} on {test}": [] for test in tests for sign in ("gain", "loss")}
+    for test in tests:
+        for idea, gain in rows[f"{test}_gain"][rows[f"{test}_p"] < LEVEL].items():
+            found[f"{'gain' if gain > 0 else 'loss'} on {test}"].append(f"{idea} ({gain:+.1f})")
+    parts = "; ".join(f"{what}: {', '.join(names) or 'none'}" for what, names in found.items())
+    return f"Of {count} comparisons with the recipe, significant after Holm's correction (p < {LEVEL:g} for all together): {parts}."
 
 
 def markdown(rows: pd.DataFrame) -> str:
     """Return Ablations.table as Markdown."""
     tests = [name.removesuffix("_gain") for name in rows.columns if name.endswith("_gain")]
-    header = ["idea", *(name for test in tests for name in (f"{test}, top-1", "gain")), "seeds"]
+    header = ["idea", *(name for test in tests for name in (f"{test}, top-1", "gain", "p")), "seeds"]
     lines = [header, ["---", *["---:"] * (len(header) - 1)]]
     for idea, row in rows.iterrows():
         cells = []
         for test in tests:
             gain, width = row[f"{test}_gain"], row[f"{test}_width"]
             text = f"{gain:+.1f}" + ("" if np.isnan(width) else f" ± {width:.1f}")
-            cells += [f"{row[test]:.1f}", text if gain or width else ""]
+            p = row[f"{test}_p"]
+            cells += [f"{row[test]:.1f}", text if gain or width else "", "" if np.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"]
         lines.append([idea, *cells, f"{row.seeds:.0f}"])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    note = "Percent of queries of validation instruments; gains with single 95 % intervals, over instruments and seeds; p: Holm-corrected."
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{note} {findings(rows)}\n"

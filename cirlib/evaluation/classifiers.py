@@ -11,6 +11,7 @@ import pandas as pd
 from ..common.settings import choose
 from ..data.bank import NoteBank
 from ..data.taxonomy import FAMILIES, TAGS
+from .ranking import top_k
 
 HELD_OUT = 8  # of each training instrument, sounds 2, 10, 18 ... are held out to test instrument classifiers
 CLASS_LOSSES = ("instrument", "family", "tags")
@@ -89,7 +90,7 @@ def _class_scores(loss: str, logits: np.ndarray, truth: np.ndarray, names: list[
         return scores | _ranking_scores(np.eye(len(names), dtype=int)[truth], softmax(logits, axis=1)) | {"confusion": confusion}
     own = np.take_along_axis(logits, truth[:, None], axis=1)
     rank = (logits > own).sum(axis=1) + ((logits == own).sum(axis=1) - 1) / 2
-    return scores | {"top5": (rank < 5).mean()}
+    return scores | {"top5": top_k(rank, 5)}
 
 
 def _ranking_scores(truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:

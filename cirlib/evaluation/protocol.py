@@ -2,7 +2,7 @@
 
 Mixture test: queries are mixtures of test instruments; each instrument is ranked among the gallery items of its family.
 Single test: queries are all sounds of test instruments; the gallery holds every instrument (paper section 4). Protocol `strict` excludes
-the reference notes, which are in the gallery, from the queries; `paper` keeps them.
+the reference notes, which are in the gallery, from the queries, and chooses the distance on validation instruments; `paper` does neither.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -96,14 +96,20 @@ _open_once = cache(NoteBank.open)
 
 
 def embed_mixtures(retriever, dataset: MixtureDataset, degraded: str = "clean") -> tuple[np.ndarray, pd.DataFrame]:
-    """Embed the mixtures of a dataset: vectors (N, D) or (N, S, D), and a row per stem: query, place (of its family), family, instrument.
+    """Embed the mixtures of a dataset: vectors (N, D) or (N, S, D), and a row per stem.
 
+    Columns: query, place (of its family), family, instrument, with_reference (whether its reference note is among the notes).
     `degraded`: one of audio.effects.DEGRADATIONS. Raises ValueError if the encoder was trained on the test instruments.
     """
     _check_unseen(retriever, dataset.bank, dataset.split)
     vectors = _in_blocks(len(dataset), lambda i: retriever.mixtures(queries(degraded, dataset, i)))
-    rows = [(i, dataset.families.index(family), family, uid) for i in range(len(dataset)) for family, uid in dataset.plan(i)]
-    return vectors, pd.DataFrame(rows, columns=["query", "place", "family", "instrument"])
+    reference, place = dataset.bank.instruments.reference.to_dict(), dataset.families.index
+    rows = [
+        (i, place(track.family), track.family, track.instrument, reference[track.instrument] in track.rows)
+        for i in range(len(dataset))
+        for track in dataset.score(i, references=False).tracks
+    ]
+    return vectors, pd.DataFrame(rows, columns=["query", "place", "family", "instrument", "with_reference"])
 
 
 def _check_unseen(retriever, bank: NoteBank, split: str) -> None:
@@ -225,7 +231,10 @@ def rank_test(embedded: Embedded, bank: NoteBank, config, *, metric: str | None 
 
 
 def metrics(test: str, table: pd.DataFrame, items: pd.DataFrame) -> dict:
-    """Return the summary of one test: all, chance, and slices by family, source and (single) distance in pitch to the reference note."""
+    """Return the summary of one test: all, chance, gallery sizes, and slices by family, source and (single) distance in pitch.
+
+    Mixtures: `without_reference` is the summary, and share, of the rankings whose own reference note is not among the notes of the mixture.
+    """
     if test == "mixture":
         by, sizes = "family", items[items.family.isin(table.family.unique())].family.value_counts().to_dict()
         slices = {"family": table.family, "source": table.source, "source and family": table.source + ", " + table.family}
@@ -236,17 +245,25 @@ def metrics(test: str, table: pd.DataFrame, items: pd.DataFrame) -> dict:
         f"by_{name}": {value: summary(table, by=by, mask=labels == value) for value in sorted(labels.unique())}
         for name, labels in slices.items()
     }
-    return {"chance": {f"top{k}": chance(sizes, k) for k in TOP_K}, **summary(table, by=by), **parts}
+    if "with_reference" in table:
+        without = ~table.with_reference.to_numpy(bool)
+        parts["without_reference"] = {"share": float(without.mean()), **(summary(table, by=by, mask=without) if without.any() else {})}
+    return {"chance": {f"top{k}": chance(sizes, k) for k in TOP_K}, "gallery": sizes, **summary(table, by=by), **parts}
 
 
-def score(embedded: Embedded, bank: NoteBank, config) -> tuple[dict[str, pd.DataFrame], dict]:
-    """Return the ranks by the metric of `config` and their metrics, with top-1 and top-5 by every metric under `distances`."""
+def score(embedded: Embedded, bank: NoteBank, config, *, distances: dict[str, str] | None = None) -> tuple[dict[str, pd.DataFrame], dict]:
+    """Return the ranks and metrics of each test by its distance, with top-1 and top-5 by every distance under `distances`.
+
+    `distances`: distance of each test; default: that of the loss.
+    """
     tables = {metric: rank_test(embedded, bank, config, metric=metric) for metric in METRICS}
-    own, result = tables[config.metric], {}
-    for test, table in own.items():
-        accuracy = {metric: {f"top{k}": top_k(by_test[test]["rank"], k) for k in (1, 5)} for metric, by_test in tables.items()}
-        result[test] = {"metric": config.metric, **metrics(test, table, embedded.items), "distances": accuracy}
-    return own, result
+    ranked, result = {}, {}
+    for test in tables[config.metric]:
+        metric = (distances or {}).get(test, config.metric)
+        table = ranked[test] = tables[metric][test]
+        accuracy = {name: {f"top{k}": top_k(by_test[test]["rank"], k) for k in (1, 5)} for name, by_test in tables.items()}
+        result[test] = {"metric": metric, **metrics(test, table, embedded.items), "distances": accuracy}
+    return ranked, result
 
 
 def self_match(embedded: Embedded, metric: str) -> float:

@@ -1,7 +1,8 @@
 """Rank a gallery by distance to queries; top-k accuracy of the ranks, with 95% intervals.
 
 Ranks start at 0 = first. Items at the same distance as the true item count half: among n equal items its rank is (n - 1) / 2, the mean
-over all orders.
+over all orders. Where such a tie straddles the last place of top-k (rank k - 0.5), the query is half a hit: a two-way tie for first counts
+half at top-1.
 """
 
 from collections.abc import Iterator
@@ -189,10 +190,15 @@ def _blocks(rows: np.ndarray, items: int, block: int) -> Iterator[np.ndarray]:
     return (rows[i : i + size] for i in range(0, len(rows) if items else 0, size))
 
 
+def hits(rank: np.ndarray | pd.Series, k: int) -> np.ndarray | pd.Series:
+    """Return 1 for each rank among the first k, 0.5 for a tie for the last of these places, 0 for other ranks."""
+    return (k - rank).clip(0, 1)
+
+
 def top_k(rank: np.ndarray, k: int) -> float:
-    """Return the share of ranks below k; k - 0.5, a tie for the last place, counts. Raises ValueError without ranks."""
+    """Return the mean of `hits`. Raises ValueError without ranks."""
     _check_any(rank)
-    return float((np.asarray(rank) < k).mean())
+    return float(hits(np.asarray(rank), k).mean())
 
 
 def _check_any(ranked) -> None:
@@ -221,7 +227,7 @@ def summary(table: pd.DataFrame, *, by: str | None = "family", mask: np.ndarray 
     rank, mask = table["rank"].to_numpy(float), np.ones(len(table), bool) if mask is None else np.asarray(mask)
     _check_any(rank[mask])
     out = {"queries": int(mask.sum()), "rank_mean": float(rank[mask].mean()), "rank_median": float(np.median(rank[mask]))}
-    scores = {f"top{k}": rank < k for k in TOP_K} | {"mrr": 1 / (1 + rank)}
+    scores = {f"top{k}": hits(rank, k) for k in TOP_K} | {"mrr": 1 / (1 + rank)}
     values, weight = np.stack(list(scores.values()), axis=1, dtype=float), np.zeros(len(table))  # (rows, K), (rows,)
     strata = [np.arange(len(table))] if by is None else list(table.groupby(by).indices.values())
     used = [rows[mask[rows]] for rows in strata if mask[rows].any()]

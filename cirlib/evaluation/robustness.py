@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from ..audio.effects import DEGRADATIONS
 from ..common.packages import require
@@ -27,3 +28,19 @@ def queries(name: str, dataset: MixtureDataset, indices: Sequence[int]) -> np.nd
         peak = np.abs(sound).max()
         sound *= PEAK / peak if peak > 1e-9 else 0
     return out
+
+
+def markdown(found: pd.DataFrame) -> str:
+    """Return top-1 in percent, with intervals, as Markdown: a line per degradation, a column per row, the best of each line bold.
+
+    found: columns row, query (a degradation), top1, top1_ci.
+    """
+    rows = list(dict.fromkeys(found["row"]))
+    cells = found.set_index(["query", "row"])
+    lines = [["query", *rows], ["---", *["---:"] * len(rows)]]
+    for name in (name for name in DEGRADATIONS if name in set(found["query"])):
+        part = cells.loc[name].reindex(rows)
+        texts = [f"{100 * r.top1:.1f} ({100 * r.top1_ci[0]:.1f} to {100 * r.top1_ci[1]:.1f})" for r in part.dropna().itertuples()]
+        texts = pd.Series(texts, part.dropna().index).reindex(rows).fillna("")
+        lines.append([name, *(f"**{text}**" if value == part.top1.max() else text for text, value in zip(texts, part.top1, strict=True))])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

@@ -7,9 +7,12 @@ import pandas as pd
 
 from ..common.files import write_atomic
 from ..data.taxonomy import GROUPS, MIXTURE_FAMILIES
+from ..evaluation.ablations import LEVEL
+from .labels import order
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")  # yellow last: it is faint on white
 MARKERS = "osD^vP*X"
+LINES = ("-", "--", ":", "-.")
 
 
 def style() -> None:
@@ -43,6 +46,13 @@ def family_style(name: str) -> dict:
 def row_style(j: int) -> dict:
     """Return the colour and marker of row j; no two of 64 rows share both."""
     return {"color": COLOURS[j % len(COLOURS)], "marker": MARKERS[(j + j // len(COLOURS)) % len(MARKERS)]}
+
+
+def line_style(j: int) -> dict:
+    """Return the colour, line and marker of curve j, without yellow; no two of 28 curves share colour and line."""
+    colours = COLOURS[:-1]
+    line = {"color": colours[j % len(colours)], "linestyle": LINES[j // len(colours) % len(LINES)]}
+    return {**line, "marker": MARKERS[j % len(MARKERS)], "markersize": 4}
 
 
 def panels(columns: int, size: tuple[float, float], *, rows: int = 1, **options):
@@ -103,18 +113,22 @@ def note_statistics(statistics, title: str, families=MIXTURE_FAMILIES):
 
 
 def accuracy(tables: dict[str, pd.DataFrame], title: str):
-    """Draw top-1 and top-5 of every row with 95% intervals and chance; a panel for each test that has rows."""
+    """Draw top-1 and top-5 of every row with 95% intervals and chance; a panel for each test, with the same rows and range."""
     titles = {"mixture": "Query: a mix of three instruments", "single": "Query: one note of one instrument"}
     tables = {test: table for test, table in tables.items() if len(table)}
-    rows = max(map(len, tables.values()))
-    figure, axes = panels(len(tables), (6 * len(tables), 1.6 + 0.36 * rows))
+    every = pd.concat(tables.values()).drop_duplicates("row")
+    if "experiment" in every:
+        every = every.sort_values("experiment", key=lambda names: names.map(order))
+    places = pd.Series(range(len(every))[::-1], every["row"].to_list())
+    figure, axes = panels(len(tables), (3 + 4.5 * len(tables), 1.6 + 0.36 * len(every)), sharey=True)
+    most = min(100, 1.08 * max(table.top5_high.max() for table in tables.values())) or 100
     for axis, (test, table) in zip(axes[0], tables.items(), strict=True):
-        y = np.arange(len(table))[::-1] + rows - len(table)
+        y = places[table["row"]].to_numpy()
         for k, colour, marker, lift in (("top1", COLOURS[0], "o", 0.12), ("top5", COLOURS[1], "s", -0.12)):
             axis.errorbar(table[k], y + lift, xerr=intervals(table, k), fmt=marker, color=colour, capsize=2.5, label=f"top-{k[3:]}")
             axis.axvline(table[f"{k}_chance"][0], color=colour, linestyle=":", linewidth=1.2, label=f"chance, top-{k[3:]}")
-        most = min(100, 1.08 * table.top5_high.max()) or 100
-        axis.set(yticks=y, yticklabels=table["row"], xlim=(0, most), ylim=(-0.6, rows - 0.4), xlabel="accuracy (%)", title=titles[test])
+        axis.set(yticks=places, yticklabels=places.index, xlim=(0, most), ylim=(-0.6, len(every) - 0.4))
+        axis.set(xlabel="accuracy (%)", title=titles[test])
     return finish(figure, title, axes[0, 0], columns=4)
 
 
@@ -172,22 +186,28 @@ def training_curves(histories: dict[str, pd.DataFrame], title: str):
     figure, ((left, right),) = panels(2, (10, 3.2 + 0.1 * len(histories)))
     for j, (name, history) in enumerate(histories.items()):
         loss, valid = history.dropna(subset="loss"), history.dropna(subset="valid_top1")
-        left.plot(loss.step, loss.loss / loss.loss.iloc[:1].mean(), color=row_style(j)["color"])
-        right.plot(valid.step, 100 * valid.valid_top1, label=name, **row_style(j))
+        left.plot(loss.step, loss.loss / loss.loss.iloc[:1].mean(), **{**line_style(j), "marker": ""})
+        right.plot(valid.step, 100 * valid.valid_top1, label=name, **line_style(j))
     left.set(xlabel="training step", ylabel="loss / first logged loss", title="Training loss")
-    right.set(xlabel="training step", ylabel="top-1 (%)", title="Validation: mixtures, unseen instruments", ylim=(0, None))
+    right.set(xlabel="training step", ylabel="top-1 (%)", title="Validation: mixtures, ranked among validation instruments", ylim=(0, None))
     return finish(figure, title, right)
 
 
 def gains(rows: pd.DataFrame, titles: dict[str, str], title: str):
-    """Draw the gain of each idea with its interval (ablations.Ablations.table); a panel for each test of `titles`."""
+    """Draw the gain of each idea with its interval (ablations.Ablations.table); a panel for each test of `titles`.
+
+    Gains that are not significant after the correction for their number are pale.
+    """
     figure, axes = panels(len(titles), (4.5 * len(titles) + 2, 1.4 + 0.27 * len(rows)), sharey=True)
     y = np.arange(len(rows))[::-1]
     for axis, (test, name) in zip(axes[0], titles.items(), strict=True):
         axis.axvline(0, color="#888888", linewidth=1)
-        axis.errorbar(rows[f"{test}_gain"], y, xerr=rows[f"{test}_width"].fillna(0), fmt="o", color=COLOURS[0], capsize=2.5, markersize=4)
+        clear = (rows[f"{test}_p"] < LEVEL).to_numpy()
+        for chosen, colour, label in ((clear, COLOURS[0], f"p < {LEVEL:g}, Holm-corrected"), (~clear, "#999999", "not significant")):
+            part, style = rows[chosen], {"fmt": "o", "capsize": 2.5, "markersize": 4, "color": colour, "label": label}
+            axis.errorbar(part[f"{test}_gain"], y[chosen], xerr=part[f"{test}_width"].fillna(0), **style)
         axis.set(yticks=y, yticklabels=rows.index, xlabel="gain in top-1 (percent of queries)", title=name)
-    return finish(figure, title)
+    return finish(figure, title, axes[0, 0], columns=2)
 
 
 def race_curves(curves: dict[str, pd.DataFrame], title: str):
@@ -203,8 +223,8 @@ def race_curves(curves: dict[str, pd.DataFrame], title: str):
         for axis, x, shown in zip(axes[0], ("step", "minutes"), (rows, rows[rows.device == device]), strict=True):
             by_step = shown.groupby("step")
             place, top1 = by_step[x].mean(), 100 * by_step.top1.agg(["mean", "min", "max"])
-            axis.plot(place, top1["mean"], **row_style(j), markersize=3.5, label=label)
-            axis.fill_between(place, top1["min"], top1["max"], color=row_style(j)["color"], alpha=0.15, linewidth=0)
+            axis.plot(place, top1["mean"], **line_style(j), label=label)
+            axis.fill_between(place, top1["min"], top1["max"], color=line_style(j)["color"], alpha=0.15, linewidth=0)
     axes[0, 0].set(xlabel="training step", ylabel="top-1 (%)", ylim=(0, None))
     axes[0, 1].set(xlabel=f"minutes of training, {device}")
     return finish(figure, title, axes[0, 0])

@@ -34,6 +34,7 @@ TABLES = {  # file -> heading
     "transfer.md": "Instruments of other collections",
     "by_source.md": "Mixtures by source and family",
     "classification.md": "Classifiers as classifiers",
+    "tested.md": "What was tested when",
     "performance.md": "",
     "reliability.md": "",
 }

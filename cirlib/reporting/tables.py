@@ -9,44 +9,22 @@ import pandas as pd
 from ..common.files import write_atomic, write_json
 from ..common.paths import FIGURES, RUNS
 from ..common.settings import to_dict
-from ..training.config import TrainConfig, read_config, row_config
+from ..models.encoder_config import ENCODERS
+from ..training.config import WITH_ENCODER, TrainConfig, read_config, row_config
 from . import rows as sweep
 from .labels import TITLES, base_row, label, labels, order
+from .published import PAPER, PUBLISHED, PUBLISHED_BY_SOURCE, SOURCE_FAMILIES
 
-# The paper's top-1 and top-5 in percent (tables 1 and 2), by row. Rows that change something else than the loss have the number of their
-# loss; for mixtures the paper has the triplet at batch 24 and InfoNCE at batch 48 only.
-TRIPLET, FULL_TRIPLET, INFONCE, SINGLE_INFONCE = (64.8, 85.0), (84.2, 96.4), (75.0, 94.2), (80.4, 93.1)
-PUBLISHED = {
-    "mixture": {
-        "demucs": (14.5, 25.8),
-        "multi-encoder": (17.3, 62.6),
-        **dict.fromkeys(("triplet", "triplet-24"), TRIPLET),
-        "triplet-full-24": (81.7, 95.7),
-        **dict.fromkeys(("triplet-full", "triplet-full-48", "triplet-full-tuned", "published"), FULL_TRIPLET),
-        **dict.fromkeys(("infonce", "infonce-48"), INFONCE),
-    },
-    "single": {
-        "timbre-toolbox": (29.7, 40.1),
-        "single-tags": (62.9, 75.2),
-        "single-instrument": (83.2, 95.0),
-        "single-triplet": (79.0, 91.2),
-        **dict.fromkeys(("single-infonce", "single-infonce-no-twins", "single-sweep"), SINGLE_INFONCE),
-    },
-}
-SOURCE_FAMILIES = {"surge": ("Chromatic Percussion", "Bass", "Synth Lead"), "nsynth": ("Chromatic Percussion", "Bass")}
-# mixtures by source and family (companion page of the paper), in the order of SOURCE_FAMILIES
-PUBLISHED_BY_SOURCE = {
-    "triplet-full-24": ((91.7, 99.5), (79.3, 93.1), (82.5, 94.2), (80.2, 100.0), (57.6, 94.8)),
-    "triplet-full-48": ((92.1, 99.8), (83.3, 94.6), (85.8, 94.7), (47.4, 99.7), (71.8, 94.7)),
-    "infonce-24": ((74.4, 98.4), (67.9, 89.7), (63.4, 88.9), (44.3, 95.4), (42.1, 87.2)),
-    "infonce-48": ((78.4, 98.7), (82.1, 94.4), (69.1, 91.6), (33.3, 78.4), (71.8, 93.5)),
-}
-PAPER = "pretrained AST, 20,000 steps, clips of 10 s, other sounds"
+ABSENT = "-"  # of a row that is not in the paper
+BETTER = 1.0  # points of top-1 from which a better distance is named
 SLICE_KEYS = ["experiment", "slice", "value"]
 SCORES = {  # of classifiers.metrics -> column
     "accuracy": "top-1", "top5": "top-5", "exact_match": "exact match", "hamming": "Hamming loss", "f1_macro": "macro F1",
     "f1_micro": "micro F1", "roc_auc_macro": "macro AUC", "map": "mean AP",
 }  # fmt: skip
+OPTIONAL = (  # columns that older tables lack
+    *("best_distance", "best_top1", "optimiser", "clips", "pretrained", "parameters", "numbers", "families", "galleries", "without_share"),
+)
 NOT_COMPARED = ("seed", "bank", "wandb", "log_every", "gradient_cache_size", "workers", "compile")  # settings that change no result
 
 
@@ -87,15 +65,42 @@ def table(runs: list[dict], task: str) -> pd.DataFrame:
     rows, names = [], labels(runs)
     for name, group in _by_experiment(runs, task).items():
         tests, first = [run[task] for run in group], group[0]
-        row = {"experiment": name, "row": names[name], "seeds": len(group), "distance": first[task]["metric"]}
+        row = {"experiment": name, "row": names[name], "seeds": len(group), **_protocol(group, task)}
         for k in ("top1", "top5"):
             row[k], row[k + "_low"], row[k + "_high"] = _interval(tests, k)
         row["rank_median"] = float(np.mean([test["rank_median"] for test in tests]))
         row |= {f"{k}_chance": 100 * first[task]["chance"][k] for k in ("top1", "top5")}
         row["top1_paper"], row["top5_paper"] = PUBLISHED[task].get(base_row(name), (None, None))
-        row |= {"clip_s": first.get("config", {}).get("seconds", np.nan), "gallery": _gallery(first[task]["chance"]["top1"])}
-        rows.append(row | {"queries": first.get("queries") if task == "mixture" else first[task]["queries"]})
+        if without := [test["without_reference"] for test in tests if "top1" in test.get("without_reference", {})]:
+            row["without_share"] = 100 * float(np.mean([part["share"] for part in without]))
+            for k in ("top1", "top5"):
+                row[f"without_{k}"], row[f"without_{k}_low"], row[f"without_{k}_high"] = _interval(without, k)
+        rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _protocol(runs: list[dict], task: str) -> dict:
+    """Return how the runs of a row were trained and tested: columns that have no value where the runs do not say it."""
+    first, test = runs[0], runs[0][task]
+    config, distances = first.get("config", {}), [run[task].get("distances", {}) for run in runs]
+    trained = config.get("task") in WITH_ENCODER and config.get("steps", 0) > 0
+    by_distance = {name: 100 * float(np.mean([d[name]["top1"] for d in distances])) for name in distances[0]}
+    best = max(by_distance, key=by_distance.get, default=None)
+    return {
+        "distance": " or ".join(dict.fromkeys(run[task]["metric"] for run in runs)),
+        "best_distance": best,
+        "best_top1": by_distance.get(best),
+        "optimiser": config.get("optimiser") if trained else None,
+        "clips": config["steps"] * config["batch_size"] if trained else 0 if config else None,
+        "pretrained": first.get("encoder", "cnn") not in ENCODERS,
+        "parameters": first.get("parameters"),
+        "numbers": first.get("numbers"),
+        "clip_s": config.get("seconds"),
+        "families": ", ".join(config.get("families", ())) if task == "mixture" else None,
+        "gallery": _gallery(test["chance"]["top1"]),
+        "galleries": ", ".join(f"{name} {n}" for name, n in sorted(test.get("gallery", {}).items())) or None,
+        "queries": first.get("queries") if task == "mixture" else test["queries"],
+    }
 
 
 def _by_experiment(runs: list[dict], key: str) -> dict[str, list[dict]]:
@@ -159,26 +164,68 @@ def markdown(frame: pd.DataFrame, task: str) -> str:
     """Return the table of a test as Markdown, with a caption."""
     if frame.empty:
         return f"No row was tested on {TITLES[task]}.\n"
-    head = [f"| {TITLES[task]} | distance | top-1 | top-5 | median rank | seeds | paper |", "|---|---|---|---|---|---|---|"]
-    chance = f"| chance | | {frame.top1_chance[0]:.1f} | {frame.top5_chance[0]:.1f} | | | |"
-    body = [
-        f"| {r['row']} | {r.distance} | {_cell(r, 'top1')} | {_cell(r, 'top5')} | {r.rank_median + 1:.0f} | {r.seeds} | {_paper(r)} |"
-        for _, r in frame.iterrows()
-    ]
-    return "\n".join([*head, chance, *body, "", caption(frame, task)]) + "\n"
+    chance = {"top-1": f"{frame.top1_chance[0]:.2f}", "top-5": f"{frame.top5_chance[0]:.2f}"}
+    lines = [{TITLES[task]: "chance", **chance}, *({TITLES[task]: r["row"], **_cells(r)} for _, r in frame.iterrows())]
+    columns = [name for name in lines[-1] if any(line.get(name) for line in lines)]
+    out = [columns, ["---"] * len(columns), *([line.get(name, "") for name in columns] for line in lines)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in out) + f"\n\n{caption(frame, task)}\n"
+
+
+def _cells(row: pd.Series) -> dict[str, str]:
+    """Return the cells of a row of a table of a test, by column."""
+    has = {name for name in row.index if not pd.isna(row[name])}
+    optimiser = row.optimiser.capitalize() if "optimiser" in has else ""
+    return {
+        "training": "" if "clips" not in has else f"{optimiser}, {row.clips / 1000:,.0f} k" if row.clips else "none",
+        "size": f"{row.parameters / 1e6:.1f} M / {row.numbers:,.0f}" if {"parameters", "numbers"} <= has else "",
+        "distance": row.distance,
+        "top-1": _cell(row, "top1"),
+        "top-5": _cell(row, "top5"),
+        "top-1 without": _cell(row, "without_top1") if "without_top1" in has else "",
+        "top-5 without": _cell(row, "without_top5") if "without_top5" in has else "",
+        "median rank": f"{row.rank_median + 1:.0f}",
+        "seeds": f"{row.seeds}",
+        "paper": _paper(row),
+    }
 
 
 def caption(frame: pd.DataFrame, task: str) -> str:
-    """Return what the numbers of a table are: queries, gallery, clips, seeds, and what the paper's are."""
-    what, about, where = ("mixtures", "about ", " of a family") if task == "mixture" else ("notes", "", "")
+    """Return what the numbers of a table are: queries, gallery, clips, training, sizes, seeds, and what the paper's are."""
+    values = {name: frame[name].dropna() if name in frame else pd.Series(dtype=object) for name in (*frame, *OPTIONAL)}
+    several = bool(frame.seeds.max() > 1)
+    one = {name: values[name].iloc[0] if len(values[name]) else "" for name in ("families", "galleries", "without_share")}
+    sizes = one["galleries"] or f"about {_span(values['gallery'])} each"
+    if task == "mixture":
+        what = f"{_span(values['queries'])} mixtures of test instruments{', one of each of ' * bool(one['families'])}{one['families']}"
+        ranked = f"each instrument is ranked among those of its family ({sizes})"
+    else:
+        what, ranked = f"{_span(values['queries'])} notes of test instruments", f"ranked among {_span(values['gallery'])} instruments"
     texts = [
-        f"Percent, with 95 % intervals over instruments{' and seeds' if frame.seeds.max() > 1 else ''}",
-        f"{_span(frame.queries)} {what} of test instruments, ranked among {about}{_span(frame.gallery)} instruments{where}",
-        f"clips of {_span(frame.clip_s)} s",
-        f"{_span(frame.seeds)} seed{'s' if frame.seeds.max() > 1 else ''}",
-        f"median rank: 1 is best. Paper (top-1 / top-5): {PAPER}",
+        f"Percent, with 95 % intervals over instruments{' and seeds' * several}",
+        f"{what}; {ranked}; clips of {_span(values['clip_s'])} s; {_span(values['seeds'])} seed{'s' * several}",
+        "Training: optimiser and clips seen (steps x batch size). Size: parameters / numbers per sound"
+        if len(values["parameters"])
+        else "",
+        "Encoders are new, not pretrained" if len(values["pretrained"]) and not values["pretrained"].any() else "",
+        _reference_sentence(one["without_share"]) if task == "mixture" else "",
+        _distance_sentence(frame),
+        f"Paper (top-1 / top-5; {ABSENT}: not in it): {PAPER}",
     ]
-    return "; ".join(texts) + "."
+    return ". ".join(filter(None, texts)) + "."
+
+
+def _reference_sentence(share: float | str) -> str:
+    """Return which rankings the columns `without` hold, or that the table has no such columns."""
+    if share == "":
+        return "Rankings of instruments whose reference note, the one in the gallery, is among the notes of the mixture are included"
+    return f"Without: the {share:.0f} % of rankings whose own reference note, the one in the gallery, is not among the notes of the mixture"
+
+
+def _distance_sentence(frame: pd.DataFrame) -> str:
+    """Return the rows that another distance than theirs serves at least BETTER points better, on these same queries."""
+    better = frame[frame.best_top1 >= frame.top1 + BETTER] if "best_top1" in frame else frame[:0]
+    names = ", ".join(f"{r['row']} {r.best_top1:.1f} ({r.best_distance})" for _, r in better.iterrows())
+    return f"Top-1 of rows at a better distance, chosen on these queries: {names}" if names else ""
 
 
 def _span(values: pd.Series) -> str:
@@ -211,7 +258,7 @@ def _cell(row: pd.Series, k: str) -> str:
 
 
 def _paper(row: pd.Series) -> str:
-    return "" if pd.isna(row.top1_paper) else f"{row.top1_paper:.1f} / {row.top5_paper:.1f}"
+    return ABSENT if pd.isna(row.top1_paper) else f"{row.top1_paper:.1f} / {row.top5_paper:.1f}"
 
 
 def write_tables(preset: str, folder: Path | None = None, runs: list[dict] | None = None) -> dict[str, pd.DataFrame]:

@@ -311,6 +311,14 @@ def test_instrument_in_two_splits_is_refused(tmp_path):
         build_bank(tmp_path / "bank", [sound("x", np.ones(9), split=split) for split in ("train", "test")])
 
 
+def test_twin_of_an_instrument_of_another_split_is_refused(tmp_path):
+    sounds = [sound("x", np.ones(9), split="test"), sound("x dry", np.ones(9), split="train", augments="x")]
+    with pytest.raises(ValueError, match="x of bank is in two splits: test instruments would be trained on, or their twins"):
+        build_bank(tmp_path / "bank", sounds)
+    counts = build_bank(tmp_path / "other", [sound("x", np.ones(9)), sound("x dry", np.ones(9), augments="x")]).infos[0]["counts"]
+    assert counts["instruments"] == 2
+
+
 # Full disks
 
 

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t as student
 
-from cirlib.evaluation.ablations import Ablations, markdown, shares, validate
+from cirlib.evaluation.ablations import Ablations, findings, holm, markdown, shares, validate
 from cirlib.evaluation.protocol import EVAL_SEED, Retriever, embed_mixtures, mixture_ranks, single_queries, single_ranks
 from cirlib.models.encoder import AudioEncoder
 from cirlib.training.config import TrainConfig
@@ -75,6 +76,33 @@ def test_width_combines_instruments_and_seeds(tmp_path):
     assert results.table("recipe").mixture_width["better"] == pytest.approx(4.30 * spread, rel=0.02)  # of two, two runs of each
 
 
+@pytest.mark.parametrize(
+    ("p", "corrected"),
+    [
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),  # sorted: 4 x 0.005, 3 x 0.01, 2 x 0.03, then 0.04, raised to the one before
+        ([0.2], [0.2]),
+        ([0.5, 0.9, 0.4], [1, 1, 1]),
+        ([[0.01, np.nan], [np.nan, 0.02]], [[0.02, np.nan], [np.nan, 0.02]]),  # missing values do not count
+        ([np.nan], [np.nan]),
+    ],
+)
+def test_holm_against_values_by_hand(p, corrected):
+    np.testing.assert_allclose(holm(np.array(p)), corrected)
+
+
+def test_p_is_the_level_at_which_the_interval_ends_at_zero(tmp_path):
+    """Of Student's t with the spread of the recipe's two seeds, corrected for two gains."""
+    results = Ablations(tmp_path / "a.json", KEYS)
+    for idea, seed, shift in (("recipe", 0, 0.0), ("recipe", 1, 0.01), ("better", 0, 0.25), ("better", 1, 0.26), ("other", 0, 0.01)):
+        results.add(idea, seed, {"mixture": accuracy(shift)["mixture"]})
+    table = results.table("recipe", ["mixture"])
+    t = table.mixture_gain["better"] / (np.std([0, 1], ddof=1) * np.sqrt(1 / 2 + 1 / 2))
+    assert table.mixture_p["better"] == pytest.approx(2 * 2 * student.sf(t, 2), rel=0.05)  # two gains; two degrees of freedom
+    assert np.isnan(table.mixture_p["recipe"]) and table.mixture_p["other"] > 0.5
+    text = findings(table)
+    assert text.startswith("Of 2 comparisons with the recipe,") and text.endswith("gain on mixture: better (+25.0); loss on mixture: none.")
+
+
 def test_markdown_shows_gains_and_widths(tmp_path):
     results = Ablations(tmp_path / "a.json", KEYS)
     for seed in (0, 1):
@@ -82,7 +110,8 @@ def test_markdown_shows_gains_and_widths(tmp_path):
     results.add("better", 0, accuracy(0.1))
     lines = markdown(results.table("recipe")).splitlines()
     assert lines[2].startswith("| recipe |") and lines[2].endswith("| 2 |")
-    assert "+9.0 ± 22." in lines[3] and lines[3].endswith("| 1 |")
+    assert "+9.0 ± 22." in lines[3] and lines[3].endswith("| 1 |") and lines[0].count("| p |") == 2
+    assert "Of 2 comparisons with the recipe, significant" in lines[-1] and lines[-1].endswith("loss on single: none.")
 
 
 def test_validation_excludes_test_instruments(tone_bank):

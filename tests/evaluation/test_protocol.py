@@ -37,6 +37,7 @@ from cirlib.evaluation.protocol import (
 )
 from cirlib.evaluation.ranking import METRICS, TOP_K
 from cirlib.evaluation.robustness import queries
+from cirlib.evaluation.selection import best_distances
 from cirlib.models.encoder import AudioEncoder
 from cirlib.training.config import TrainConfig
 
@@ -135,6 +136,23 @@ def test_mixture_ranks_equal_naive_ranks(mixture_task, each, metric):
     np.testing.assert_array_equal(got["rank"], naive_ranks(asked, gallery, place, items.family.to_numpy(), metric))
     assert got["rank"].nunique() > 5 and got["rank"].max() < items.family.value_counts().max()
     assert (got.source == "from " + got.instrument).all() and "place" not in got
+
+
+def test_rankings_without_the_own_reference_note_are_a_slice(mixture_task):
+    """Those whose reference note, which is in the gallery, is not among the notes of the mixture."""
+    data, single, *_, items, gallery = mixture_task
+    vectors, truth = embed_mixtures(Given(single), data)
+    played = [set(track.rows) for i in range(25) for track in data.score(i).tracks]
+    expected = [items.reference[uid] in rows for uid, rows in zip(truth.instrument, played, strict=True)]
+    assert list(truth.with_reference) == expected and 0 < np.mean(expected) < 1
+    table = mixture_ranks(vectors, truth, gallery=gallery, items=items, metric="l2")
+    got, without = metrics("mixture", table, items), table[~table.with_reference]
+    assert got["without_reference"]["share"] == pytest.approx(1 - np.mean(expected))
+    assert got["without_reference"]["queries"] == len(without) < got["queries"] == 75
+    assert got["without_reference"]["top1"] == pytest.approx((without["rank"] < 1).groupby(without.family).mean().mean())
+    assert got["top1"] == metrics("mixture", table.drop(columns="with_reference"), items)["top1"]
+    every = metrics("mixture", table.assign(with_reference=True), items)
+    assert every["without_reference"] == {"share": 0.0}
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -256,7 +274,8 @@ def test_metrics_of_mixtures_are_means_over_families(ranked):
     table, items = ranked
     got = metrics("mixture", table, items)
     assert got["top1"] == pytest.approx((3 / 5 + 1 / 3) / 2)
-    assert got["top5"] == pytest.approx((4 / 5 + 1) / 2)
+    assert got["top5"] == pytest.approx((4 / 5 + 2.5 / 3) / 2), "a tie for the fifth place is half a hit"
+    assert got["gallery"] == {"Bass": 10, "Synth Lead": 4} and "without_reference" not in got
     assert (got["queries"], got["rank_median"]) == (8, 0.5)
     assert got["chance"] == pytest.approx({f"top{k}": (min(1, k / 10) + min(1, k / 4)) / 2 for k in TOP_K})
     by_both = {"a, Bass": 2 / 3, "b, Bass": 1 / 2, "a, Synth Lead": 1 / 3}
@@ -361,6 +380,27 @@ def test_score_uses_the_metric_of_the_loss(tone_bank, embedded, loss, own):
             rank = rank_test(embedded, tone_bank, config, metric=metric)[test]["rank"]
             assert accuracy == {"top1": (rank < 1).mean(), "top5": (rank < 5).mean()}
     assert len({accuracy["top5"] for accuracy in result["single"]["distances"].values()}) > 1
+
+
+def test_distance_is_chosen_on_validation_instruments(tone_bank):
+    """The one that retrieves them best; that of the loss if all are equal, and under the protocol of the paper."""
+
+    class Lengths(Oracle):
+        def notes(self, bank, rows, protocol="strict"):
+            return 1.0 + super().notes(bank, rows).argmax(axis=1)[:, None] * np.ones((1, 2))
+
+    config = dataclasses.replace(CONFIG, loss="infonce", valid_size=5, tests=("single",))
+    lengths = Lengths(tone_bank, [])
+    assert best_distances(lengths, tone_bank, config)["single"] in ("l2", "mahalanobis")  # the cosine sees one direction
+    assert best_distances(lengths, tone_bank, dataclasses.replace(config, protocol="paper")) == {"single": "cosine"}
+    data = config.mixtures(tone_bank, "valid", 5, EVAL_SEED)
+    both = dataclasses.replace(config, tests=("mixture", "single"), loss="triplet")
+    assert best_distances(Oracle(tone_bank, [data]), tone_bank, both) == {"mixture": "l2", "single": "l2"}
+    assert list(best_distances(Guess(), tone_bank, both)) == ["mixture", "single"]
+    got = embed_test(lengths, tone_bank, config)
+    ranks, result = score(got, tone_bank, config, distances={"single": "l2"})
+    assert result["single"]["metric"] == "l2" and (ranks["single"]["rank"] == 0).all()
+    assert result["single"]["top1"] == result["single"]["distances"]["l2"]["top1"] == 1
 
 
 @pytest.mark.parametrize(("vectors", "share"), [(np.eye(39), 1.0), (np.ones((39, 2)), 0.0)], ids=["distinct", "collapsed"])

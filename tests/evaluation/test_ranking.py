@@ -198,9 +198,19 @@ def test_collapsed_embeddings_rank_in_the_middle(metric):
 
 
 def test_top_k_and_chance():
-    """Chance of a random ranking: k of n, at most 1, mean over families."""
+    """Chance of a random ranking: k of n, at most 1, mean over families. A tie for the last place is half a hit."""
     assert chance({"a": 10, "b": 4}, 5) == pytest.approx((0.5 + 1) / 2)
-    assert [top_k(np.array([0, 0.5, 1, 4, 9.5]), k) for k in (1, 2, 5, 10)] == [0.4, 0.6, 0.8, 1.0]
+    assert [top_k(np.array([0, 0.5, 1, 4, 9.5]), k) for k in (1, 2, 5, 10)] == pytest.approx([0.3, 0.6, 0.8, 0.9])
+
+
+@pytest.mark.parametrize(("nearer", "tied"), [(0, 1), (1, 1), (4, 1), (3, 3), (0, 9), (2, 5)])
+def test_tie_for_the_last_place_counts_half(nearer, tied):
+    """In half of the orders of the tied items the true item is among the first k."""
+    gallery = np.array([[1.0]] * nearer + [[2.0]] * (tied + 1) + [[9.0]] * 4)
+    rank = ranks(np.zeros((1, 1)), gallery, [nearer], metric="l2")
+    k = nearer + (tied + 1) // 2
+    assert top_k(rank, k) == (np.arange(nearer, nearer + tied + 1) < k).mean() == 0.5
+    assert (top_k(rank, k - 1), top_k(rank, k + 1)) == (0, 1)
 
 
 @pytest.fixture

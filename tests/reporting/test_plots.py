@@ -13,6 +13,11 @@ from cirlib.reporting import plots
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("figure_style")]
 
 
+def test_curves_differ_in_colour_or_line():
+    styles = [plots.line_style(j) for j in range(28)]
+    assert len({(s["color"], s["linestyle"]) for s in styles}) == 28 and plots.COLOURS[-1] not in {s["color"] for s in styles}
+
+
 def results(rows: int, top1=30.0, top5=60.0) -> pd.DataFrame:
     """Return a table of rows with intervals and chance."""
     rng = np.random.default_rng(0)
@@ -62,10 +67,12 @@ def test_accuracy(rows):
     tables = {"mixture": results(rows), "single": results(max(1, rows - 2), top5=90.0)}
     figure = plots.accuracy(tables, "title")
     drawn(figure)
+    limits = {axis.get_xlim() for axis in figure.axes}
+    assert len(limits) == 1, "the panels have the same range"
+    assert names(figure.axes[0], "y") == list(tables["mixture"]["row"])
     for axis, table in zip(figure.axes, tables.values(), strict=True):
-        assert names(axis, "y") == list(table["row"])
-        ticks = axis.get_yticks()
-        assert (np.diff(ticks) == -1).all() and ticks[0] == rows - 1, "rows of both panels are at the same heights"
+        assert list(axis.get_yticks()) == list(range(rows))[::-1]
+        ticks = axis.get_yticks()[: len(table)]  # the same heights in both panels
         for k, (x, y), container in zip(("top1", "top5"), points(axis), axis.containers, strict=True):
             np.testing.assert_allclose(x, table[k])
             np.testing.assert_allclose(y, ticks, atol=0.2)
@@ -73,6 +80,26 @@ def test_accuracy(rows):
         (first, _), (fifth, _) = (line.get_xdata() for line in axis.lines if line.get_linestyle() == ":")
         assert (first, fifth) == (2, 9)
         assert axis.get_xlim()[0] == 0 and table.top5_high.max() <= axis.get_xlim()[1] <= 100
+
+
+def test_panels_of_accuracy_have_the_same_rows_in_the_order_of_tables():
+    mixture = results(2).assign(experiment=["mfcc", "family-infonce"], row=["MFCC", "heads"])
+    single = results(2).assign(experiment=["single-infonce", "mfcc"], row=["InfoNCE, single sounds", "MFCC"])
+    figure = plots.accuracy({"mixture": mixture, "single": single}, "title")
+    drawn(figure)
+    assert names(figure.axes[0], "y") == ["MFCC", "InfoNCE, single sounds", "heads"]
+    heights = [points(axis)[0][1] for axis in figure.axes]
+    np.testing.assert_allclose(heights, [[2, 0], [1, 2]], atol=0.2)
+
+
+def test_gains_that_are_not_significant_are_pale():
+    values = {"mixture_gain": [0.0, -9.0, 1.0], "mixture_width": [0.0, 3.0, np.nan], "mixture_p": [np.nan, 0.01, 0.6]}
+    rows = pd.DataFrame(values, list("abc"))
+    figure = plots.gains(rows, {"mixture": "Mixtures"}, "title")
+    drawn(figure)
+    clear, pale = figure.axes[0].containers
+    assert list(clear[0].get_xdata()) == [-9] and list(pale[0].get_xdata()) == [0, 1]
+    assert clear[0].get_color() == plots.COLOURS[0] != pale[0].get_color() and "Holm" in clear.get_label()
 
 
 def test_accuracy_without_rows_or_matches():
@@ -140,7 +167,8 @@ def test_training_curves_of_16_rows():
     for axis, expected in zip(figure.axes, ([[0, 1], [10, 0.5]], [[10, 20], [20, 50]]), strict=True):
         for line in axis.lines:
             np.testing.assert_allclose(line.get_xydata(), expected)
-    assert len({(line.get_color(), line.get_marker()) for line in figure.axes[1].lines}) == 16
+    for axis in figure.axes:
+        assert len({(line.get_color(), line.get_linestyle()) for line in axis.lines}) == 16
 
 
 def test_curves_are_means_over_seeds_on_the_fastest_device():

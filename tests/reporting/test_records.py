@@ -26,14 +26,15 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def finish(place, name, seed=0, top1=0.5, data=DATA):
+def finish(place, name, seed=0, top1=0.5, data=DATA, code="c0de"):
     """A finished run of a row."""
     folder = place / "runs" / "p" / name / f"seed{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     write_config(folder, TrainConfig(preset="p", experiment=name, seed=seed, loss=name, **STEPS), "key")
     score = {"top1": top1, "top1_ci": [top1, top1], "top5": top1, "top5_ci": [top1, top1], "rank_median": 0, "metric": "l2"}
     score["chance"] = {"top1": 0, "top5": 0}
-    write_json(folder / "metrics.json", {"experiment": name, "seed": seed, "mixture": score, "provenance": {"data": data}})
+    about = {"preset": "p", "experiment": name, "seed": seed, "provenance": {"data": data, "git": "0123456789", "code": code}}
+    write_json(folder / "metrics.json", {**about, "mixture": score})
     (folder / "history.csv").write_text("step,clips_per_s,valid_top1,valid_top5\n2,48,,\n4,96,0.25,0.5\n")
 
 
@@ -56,6 +57,47 @@ def test_records_stay_when_the_runs_are_gone(place):
     assert [r["mixture"]["top1"] for r in records.update("p")] == [0.2, 0.4, 0.5]
     table = tables.table(records.update("p"), "mixture").set_index("experiment")
     assert table.seeds["triplet"] == 2 and table.top1["triplet"] == pytest.approx(30) and table.clip_s["triplet"] == 4
+
+
+def test_list_of_tests_forgets_none(place):
+    """The same test counts once; one of another run or code is added; the page says what was repeated."""
+    path = place / "figures" / "p" / records.TESTED
+    finish(place, "triplet")
+    records.update("p"), records.update("p")
+    (first,) = json.loads(path.read_text())
+    assert first["day"][:2] == "20"
+    assert (first["row"], first["seed"], first["code"], first["mixture"]) == ("triplet", 0, "c0de", [50.0, 50.0])
+    finish(place, "triplet", top1=0.6, code="other")
+    finish(place, "infonce", 3)
+    records.update("p")
+    forget_runs(place)
+    records.update("p")
+    assert [(t["row"], t["mixture"][0], t["code"]) for t in json.loads(path.read_text())] == [
+        ("triplet", 50.0, "c0de"), ("infonce", 50.0, "c0de"), ("triplet", 60.0, "other"),
+    ]  # fmt: skip
+    text = (path.parent / "tested.md").read_text()
+    assert text.count("| replaced |") == 1 and "| triplet | 0 | 01234567 | c0de | 50.0 / 50.0 |  | replaced |" in text
+    assert text.endswith("3 tests of 2 rows and seeds, top-1 / top-5 in percent. Tested more than once: triplet, seed 0.\n")
+
+
+def test_list_of_tests_in_git_holds_every_record():
+    folder = paths.ROOT / "figures" / "surge"
+    tests = json.loads((folder / records.TESTED).read_text())
+    assert (folder / "tested.md").read_text() == records.tests_markdown(tests)
+    found = {(t["row"], t["seed"], *t.get("mixture", []), *t.get("single", [])) for t in tests}
+    for r in json.loads((folder / records.NAME).read_text()):
+        shown = [round(100 * r[task][k], 1) for task in ("mixture", "single") if task in r for k in ("top1", "top5")]
+        assert (r["experiment"], r["seed"], *shown) in found
+
+
+def test_best_rival_is_the_best_version_on_validation():
+    """Of the paper's losses for mixtures, mean over seeds."""
+    runs = [("triplet", "triplet", 0.3), ("tuned", "triplet-full", 0.5), ("tuned", "triplet-full", 0.3), ("infonce", "infonce", 0.39)]
+    made = [
+        {"experiment": name, "config": {"task": "mixture", "loss": loss}, "curve": [{"top1": top1}, {"top1": top1 - 0.1}]}
+        for name, loss, top1 in [*runs, ("ours", "multi-infonce", 0.9)]
+    ]
+    assert records.best_rival(made) == "tuned" and records.best_rival(made[-1:]) == ""
 
 
 def test_record_without_a_newer_setting_stays(place):

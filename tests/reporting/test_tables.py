@@ -97,6 +97,7 @@ def test_slices_are_means_over_seeds_with_intervals():
         ("mixture", "triplet-full-tuned", (84.2, 96.4)),
         ("mixture", "infonce", (75.0, 94.2)),
         ("mixture", "infonce-24", None),
+        ("mixture", "triplet-24", (64.8, 85.0)),
         ("mixture", "infonce-full", None),
         ("mixture", "multi-infonce", None),
         ("mixture", "single-infonce", None),
@@ -112,11 +113,11 @@ def test_published_numbers_go_by_the_loss(test, name, numbers):
 
 def test_published_numbers_by_source_stand_beside_their_rows():
     values = ["surge, Chromatic Percussion", "surge, Bass", "surge, Synth Lead", "nsynth, Chromatic Percussion", "nsynth, Bass"]
-    made = [result(name, 0, 0.4) for name in ("triplet-full-24", "infonce-48", "triplet-24")]
+    made = [result(name, 0, 0.4) for name in ("triplet-full-24", "infonce-48", "triplet-24", "infonce", "triplet-full-tuned")]
     for r in made:
         r["mixture"]["by_source and family"] = {v: scores(0.3 + 0.1 * i) for i, v in enumerate([*values, "virtual, Bass"])}
     table = report.by_source(report.slices(made, "mixture"))
-    assert "slice" not in table and len(table) == 18
+    assert "slice" not in table and len(table) == 30
     found = table.set_index(["experiment", "value"])
     paper = {
         "triplet-full-24": [(91.7, 99.5), (79.3, 93.1), (82.5, 94.2), (80.2, 100.0), (57.6, 94.8)],
@@ -126,10 +127,11 @@ def test_published_numbers_by_source_stand_beside_their_rows():
         assert [(found.top1_paper[name, v], found.top5_paper[name, v]) for v in values] == numbers
         assert pd.isna(found.top1_paper[name, "virtual, Bass"])
     assert found.top1_paper["triplet-24"].isna().all()
+    assert found.top1_paper["infonce", "surge, Bass"] == 82.1 and found.top1_paper["triplet-full-tuned", "surge, Bass"] == 83.3
     text = report.by_source_markdown(table, labels.labels(made)).splitlines()
     assert text[2] == "| nsynth, Bass | full triplet, batch 24 | 5 | 70.0 (60.0 to 80.0) | 80.0 (70.0 to 90.0) | 57.6 / 94.8 |"
-    assert text[4] == "| nsynth, Bass | triplet, batch 24 | 5 | 70.0 (60.0 to 80.0) | 80.0 (70.0 to 90.0) |  |"
-    assert len(text) == 2 + 18 and text[-1].startswith("| virtual, Bass | triplet, batch 24 |")
+    assert text[4] == "| nsynth, Bass | triplet, batch 24 | 5 | 70.0 (60.0 to 80.0) | 80.0 (70.0 to 90.0) | - |"
+    assert len(text) == 2 + 30 and text[-1].startswith("| virtual, Bass | full triplet + Muon |")
 
 
 def test_published_numbers_belong_to_known_rows():
@@ -161,27 +163,60 @@ def test_classification_table():
     assert text[3] == "| classifier, 27 tags | 40 |  |  | 30.0 | 10.0 |  |  |  | 50.0 |"
 
 
+def trained(name: str, seed: int, top1: float, **more) -> dict:
+    """metrics.json of a run with its settings and size."""
+    config = {"task": "mixture", "optimiser": "muon", "steps": 100, "batch_size": 48, "seconds": 4.0, "families": ["Bass", "Synth Lead"]}
+    run = {**result(name, seed, top1), "config": {**config, **more}, "encoder": "cnn", "parameters": 1_234_567, "numbers": 1280}
+    for test in ("mixture", "single"):
+        run[test] = {**run[test], "gallery": {"Bass": 90, "Synth Lead": 110} if test == "mixture" else {"all": 100}}
+        run[test]["distances"] = {"cosine": {"top1": top1, "top5": 0.8}, "l2": {"top1": top1 + 0.02, "top5": 0.8}}
+    run["mixture"]["without_reference"] = {"share": 0.6, **scores(top1 - 0.05)}
+    return run
+
+
 def test_markdown_table_and_its_caption():
-    """Ranks count from 1; chance comes first; the caption says what was tested."""
-    made = [
-        {**result("mfcc", 0, 0.1), "config": {"seconds": 4.0}},
-        *({**result("triplet-24", s, 0.4), "config": {"seconds": 2.5}} for s in (0, 1)),
-    ]
+    """Ranks count from 1; chance comes first; the caption says how the rows were trained and tested."""
+    baseline = trained("mfcc", 0, 0.1, task="mfcc")
+    made = [baseline, *(trained("triplet-24", seed, 0.4, seconds=2.5) for seed in (0, 1))]
     lines = report.markdown(report.table(made, "mixture"), "mixture").splitlines()
-    assert lines[0] == "| three-instrument mixtures | distance | top-1 | top-5 | median rank | seeds | paper |"
+    columns = "training | size | distance | top-1 | top-5 | top-1 without | top-5 without | median rank | seeds | paper"
+    assert lines[0] == f"| three-instrument mixtures | {columns} |"
     assert lines[2:6] == [
-        "| chance | | 1.0 | 5.0 | | | |",
-        "| MFCC | cosine | 10.0 (0.0 to 20.0) | 80.0 (70.0 to 90.0) | 4 | 1 |  |",
-        "| triplet, batch 24 | cosine | 40.0 (30.0 to 50.0) | 80.0 (70.0 to 90.0) | 4 | 2 | 64.8 / 85.0 |",
+        "| chance |  |  |  | 1.00 | 5.00 |  |  |  |  |  |",
+        "| MFCC | none | 1.2 M / 1,280 | cosine | 10.0 (0.0 to 20.0) | 80.0 (70.0 to 90.0) | 5.0 (0.0 to 15.0) | 80.0 (70.0 to 90.0) "
+        "| 4 | 1 | - |",
+        "| triplet, batch 24 | Muon, 5 k | 1.2 M / 1,280 | cosine | 40.0 (30.0 to 50.0) | 80.0 (70.0 to 90.0) | 35.0 (25.0 to 45.0) "
+        "| 80.0 (70.0 to 90.0) | 4 | 2 | 64.8 / 85.0 |",
         "",
     ]
-    assert lines[6] == (
-        "Percent, with 95 % intervals over instruments and seeds; 2,000 mixtures of test instruments, ranked among about 100 instruments "
-        "of a family; clips of 2.5 to 4 s; 1 to 2 seeds; median rank: 1 is best. Paper (top-1 / top-5): pretrained AST, "
-        "20,000 steps, clips of 10 s, other sounds."
-    )
+    for words in (
+        "95 % intervals over instruments and seeds",
+        "2,000 mixtures of test instruments, one of each of Bass, Synth Lead",
+        "ranked among those of its family (Bass 90, Synth Lead 110)",
+        "clips of 2.5 to 4 s; 1 to 2 seeds",
+        "clips seen (steps x batch size)",
+        "parameters / numbers per sound",
+        "not pretrained",
+        "Without: the 60 % of rankings whose own reference note",
+        "chosen on these queries: MFCC 12.0 (l2), triplet, batch 24 42.0 (l2)",
+        f"-: not in it): {report.PAPER}",
+    ):
+        assert words in lines[6]
     single = report.markdown(report.table(made[:1], "single"), "single")
-    assert "; 5 notes of test instruments, ranked among 100 instruments; clips of 4 s; 1 seed; " in single
+    assert "; ranked among 100 instruments; clips of 4 s; 1 seed. " in single and "without" not in single and "Without" not in single
+
+
+def test_columns_without_values_are_absent():
+    """As in tables of runs that did not store them; the caption then says that own reference notes are included."""
+    text = report.markdown(report.table([result("triplet-24", 0, 0.4)], "mixture"), "mixture")
+    assert text.startswith("| three-instrument mixtures | distance | top-1 | top-5 | median rank | seeds | paper |\n")
+    assert "is among the notes of the mixture are included" in text and "Training:" not in text and "(about 100 each)" in text
+
+
+def test_seeds_may_have_chosen_different_distances():
+    made = [result("triplet-24", seed, 0.4) for seed in (0, 1, 2)]
+    made[1]["mixture"] = {**made[1]["mixture"], "metric": "l2"}
+    assert list(report.table(made, "mixture").distance) == ["cosine or l2"]
 
 
 # Runs

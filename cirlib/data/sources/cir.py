@@ -56,12 +56,18 @@ def build(path: Path, config: CirConfig, *, n_jobs: int = -1) -> NoteBank:
     folders, jobs, remarks = check(config), {}, []
     for kind, folder in folders.items():
         table = _read_table(folder / TABLES[kind], kind)
-        instruments = _nsynth(table, excluded_instruments(config.protocol), remarks) if kind == "nsynth" else _surge(table, remarks)
+        found = _nsynth(table, excluded_instruments(config.protocol), remarks) if kind == "nsynth" else _surge(table, remarks)
+        instruments = list(found)
+        splits = {name: columns["split"] for name, columns, _ in instruments}
         for name, columns, notes in instruments:
             if TWIN.search(name):
                 if columns["split"] != "train":
                     raise ValueError(f"{name} of {folder.name} is an augmented twin outside of the train split")
-                columns["augments"] = f"{kind}/{folder.name}/{TWIN.sub('', name)}"
+                original = TWIN.sub("", name)
+                if splits.get(original, "train") != "train":
+                    remarks.append(Remark(name, "twin of an instrument outside of the train split"))
+                    continue
+                columns["augments"] = f"{kind}/{folder.name}/{original}"
             job = {"uid": f"{kind}/{folder.name}/{name}", "folder": str(folder), "columns": columns, "notes": notes}
             copies = config.transposed if columns["split"] == "train" else 0
             jobs[f"{kind}-{len(jobs):05d}"] = {**job, "seconds": config.seconds, "transposed": copies}

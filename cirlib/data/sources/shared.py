@@ -17,6 +17,7 @@ from ..taxonomy import FAMILIES
 RATE = 48000  # Hz of rendering; banks have 16 kHz
 VELOCITIES = (100, 70, 127, 85, 110, 60)
 DRUM_KEYS = (36, 41, 57)  # lowest, middle, highest key of a drum kit
+PEAK_DB = (-14.0, -1.0)  # drawn for each note, so that level does not reveal the instrument
 NOT_IN_SPEC = ("path", "midi", "statistics", "limit_s")  # settings that the sounds do not depend on: contents are in `inputs`
 
 
@@ -89,15 +90,31 @@ def choose_notes(keys: Sequence[int], family: str | None, *, count: int, rng: np
     return [(keys[i], velocity) for i, velocity in spread_notes((0, first, len(keys) - 1), VELOCITIES, count, rng)]
 
 
-def render_notes(row: dict, notes: Sequence[tuple[int, int]], render: Callable[[int, int], np.ndarray]) -> Iterator[Sound | Remark]:
+def draw_peaks(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the peaks of notes, (count,)."""
+    return 10 ** (rng.uniform(*PEAK_DB, count) / 20)
+
+
+def render_notes(
+    row: dict,
+    notes: Sequence[tuple[int, int]],
+    render: Callable[..., np.ndarray],
+    *,
+    holds: Sequence[float] = (),
+    peaks: Sequence[float] = (),
+) -> Iterator[Sound | Remark]:
     """Yield the sounds of notes that `render(pitch, velocity)` returns as (channels, n), then a remark for each unusable one.
 
-    Raises Unusable if no note is usable.
+    holds: seconds from note on to note off of each note, a third argument of `render`; default: as in `row`. peaks: levels of the sounds;
+    default: as rendered. Raises Unusable if no note is usable.
     """
     remarks = []
-    for pitch, velocity in notes:
+    for i, (pitch, velocity) in enumerate(notes):
         try:
-            yield Sound({**row, "pitch": float(pitch), "velocity": float(velocity)}, to_mono(render(pitch, velocity)))
+            audio, columns = to_mono(render(pitch, velocity, *holds[i : i + 1])), {"pitch": float(pitch), "velocity": float(velocity)}
+            if len(peaks):
+                audio *= np.float32(peaks[i] / np.abs(audio).max())
+            yield Sound({**row, **columns, **({"hold_s": float(holds[i])} if len(holds) else {})}, audio)
         except Unusable as reason:
             remarks.append(Remark(f"{row['instrument']} note {pitch}-{velocity}", str(reason)))
     if len(remarks) == len(notes):

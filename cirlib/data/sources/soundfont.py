@@ -27,10 +27,10 @@ from ..bank import NoteBank
 from ..builder import build_once
 from ..jobs import Remark, Sound, note_row
 from ..taxonomy import group_tags
-from .shared import RATE, VELOCITIES, choose_notes, instrument_rng, make_spec, render_notes, split_jobs
+from .shared import RATE, VELOCITIES, choose_notes, draw_peaks, instrument_rng, make_spec, render_notes, split_jobs
 from .soundfont_file import general_midi_banks, own_bank, preset_family, read_license, read_presets
 
-VERSION = 2
+VERSION = 3
 GAIN = 0.5  # of FluidSynth
 # controllers at full until a note is audible: breath; most continuous ones; modulation too, which is vibrato otherwise
 CONTROLLERS = ((2,), (2, 3, 4, 9, *range(11, 32)), (1, 2, 3, 4, 9, *range(11, 32)))
@@ -43,7 +43,8 @@ class SoundFontConfig:
     path: tuple[str, ...] = ()  # files, or folders of files; none: the General MIDI font of the package pretty_midi
     seed: int = 0  # of the notes
     notes: int = 16  # per preset
-    hold_s: float = 1.0  # from note on to note off
+    hold_s: float = 2.0  # longest time from note on to note off
+    shortest_s: float = 0.2  # shortest; the time of each note is drawn, so that it does not reveal the instrument
     tail_s: float = 1.5  # after note off, at most
     valid: float = 0.15  # share of the presets of each family
     test: float = 0.15
@@ -89,7 +90,7 @@ def _find_fonts(paths: list[Path]) -> list[Path]:
 
 def build(path: Path, config: SoundFontConfig, *, n_jobs: int = -1) -> NoteBank:
     """Render the presets of SoundFonts into a NoteBank at `path`, or open it if it is up to date."""
-    check_above_zero(config, "notes", "hold_s", "tail_s", "limit_s")
+    check_above_zero(config, "notes", "hold_s", "shortest_s", "tail_s", "limit_s")
     require("SoundFonts", "joblib", "soxr")
     presets, inputs, licenses, remarks = [], {}, [], []
     for file in check(config):
@@ -153,7 +154,7 @@ def render_preset(
     *, uid: str, file: str, bank: int, program: int, shared: int | None = None, family: str | None, split: str, config: SoundFontConfig
 ) -> Iterator[Sound | Remark]:
     """Yield the sounds of one preset on the keys that it has. Raises ValueError if no note is usable."""
-    row = note_row(uid, family, "soundfont", split, hold_s=config.hold_s, tags=group_tags(family))
+    row = note_row(uid, family, "soundfont", split, tags=group_tags(family))
     with nullcontext((file, bank)) if shared is None else own_bank(Path(file), (bank, program), shared) as (file, bank):
         for controllers in CONTROLLERS:
             with _synthesizer(file) as (synth, font):
@@ -163,9 +164,12 @@ def render_preset(
                     synth.cc(0, controller, 127)
                 if not (keys := _playable_keys(synth)):
                     raise ValueError("it has no key with a sound")
-                notes = choose_notes(keys, family, count=config.notes, rng=instrument_rng(config.seed, uid))
+                rng = instrument_rng(config.seed, uid)
+                notes = choose_notes(keys, family, count=config.notes, rng=rng)
+                holds = rng.uniform(min(config.shortest_s, config.hold_s), config.hold_s, len(notes))
+                drawn = {"holds": holds, "peaks": draw_peaks(len(notes), rng)}
                 try:
-                    yield from render_notes(row, notes, partial(_render, synth, config))
+                    yield from render_notes(row, notes, partial(_render, synth, config.tail_s), **drawn)
                     return
                 except Unusable as error:
                     reason = error
@@ -185,12 +189,13 @@ def _playable_keys(synth) -> list[int]:
     return keys
 
 
-def _render(synth, config: SoundFontConfig, pitch: int, velocity: int) -> np.ndarray:
-    """Return one note (2, n) float32."""
+def _render(synth, tail_s: float, *note: float) -> np.ndarray:
+    """Return one note (pitch, velocity, hold in s) as (2, n) float32."""
+    pitch, velocity, hold_s = note
     synth.noteon(0, pitch, velocity)
-    held = _samples(synth, round(config.hold_s * RATE))
+    held = _samples(synth, round(hold_s * RATE))
     synth.noteoff(0, pitch)
-    tail = _samples(synth, round(config.tail_s * RATE))
+    tail = _samples(synth, round(tail_s * RATE))
     synth.all_sounds_off(0)
     for _ in range(RATE // 64):  # up to a second, so that this note does not sound in the next one
         if not synth.get_active_voice_count():

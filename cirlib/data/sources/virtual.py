@@ -4,6 +4,7 @@ About half of the instruments have effects. A training instrument with effects a
 training set (paper section 3). The same seed gives the same sound, whatever the number of workers.
 """
 
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,14 +22,15 @@ from ..jobs import Sound, note_row
 from ..note_statistics import spread_notes
 from ..taxonomy import FAMILIES, MIXTURE_FAMILIES
 from .patches import NOISE_FILE, NOISE_SAMPLES, Patch, draw_patch
-from .shared import VELOCITIES
+from .shared import VELOCITIES, draw_peaks
 
 BLOCK = 256  # samples per call of sfizz; note off is exact to the sample
 TAIL_S = 0.9  # longest sound after note off
 # drawn for each note, for all families alike, so that neither duration nor level reveals the instrument
 HOLD_S = (0.2, 1.4)  # from note on to note off
-PEAK_DB = (-14.0, -1.0)
-VERSION = 5  # increase it with every change of the sound
+STRETCH = (1 / 3, 3.0)  # of the patch's decay and release
+ALIKE = 0.2  # smaller standard deviations of the logarithm of the lengths would reveal the instrument (of 8 notes or more)
+VERSION = 6  # increase it with every change of the sound
 MAX_ATTEMPTS = 30  # draws of one instrument
 BANDS, FRAMES = 24, 24  # of a fingerprint
 
@@ -93,8 +95,9 @@ def render_instrument(*, slot: tuple[str, int], split: str, attempt: int, config
     rng = np.random.default_rng([config.seed, list(FAMILIES).index(name), number, attempt])
     patch = draw_patch(name, rng)
     notes = spread_notes(FAMILIES[name].pitch, VELOCITIES, config.notes, rng)
-    holds, peaks = np.round(rng.uniform(*HOLD_S, len(notes)), 2), 10 ** (rng.uniform(*PEAK_DB, len(notes)) / 20)
-    dry = _level(render(patch, notes, holds), peaks)
+    holds, peaks = np.round(rng.uniform(*HOLD_S, len(notes)), 2), draw_peaks(len(notes), rng)
+    stretches = np.exp(rng.uniform(*np.log(STRETCH), len(notes)))
+    dry = _level(render(patch, notes, holds, stretches), peaks)
     uid = f"virtual/{config.seed}/{name.lower().replace(' ', '_')}_{number:04d}"
     tags, fx = ["synthetic", FAMILIES[name].tag], [effect for effect, _ in patch.fx]
     row = note_row(uid, name, "virtual", split, tags=tags + fx, fx=fx)
@@ -118,8 +121,15 @@ def _noise() -> np.ndarray:
     return (0.3 * np.random.default_rng(0).standard_normal(NOISE_SAMPLES)).clip(-1, 1).astype(np.float32)
 
 
-def render(patch: Patch, notes: list[tuple[int, int]], holds: Sequence[float]) -> list[np.ndarray]:
-    """Return notes (pitch, velocity) of a patch without its effects, each (n,) float32; `holds`: seconds from note on to note off.
+def _stretched(sfz: str, factor: float) -> str:
+    """Return a patch whose amplitude takes `factor` times as long to decay, and to fade after note off."""
+    return re.sub(r"(?<=ampeg_)(decay|release)=(\S+)", lambda time: f"{time[1]}={factor * float(time[2]):.5g}", sfz)
+
+
+def render(patch: Patch, notes: list[tuple[int, int]], holds: Sequence[float], stretches: Sequence[float] = ()) -> list[np.ndarray]:
+    """Return notes (pitch, velocity) of a patch without its effects, each (n,) float32.
+
+    holds: seconds from note on to note off. stretches: factors of the times of decay and release, by default 1.
 
     The patch is loaded anew for each note, so that sfizz starts from the same state and the order of notes does not matter.
     """
@@ -128,12 +138,13 @@ def render(patch: Patch, notes: list[tuple[int, int]], holds: Sequence[float]) -
 
     with tempfile.TemporaryDirectory(prefix="cirlib-") as folder:
         file = Path(folder) / "patch.sfz"
-        file.write_text("<control> hint_ram_based=1\n" + patch.sfz)  # else sfizz streams the noise, sometimes too late
         if NOISE_FILE in patch.sfz:
             soundfile.write(Path(folder) / NOISE_FILE, _noise(), RATE, subtype="FLOAT")
         synth = pysfizz.Synth(sample_rate=RATE, block_size=BLOCK)
         sounds = []
-        for (pitch, velocity), hold in zip(notes, holds, strict=True):
+        for (pitch, velocity), hold, stretch in zip(notes, holds, stretches if len(stretches) else np.ones(len(notes)), strict=True):
+            text = _stretched(patch.sfz, stretch)
+            file.write_text("<control> hint_ram_based=1\n" + text)  # else sfizz streams the noise, sometimes too late
             if not synth.load_sfz_file(file):
                 raise ValueError("sfizz does not read this patch:\n" + patch.sfz)
             stereo = synth.render_note(pitch, velocity, float(hold), float(hold) + TAIL_S)
@@ -152,7 +163,8 @@ def apply_effects(audio: np.ndarray, fx: list[tuple[str, dict]]) -> np.ndarray:
 def _level(notes: list[np.ndarray], peaks: np.ndarray) -> list[np.ndarray]:
     """Return the notes of an instrument, each scaled to its peak, so that none clips.
 
-    Raises ValueError for an instrument with a note that is not finite, 40 dB below the loudest, a click or mostly a constant.
+    Raises ValueError for an instrument with a note that is not finite, 40 dB below the loudest, a click or mostly a constant, and for
+    one whose notes are about equally long.
     """
     tops = np.array([np.abs(x).max() if np.isfinite(x).all() else np.nan for x in notes])
     loudest = tops.max()  # NaN if one is
@@ -161,6 +173,8 @@ def _level(notes: list[np.ndarray], peaks: np.ndarray) -> list[np.ndarray]:
     for x, top in zip(notes, tops, strict=True):
         if np.sqrt(np.mean(x**2)) < 0.01 * top or abs(x.mean()) > 0.1 * top:
             raise ValueError("a note is a click or mostly a constant")
+    if len(notes) >= 8 and np.std(np.log([len(trim(x)) for x in notes])) < ALIKE:
+        raise ValueError("its notes are about equally long")
     return [x * np.float32(peak / top) for x, peak, top in zip(notes, peaks, tops, strict=True)]
 
 

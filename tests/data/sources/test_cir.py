@@ -202,6 +202,14 @@ def test_no_statistics_file(tmp_path):
         statistics_file(tmp_path)
 
 
+def test_twin_of_a_patch_that_does_not_train_is_skipped(tmp_path):
+    """Its sounds would be trained on."""
+    write_set(tmp_path / "surge_v1.1", [surge_note("7", 60, split="test"), surge_note("7_no_fx", 60), surge_note("8_no_fx", 60)])
+    bank = build(tmp_path / "bank", tmp_path)
+    assert set(bank.notes.instrument) == {"surge/surge_v1.1/7", "surge/surge_v1.1/8_no_fx"}
+    assert bank.infos[0]["skipped"] == {"7_no_fx": "twin of an instrument outside of the train split"}
+
+
 # What is wrong in it
 
 

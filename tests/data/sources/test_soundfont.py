@@ -3,6 +3,7 @@
 import ctypes.util
 import struct
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -29,7 +30,16 @@ LEVEL = 0.5  # of the sample
 def config(*paths, **options):
     """Few short notes; all presets train."""
     return SoundFontConfig(
-        **{"path": tuple(map(str, paths)), "notes": 6, "hold_s": 0.3, "tail_s": 0.2, "valid": 0.0, "test": 0.0, **options}
+        **{
+            "path": tuple(map(str, paths)),
+            "notes": 6,
+            "hold_s": 0.3,
+            "shortest_s": 0.3,
+            "tail_s": 0.2,
+            "valid": 0.0,
+            "test": 0.0,
+            **options,
+        }
     )
 
 
@@ -42,7 +52,16 @@ def font(tmp_path_factory):
 def bank(font):
     if MISSING:
         pytest.skip(MISSING)
-    return build(font.parent / "bank", config(font), n_jobs=1)
+    with natural_levels():
+        return build(font.parent / "bank", config(font), n_jobs=1)
+
+
+@contextmanager
+def natural_levels():
+    """Store notes at the level at which FluidSynth renders them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(soundfont, "draw_peaks", lambda count, rng: ())
+        yield
 
 
 # Reading fonts
@@ -182,6 +201,16 @@ def test_pitch_level_and_length_of_every_note(bank):
 
 
 @needs_fluidsynth
+def test_hold_and_level_are_drawn_for_each_note(tmp_path, font):
+    bank = build(tmp_path / "bank", config(font, notes=12, shortest_s=0.1), n_jobs=1)
+    holds, seconds = bank.notes.hold_s, bank.lengths / RATE
+    assert holds.between(0.1, 0.3).all() and holds.nunique() == len(bank) and np.ptp(holds) > 0.15
+    assert seconds == pytest.approx(holds.to_numpy(), abs=0.03)
+    peaks = 20 * np.log10([np.abs(bank.audio(i)).max() for i in range(len(bank))])
+    assert peaks.min() >= -14.01 and peaks.max() <= -0.99 and np.ptp(peaks) > 10
+
+
+@needs_fluidsynth
 @pytest.mark.parametrize(
     ("name", "low", "high"), [("Piano", 0, 10), ("Bass", 100, 127), ("Flute", 20, 20), ("Piano", 60, 62), ("Strange", 90, 96)]
 )
@@ -209,7 +238,8 @@ def test_unplayable_presets_cost_only_themselves(tmp_path):
 def test_presets_that_are_silent_at_rest(tmp_path, controller):
     """Level 0 until a controller moves: modulation, breath, foot, expression, general purpose."""
     font = write_font(tmp_path / "a.sf2", [(0, 0, "Piano", 0, 127)], controller=controller)
-    bank = build(tmp_path / "bank", config(font, notes=1), n_jobs=1)
+    with natural_levels():
+        bank = build(tmp_path / "bank", config(font, notes=1), n_jobs=1)
     level = LEVEL * GAIN / 2 * (100 / 127) ** 2
     assert np.abs(bank.audio(0)).max() == pytest.approx(level, rel=0.1)  # the controller ends 0.75 dB under it
 
@@ -253,10 +283,12 @@ def test_font_that_is_none_costs_only_itself(tmp_path, font):
 def test_fonts_of_the_same_name(tmp_path):
     """Neither is lost."""
     fonts = [write_font(tmp_path / place / "a.sf2", [(0, 0, "Piano", 0, 127)], level=level) for place, level in (("x", 0.5), ("y", 0.25))]
-    bank = build(tmp_path / "bank", config(*fonts, notes=1), n_jobs=1)
+    with natural_levels():
+        bank = build(tmp_path / "bank", config(*fonts, notes=1), n_jobs=1)
     assert [round(float(amplitude(bank.audio(i), hz(60))), 2) for i in range(len(bank))] == [0.08, 0.04]
     write_font(fonts[0], [(0, 0, "Piano", 0, 127)], level=0.125)
-    again = build(tmp_path / "bank", config(*fonts, notes=1), n_jobs=1)
+    with natural_levels():
+        again = build(tmp_path / "bank", config(*fonts, notes=1), n_jobs=1)
     assert [round(float(amplitude(again.audio(i), hz(60))), 2) for i in range(len(again))] == [0.02, 0.04]
 
 
