@@ -66,7 +66,7 @@ def page(figures: Path = ROOT / "figures") -> str:
 
 
 def short_table(figures: Path = ROOT / "figures") -> str:
-    """Return five rows of the results: top-1 / top-5 in percent, on presets of Surge XT and on the demo. KeyError if one is missing."""
+    """Return five rows of the results on presets of Surge XT and on the demo, and how they were tested. KeyError if a row is missing."""
     columns = [("surge", "mixture"), ("surge", "single"), ("demo", "mixture"), ("demo", "single")]
     tables = {c: pd.read_json(figures / c[0] / f"table_{c[1]}.json").set_index("experiment") for c in columns}
     head = ["| top-1 / top-5 (%) | Surge XT, mixtures | Surge XT, single | demo, mixtures | demo, single |", "|---|---|---|---|---|"]
@@ -75,7 +75,18 @@ def short_table(figures: Path = ROOT / "figures") -> str:
         found = [(tables[c], surge if c[0] == "surge" else demo) for c in columns]
         cells = [f"{table.top1[row]:.1f} / {table.top5[row]:.1f}" if row else "" for table, row in found]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join([*head, *lines]) + "\n"
+    about = []
+    for preset, title in (("surge", "Surge XT"), ("demo", "demo")):
+        mixture, single = tables[preset, "mixture"], tables[preset, "single"]
+        shown = [name for names in SHORT.values() for name in names if name in mixture.index]
+        galleries = f"galleries of about {mixture.gallery.iloc[0]} and {single.gallery.iloc[0]:,}"
+        chance = f"chance {mixture.top1_chance.iloc[0]:.2f} and {single.top1_chance.iloc[0]:.2f} at top-1"
+        about.append(f"{title}: {galleries} instruments (mixtures, single sounds), {chance}, {_seeds(mixture.seeds[shown])}")
+    return "\n".join([*head, *lines, "", f"{'. '.join(about)}. The tables with intervals are in figures/README.md."]) + "\n"
+
+
+def _seeds(counts: pd.Series) -> str:
+    return " to ".join(f"{n}" for n in sorted({counts.min(), counts.max()})) + f" seed{'s' * bool(counts.max() > 1)}"
 
 
 def with_short_table(text: str, table: str) -> str:

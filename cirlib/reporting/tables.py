@@ -96,7 +96,7 @@ def _protocol(runs: list[dict], task: str) -> dict:
         "parameters": first.get("parameters"),
         "numbers": first.get("numbers"),
         "clip_s": config.get("seconds"),
-        "families": ", ".join(config.get("families", ())) if task == "mixture" else None,
+        "families": ", ".join(config.get("families", ())) or None if task == "mixture" else None,
         "gallery": _gallery(test["chance"]["top1"]),
         "galleries": ", ".join(f"{name} {n}" for name, n in sorted(test.get("gallery", {}).items())) or None,
         "queries": first.get("queries") if task == "mixture" else test["queries"],
