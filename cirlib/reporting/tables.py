@@ -23,7 +23,7 @@ SCORES = {  # of classifiers.metrics -> column
     "f1_micro": "micro F1", "roc_auc_macro": "macro AUC", "map": "mean AP",
 }  # fmt: skip
 OPTIONAL = (  # columns that older tables lack
-    *("best_distance", "best_top1", "optimiser", "clips", "pretrained", "parameters", "numbers", "families", "galleries", "without_share"),
+    *("best_distance", "best_top1", "optimiser", "clips_seen", "pretrained", "parameters", "numbers", "families", "galleries", "without_share"),
 )
 NOT_COMPARED = ("seed", "bank", "wandb", "log_every", "gradient_cache_size", "workers", "compile")  # settings that change no result
 
@@ -91,7 +91,7 @@ def _protocol(runs: list[dict], task: str) -> dict:
         "best_distance": best,
         "best_top1": by_distance.get(best),
         "optimiser": config.get("optimiser") if trained else None,
-        "clips": config["steps"] * config["batch_size"] if trained else 0 if config else None,
+        "clips_seen": config["steps"] * config["batch_size"] if trained else 0 if config else None,
         "pretrained": first.get("encoder", "cnn") not in ENCODERS,
         "parameters": first.get("parameters"),
         "numbers": first.get("numbers"),
@@ -176,7 +176,7 @@ def _cells(row: pd.Series) -> dict[str, str]:
     has = {name for name in row.index if not pd.isna(row[name])}
     optimiser = row.optimiser.capitalize() if "optimiser" in has else ""
     return {
-        "training": "" if "clips" not in has else f"{optimiser}, {row.clips / 1000:,.0f} k" if row.clips else "none",
+        "training": "" if "clips_seen" not in has else f"{optimiser}, {row.clips_seen / 1000:,.0f} k" if row.clips_seen else "none",
         "size": f"{row.parameters / 1e6:.1f} M / {row.numbers:,.0f}" if {"parameters", "numbers"} <= has else "",
         "distance": row.distance,
         "top-1": _cell(row, "top1"),

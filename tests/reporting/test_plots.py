@@ -82,7 +82,7 @@ def test_accuracy(rows):
         assert axis.get_xlim()[0] == 0 and table.top5_high.max() <= axis.get_xlim()[1] <= 100
 
 
-def test_panels_of_accuracy_have_the_same_rows_in_the_order_of_tables():
+def test_panels_of_accuracy_have_the_same_rows():
     mixture = results(2).assign(experiment=["mfcc", "family-infonce"], row=["MFCC", "heads"])
     single = results(2).assign(experiment=["single-infonce", "mfcc"], row=["InfoNCE, single sounds", "MFCC"])
     figure = plots.accuracy({"mixture": mixture, "single": single}, "title")
