@@ -23,7 +23,8 @@ SCORES = {  # of classifiers.metrics -> column
     "f1_micro": "micro F1", "roc_auc_macro": "macro AUC", "map": "mean AP",
 }  # fmt: skip
 OPTIONAL = (  # columns that older tables lack
-    *("best_distance", "best_top1", "optimiser", "clips_seen", "pretrained", "parameters", "numbers", "families", "galleries", "without_share"),
+    *("best_distance", "best_top1", "optimiser", "clips_seen", "pretrained", "parameters", "numbers", "families", "galleries"),
+    "without_share",
 )
 NOT_COMPARED = ("seed", "bank", "wandb", "log_every", "gradient_cache_size", "workers", "compile")  # settings that change no result
 
