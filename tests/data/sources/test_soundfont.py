@@ -258,6 +258,7 @@ def test_presets_of_one_number(tmp_path, names):
 
 
 @needs_fluidsynth
+@natural_levels()
 def test_compressed_samples(tmp_path):
     """As in .sf3 files: the same pitch and level as without compression."""
     plain, small = (write_font(tmp_path / name, vorbis=name.endswith("3")) for name in ("a.sf2", "b.sf3"))
@@ -340,6 +341,7 @@ def test_without_the_system_library(monkeypatch, tmp_path, font):
 
 
 @needs_fluidsynth
+@natural_levels()
 def test_another_font_or_seed_is_played_anew(tmp_path):
     font = write_font(tmp_path / "a.sf2", [(0, 0, "Piano", 0, 127)])
     first = build(tmp_path / "bank", config(font, notes=1), n_jobs=1).audio(0)
