@@ -1,8 +1,8 @@
 # Thin names for what the project does. `make reproduce [PRESET=demo] [ROWS="single* mfcc"] [SEEDS="0 1"] [SET="steps=100"]`; `make help` lists the rest.
 PRESET ?= $(if $(filter ablations robustness,$(MAKECMDGOALS)),surge,demo)
-# the first Python 3.11 or 3.12 that runs
-PYTHON ?= $(shell for p in python3 python3.12 python3.11 python; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+# the first Python 3.11 to 3.14 that runs
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && echo $$p && break; done)
 PY := .venv/bin/python
 READY := .venv/.ready
 REPRODUCE = "$(PY)" -m cirlib.reproduce '$(PRESET)'
@@ -10,6 +10,8 @@ CHOSEN = $(if $(ROWS),--rows '$(ROWS)') $(if $(SEEDS),--seeds '$(SEEDS)') $(if $
 # one process for each core; the tests of a file stay together and share what is made for them
 PYTEST := -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
+# threads that spin while they wait slow down other processes
+export OMP_WAIT_POLICY ?= passive
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: setup reproduce bank figures performance ablations robustness clean test coverage torture fuzz mutants reliability lint lab distclean help
@@ -45,7 +47,7 @@ help: ## this list
 setup: $(READY) ## the Python environment in .venv
 
 $(READY): requirements.txt pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and none was found: make PYTHON=/path/to/python3.12"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.14 is needed and none was found: make PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	"$(PY)" -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	"$(PY)" -m pip install --quiet --disable-pip-version-check --no-deps -e .

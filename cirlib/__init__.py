@@ -5,6 +5,7 @@ synthesizer retrieval", ICASSP 2026, arXiv 2509.13285. Sound is float32 mono in 
 docstring says otherwise; B is a batch, T samples, M mixtures, S stems per mixture, D embedding size.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from .training import losses
     from .training.config import TrainConfig
     from .training.loop import fit
+
+# read when torch is imported: threads that spin while they wait slow down whatever else runs on these cores, up to ten times
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
 __all__ = ["AudioEncoder", "Library", "MixtureDataset", "NoteBank", "TrainConfig", "fit", "losses", "ranking"]

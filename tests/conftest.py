@@ -10,6 +10,7 @@ from pathlib import Path
 _HOME = tempfile.TemporaryDirectory(prefix="cirlib-tests-")
 os.environ["CIRLIB_HOME"] = _HOME.name
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as cirlib does, but before torch is imported
 PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 if PROCESSES > 1:  # they share the cores
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // PROCESSES))

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from conftest import tone
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 from tones import write
 
@@ -30,6 +31,7 @@ CORE = [
     *("lancedb", "soxr"),
 ]
 MODULE = {"pyfluidsynth": "fluidsynth", "scikit-learn": "sklearn", "umap-learn": "umap", "websocket-client": "websocket"}  # else the same
+VERSIONS = ["3.11", "3.12", "3.13", "3.14"]
 PINS = [Requirement(line) for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
 OPTIONAL = [MODULE.get(p.name, p.name) for p in PINS if p.name.lower() not in CORE] + ["demucs", "surgepy", "IPython", "numba"]
 
@@ -124,6 +126,22 @@ def test_pins_are_exact_and_cover_the_package():
     assert {Requirement(name).name for name in declared} == set(CORE) <= pinned
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(
+    ("name", "version"), [*(("python3", v) for v in ("3.10", *VERSIONS, "3.15")), *((f"python{v}", v) for v in VERSIONS)]
+)
+def test_make_finds_every_supported_python(tmp_path, name, version):
+    """As pyproject.toml has them; without one, a sentence says which are needed. The Python here is a script with another version."""
+    code = f"import sys; sys.version_info = ({version.replace('.', ', ')}, 0); exec(sys.argv[1])"
+    (tmp_path / name).write_text(f'#!{shutil.which("sh")}\nexec "{sys.executable}" -c "{code}" "$2"\n')
+    (tmp_path / name).chmod(0o755)
+    needed = SpecifierSet(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"])
+    command = [shutil.which("make"), "-n", "setup", f"SHELL={shutil.which('sh')}", f"READY={tmp_path / 'ready'}"]
+    done = subprocess.run(command, cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert (f"{name} -m venv" in done.stdout) == (version in needed) == (version in VERSIONS), done.stdout + done.stderr
+    assert f"Python {VERSIONS[0]} to {VERSIONS[-1]} is needed" in done.stdout
+
+
 def test_every_file_of_the_package_is_installed():
     """Files that are no Python, such as pages, the example and weights, are package data."""
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
@@ -174,7 +192,7 @@ def test_newest_allows_later_minor_versions():
 def test_workflows_run_existing_scripts(name):
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
     (job,) = workflow["jobs"].values()
-    assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12"]
+    assert job["strategy"]["matrix"]["python"] == VERSIONS
     commands = " ".join(step.get("run", "") for step in job["steps"])
     for script in re.findall(r"\.ci/\w+", commands):
         assert os.access(ROOT / script, os.X_OK)
