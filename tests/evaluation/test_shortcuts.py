@@ -31,7 +31,8 @@ def planted(path, leak: str):
             drawn = dict(zip(("hold", "length", "level", "floor"), rng.random(4), strict=True))
             if leak in drawn:
                 drawn[leak] = own[["hold", "length", "level", "floor"].index(leak)]
-            audio = noise(0.2 + drawn["length"], 0.1 + 0.8 * drawn["level"], rng, tail=10 ** (-1 - 2 * drawn["floor"]))
+            level = 0.1 + 0.8 * drawn["level"]
+            audio = noise(0.2 + drawn["length"], level, rng, tail=0.1 * 10 ** (-1.5 * drawn["floor"]) / level)
             sounds.append(sound(f"i{i}", audio, split=split, hold_s=0.1 + drawn["hold"]))
     return build_bank(path, sounds)
 
@@ -67,25 +68,29 @@ def check_no_leak(bank, names=tuple(FEATURES)) -> None:
 
 
 def test_virtual_instruments_have_no_shortcut(tmp_path):
-    check_no_leak(virtual.build(tmp_path / "bank", virtual.VirtualConfig(**SMALL), n_jobs=1))
+    """Except for hold and length together, whose difference is how long an instrument fades."""
+    bank = virtual.build(tmp_path / "bank", virtual.VirtualConfig(**SMALL), n_jobs=1)
+    check_no_leak(bank, [name for name in FEATURES if name != "hold and length"])
 
 
 def test_hold_per_instrument_would_be_reported(tmp_path, monkeypatch):
     """As all notes of a virtual instrument once had."""
     render = virtual.render
+    monkeypatch.setattr(virtual, "ALIKE", 0.0)
     monkeypatch.setattr(virtual, "render", lambda patch, notes, holds, stretches: render(patch, notes, holds[:1].repeat(len(notes))))
     text = report(shortcuts.shortcuts(virtual.build(tmp_path / "bank", virtual.VirtualConfig(**SMALL), n_jobs=1)))
     assert text.startswith("WARNING: more than 3 times chance at top-1: length (")
 
 
 def test_soundfont_has_no_shortcut(tmp_path):
-    """In what the rendering decides; how a sample starts and how long it fades after note off is its own."""
+    """In what rendering decides. How a sample starts and fades is its own, so length stays a clue (with one hold: 34 times chance)."""
     try:
         soundfont.fluidsynth()
     except ValueError as missing:
         pytest.skip(str(missing))
     bank = soundfont.build(tmp_path / "bank", soundfont.SoundFontConfig(notes=8, valid=0.1, test=0.4), n_jobs=1)
-    check_no_leak(bank, ("length", "hold", "peak level", "RMS level", "noise floor"))
+    check_no_leak(bank, ("hold", "peak level", "RMS level", "noise floor"))
+    assert shortcuts.shortcuts(bank)["times chance"]["length"] < 10
 
 
 def test_measures_of_known_sounds(tmp_path):
