@@ -20,8 +20,10 @@ from cirlib.common.paths import ROOT
 from cirlib.common.settings import check_parameters, choose, read_params
 from cirlib.data.sources import data_files, source_config, source_options
 from cirlib.evaluation import ranking, space
+from cirlib.models.encoder import AudioEncoder
 from cirlib.reporting.labels import TITLES, labels, order
 from cirlib.reporting.rows import NOT_ROWS, expand
+from cirlib.search.example import MIX
 from cirlib.training.config import TrainConfig
 
 FOLDER = ROOT / "notebooks"
@@ -168,7 +170,19 @@ def test_06_paper_names_the_best_row_without_examples(capsys):
 def test_07_search_asks_for_a_query(tmp_path):
     """Only banks have instruments to mix one of."""
     with pytest.raises(ValueError, match=r"^no query: name an audio file to search own with \(-p query mix.wav\)$"):
-        run_cell("07_search", "no query: name", query="", sounds=tmp_path / "own", short=lambda path: path.name)
+        run_cell("07_search", "no query: name", query="", library="own", sounds=tmp_path / "own", short=lambda path: path.name)
+
+
+def test_07_search_searches_the_bundled_example(tmp_path, figure_style):
+    """By default; nothing else is needed but an encoder."""
+    encoder = AudioEncoder.create("cnn", seconds=0.5, width=4, dim=16).eval().save(tmp_path / "best.pt")
+    names = declared(FOLDER / "07_search.ipynb")
+    assert (names["library"], names["query"], names["encoder"]) == ("", "", "cirlib-small")
+    names |= run_cell("07_search", "plots.style()")
+    names |= {"encoder": str(encoder), "LIB": tmp_path, "check_parameters": lambda _: None, "display": lambda _: None}
+    for words in ("index = Library.build", "query_file ="):
+        names = run_cell("07_search", words, **names)
+    assert names["index"].describe()["sounds"] == 12 and names["query_file"] == MIX and len(names["parts"]) == 16
 
 
 def test_11_ablations_refuses_an_unknown_idea():
