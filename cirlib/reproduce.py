@@ -43,13 +43,25 @@ class Preset:
 PRESETS = {  # a preset that is not listed has the defaults above
     "demo": Preset("untrained mfcc single-infonce multi-encoder triplet-24 triplet-full-48 infonce-48 multi-infonce family-infonce"),
     "paper": Preset("untrained mfcc timbre-toolbox demucs multi-* family-* single-* triplet-* infonce-*"),
-    "open": Preset(open_rows="untrained multi-infonce multi-infonce-open multi-infonce-open-muon family-infonce-open"),
+    "open": Preset(open_rows="untrained multi-infonce multi-infonce-open multi-infonce-open-muon family-infonce-open cirlib-small"),
     "libraries": Preset(tables="13_libraries"),
-    "surge": Preset(seeds="0 1 2", open_rows="untrained multi-infonce multi-infonce-open-muon family-infonce", tables="10_beyond"),
+    "surge": Preset(
+        seeds="0 1 2", open_rows="untrained multi-infonce multi-infonce-open-muon family-infonce cirlib-small", tables="10_beyond"
+    ),
 }
 ALONE = {"performance": "08_performance", "ablations": "11_ablations", "robustness": "12_robustness"}
 WHAT = ("all", "bank", "figures", *ALONE, "clean")
-MAPPED = ("family-infonce", "multi-infonce", "triplet-full-48", "triplet-full", "infonce-48", "infonce", "triplet", "untrained")
+MAPPED = [
+    "cirlib-small",
+    "family-infonce",
+    "multi-infonce",
+    "triplet-full-48",
+    "triplet-full",
+    "infonce-48",
+    "infonce",
+    "triplet",
+    "untrained",
+]
 STOPPED = "stopped: the same command goes on from here"
 WAIT_S = 30  # for a notebook that is stopped
 

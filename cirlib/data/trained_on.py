@@ -26,14 +26,11 @@ def describe(bank: NoteBank) -> list[dict]:
     return entries
 
 
-def check_unseen(trained_on: Iterable[dict], bank: NoteBank, split: str) -> None:
-    """Raise ValueError if instruments of the test split of a bank were used to train an encoder; other splits are not tests."""
-    if split != "test":
-        return
+def check_unseen(trained_on: Iterable[dict], tested: Iterable[str]) -> None:
+    """Raise ValueError if instruments that are tested were used to train an encoder."""
     size = 2 * DIGEST_BYTES
     used = {entry["used"][i : i + size]: entry["bank"] for entry in trained_on for i in range(0, len(entry["used"]), size)}
-    table = bank.instruments
-    tested = table.index[(table.split == split) & table.augments.isna()]
+    tested = list(tested)
     seen = [(uid, used[digest]) for uid, digest in zip(tested, _digests(tested), strict=True) if digest in used]
     if seen:
         raise ValueError(

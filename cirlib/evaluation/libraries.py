@@ -13,6 +13,7 @@ import pandas as pd
 from ..data.bank import NoteBank
 from ..data.mixtures import MixtureDataset
 from ..data.taxonomy import FAMILIES
+from ..data.trained_on import check_unseen
 from ..models.heads import MIX, SINGLE, select_family_head, select_head
 from .protocol import EVAL_SEED, embed_mixtures
 from .ranking import distances
@@ -102,6 +103,7 @@ class LibraryTest:
 
         family_first: whether the nearest program has the family of the query.
         """
+        self._check(retriever)
         rows = np.flatnonzero(self.queries.notes.split == "test")
         near = self._distances(*(select_head(side, SINGLE, retriever.heads) for side in self._embed(retriever, rows)), metric)
         notes = self.queries.notes.loc[rows, ["instrument", "family"]].reset_index(drop=True)
@@ -113,6 +115,7 @@ class LibraryTest:
 
         Both skip the other programs of the mixture, so that each of them can be first.
         """
+        self._check(retriever)
         vectors, truth = embed_mixtures(retriever, self.mixtures)
         gallery, query = retriever.notes(self.gallery, self.rows), truth["query"].to_numpy()
         place = self._place[truth.instrument].to_numpy()
@@ -130,6 +133,10 @@ class LibraryTest:
             others = place[present][place[present] != place[row]]
             near[row, others] = whole[row, others] = np.inf
         return truth.drop(columns="place").assign(rank_in_family=_ranks(near, place), rank=_ranks(whole, place))
+
+    def _check(self, retriever) -> None:
+        """Raise ValueError if the encoder was trained on one of the libraries."""
+        check_unseen(getattr(retriever, "trained_on", ()), [*self.queries.instruments.index, *self.gallery.instruments.index])
 
     def _embed(self, retriever, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Embed notes of the queries, and all notes of the gallery."""

@@ -1,16 +1,19 @@
 """Make the folder of the encoder that comes with cirlib from a checkpoint of training.
 
 config.json and model.safetensors (float16), model.onnx (runs without torch), presence.json if 09_open_mixtures wrote one beside the
-checkpoint, and README.md, the model card, which `python -m cirlib.reporting.results` writes again when results change.
+checkpoint, and README.md, the model card, which `python -m cirlib.reporting.results` writes again when results change. In a clone, the
+README at the root gets the output of `python -m cirlib.search example`.
 
 python -m cirlib.reporting.release CHECKPOINT [FOLDER]
 """
 
+import contextlib
+import io
 from pathlib import Path
 
 from ..common.command_line import arguments, clean_exit
 from ..common.files import write_atomic
-from ..common.paths import FIGURES, at_home, short
+from ..common.paths import FIGURES, ROOT, at_home, short
 from ..common.untrusted import read_json
 from ..data.trained_on import describe
 from ..evaluation.open_mixtures import Presence
@@ -18,9 +21,11 @@ from ..evaluation.protocol import open_banks
 from ..models.encoder import AudioEncoder, digest
 from ..models.onnx import export_onnx
 from ..models.pretrained import PLACE
+from ..search import __main__ as search
 from ..training.config import TrainConfig, read_config, shown_values
 from .model_card import model_card
 from .records import curve
+from .results import with_block
 
 
 def release(checkpoint: str, folder: Path = PLACE, figures: Path = FIGURES) -> Path:
@@ -54,12 +59,23 @@ def _training(run: Path, config: TrainConfig) -> dict:
     }  # fmt: skip
 
 
+def example_block() -> str:
+    """Return the output of `python -m cirlib.search example` as a block of Markdown."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        search.main(["example"])
+    return f"```text\n{output.getvalue()}```\n"
+
+
 def main() -> None:
     """python -m cirlib.reporting.release CHECKPOINT [FOLDER]"""
     checkpoint, *folder = arguments(main.__doc__, 1, 2)
     with clean_exit():
         for file in sorted(release(checkpoint, *map(Path, folder)).iterdir()):
             print(f"{short(file)}: {file.stat().st_size / 1e6:.2f} MB")
+        readme = ROOT / "README.md"
+        if not folder and readme.is_file():
+            text = with_block(readme.read_text(), example_block(), "example")
+            write_atomic(readme, lambda part: part.write_text(text))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ SHORT = {  # row of the short table: experiments in figures/surge and figures/de
     "multi-positive + Muon": ("multi-infonce", "multi-infonce-muon"),
     "per-family heads (ours)": ("family-infonce", "family-infonce"),
 }
-MARKS = ("<!-- results:short -->\n", "<!-- end:short -->")
+MARKS = ("<!-- results:{} -->\n", "<!-- end:{} -->")
 
 
 def page(figures: Path = ROOT / "figures") -> str:
@@ -89,13 +89,13 @@ def _seeds(counts: pd.Series) -> str:
     return " to ".join(f"{n}" for n in sorted({counts.min(), counts.max()})) + f" seed{'s' * bool(counts.max() > 1)}"
 
 
-def with_short_table(text: str, table: str) -> str:
-    """Return the text of a README with the table between its marks. ValueError without the marks."""
-    begin, end = MARKS
+def with_block(text: str, block: str, name: str = "short") -> str:
+    """Return the text of a README with a generated block between its marks. ValueError without the marks."""
+    begin, end = (mark.format(name) for mark in MARKS)
     if begin not in text or end not in text:
         raise ValueError(f"README.md must have the marks {begin.strip()} and {end}")
     before, rest = text.split(begin, 1)
-    return before + begin + table + end + rest.split(end, 1)[1]
+    return before + begin + block + end + rest.split(end, 1)[1]
 
 
 def written(root: Path = ROOT) -> dict[Path, str]:
@@ -103,7 +103,7 @@ def written(root: Path = ROOT) -> dict[Path, str]:
     readme, figures, encoder = root / "README.md", root / "figures", root / PLACE.relative_to(ROOT)
     return {
         figures / "README.md": page(figures),
-        readme: with_short_table(readme.read_text(), short_table(figures)),
+        readme: with_block(readme.read_text(), short_table(figures)),
         **({encoder / "README.md": model_card(encoder, figures)} if is_folder(encoder) else {}),
     }
 

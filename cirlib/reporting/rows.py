@@ -18,6 +18,8 @@ import yaml
 from ..common.files import write_atomic
 from ..common.paths import PARAMS, RUNS, short
 from ..common.settings import choose, preset_folder, read_params
+from ..models.checkpoints import is_folder
+from ..models.pretrained import PLACE, SHIPPED
 from ..training.config import WITH_SINGLE, TrainConfig, row_config
 
 TUPLES = {name for name, hint in typing.get_type_hints(TrainConfig).items() if typing.get_origin(hint) is tuple}
@@ -100,7 +102,8 @@ def _as_name(value) -> str:
 def rows(preset: str, overrides: dict | None = None) -> list[Row]:
     """Return all rows of params/<preset>, by file, with settings that `overrides` replaces where the row's notebook has them.
 
-    ValueError if two rows have the same name, or a row needs another one that is absent.
+    Rows of the encoder that comes with cirlib are left out where its weights are absent. ValueError if two rows have the same name, or a
+    row needs another one that is absent.
     """
     out = []
     for file in sorted(preset_folder(preset, PARAMS).glob("*.yaml")):
@@ -108,6 +111,8 @@ def rows(preset: str, overrides: dict | None = None) -> list[Row]:
             values = read_params(file)
             if values.get("experiment") != file.stem:
                 raise ValueError(f"{short(file)} must have `experiment: {file.stem}`, its own name, got {values.get('experiment')!r}")
+            if values.get("encoder") == SHIPPED and not is_folder(PLACE):
+                continue
             absent = NOT_OF_METHODS if "method" in values else NOT_OF_TRAINING
             out += expand({**values, **{name: value for name, value in (overrides or {}).items() if name not in absent}})
     names = [row.name for row in out]

@@ -6,6 +6,7 @@ from conftest import RATE
 from source_files import PROGRAMS
 from source_files import general_midi_bank as library
 
+from cirlib.data.trained_on import describe
 from cirlib.evaluation.libraries import LibraryTest, programs
 
 
@@ -47,6 +48,16 @@ def test_chosen_and_missing_programs(tmp_path):
     assert set(test.single(Spectra()).instrument.str[-2:].str.strip()) == {"0", "33", "40"}  # the gallery has no 16
     with pytest.raises(ValueError, match="the two libraries share none of the chosen programs"):
         LibraryTest(gallery, library(tmp_path, "others"), chosen=(16,))
+
+
+@pytest.mark.parametrize("trained", ["queries", "gallery"])
+def test_libraries_of_the_training_are_refused(tmp_path, trained):
+    banks = {name: library(tmp_path, name) for name in ("queries", "gallery")}
+    test, retriever = LibraryTest(banks["gallery"], banks["queries"], seconds=1.0, mixtures=5), Spectra()
+    retriever.trained_on = describe(library(tmp_path / "training", trained))
+    for act in (test.single, test.mixture):
+        with pytest.raises(ValueError, match=rf"^this encoder was trained on 6 of the 12 test instruments, such as soundfont/{trained}/"):
+            act(retriever)
 
 
 def test_bank_without_programs(tone_bank):

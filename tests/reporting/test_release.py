@@ -152,4 +152,6 @@ def test_describe_several_banks(tone_bank, tmp_path):
     assert [entry["bank"] for entry in entries] == ["one", "two"] and entries == describe(one) + describe(two)
     assert entries[0]["instruments"] == 1 and entries[0]["splits"] == ["train"] and len(entries[0]["used"]) == 12
     assert (entries[1]["instruments"], entries[1]["sounds"], entries[1]["used"]) == (0, 0, "")
-    check_unseen(entries, tone_bank, "test")
+    check_unseen(entries, ["tones/test/Bass0"])
+    with pytest.raises(ValueError, match="this encoder was trained on 1 of the 2 test instruments"):
+        check_unseen(entries, ["tones/test/Bass0", one.notes.instrument[0]])

@@ -48,10 +48,11 @@ def test_page_holds_every_table_and_figure(figures):
 
 
 def test_short_table_is_put_between_its_marks():
-    begin, end = results.MARKS
-    assert results.with_short_table(f"a\n{begin}old\n{end}\nb\n", "new\n") == f"a\n{begin}new\n{end}\nb\n"
+    for name in ("short", "example"):
+        begin, end = (mark.format(name) for mark in results.MARKS)
+        assert results.with_block(f"a\n{begin}old\n{end}\nb\n", "new\n", name) == f"a\n{begin}new\n{end}\nb\n"
     with pytest.raises(ValueError, match=r"must have the marks <!-- results:short --> and <!-- end:short -->"):
-        results.with_short_table("no marks", "new\n")
+        results.with_block("no marks", "new\n")
 
 
 def test_generated_results_in_git_agree_with_the_tables():

@@ -1,12 +1,18 @@
 """The bundled example: small, audible, rendered by the script beside it, and searched by one command."""
 
+import re
+
 import numpy as np
 import pytest
 import soundfile
 import torch
 
+from cirlib.common.paths import ROOT
 from cirlib.models import pretrained
+from cirlib.models.checkpoints import is_folder
 from cirlib.models.encoder import AudioEncoder
+from cirlib.reporting.release import example_block
+from cirlib.reporting.results import with_block
 from cirlib.search.__main__ import main
 from cirlib.search.example import FOLDER, MIX, NOTES, RATE, SECONDS, render
 
@@ -37,13 +43,22 @@ def test_the_script_renders_them_again(tmp_path):
         assert len(old) == len(new) and np.corrcoef(old, new)[0, 1] > 0.95, file.name
 
 
+@pytest.mark.skipif(not is_folder(pretrained.PLACE), reason="the weights of cirlib-small are not in this copy")
+def test_the_readme_shows_its_output():
+    """But for the last digits of distances, which differ between machines."""
+    text, expected = (re.sub(r"\d\.\d+", "", block) for block in ((ROOT / "README.md").read_text(), example_block()))
+    assert expected in text and with_block(text, expected, "example") == text
+
+
 def test_one_command_searches_it(tmp_path, monkeypatch, capsys):
     """The nearest note of each of its three families."""
     torch.manual_seed(0)
     encoder = AudioEncoder.create("cnn", seconds=0.5, width=4, dim=16).eval()
     monkeypatch.setattr(pretrained, "PLACE", encoder.save_folder(tmp_path / "small"))
     main(["example"])
-    lines = capsys.readouterr().out.splitlines()[-3:]
+    output = capsys.readouterr().out
+    lines = output.splitlines()[-3:]
+    assert example_block() == f"```text\n{output}```\n"
     assert [sum(f"{name} " in line for line in lines) for name in ("bass", "lead", "mallet")] == [1, 1, 1]
     monkeypatch.setattr(pretrained, "PLACE", tmp_path / "none")
     with pytest.raises(SystemExit, match=r"^error: this copy of cirlib comes without the weights"):
