@@ -59,8 +59,7 @@ class Retriever:
 
     def __init__(self, encoder: AudioEncoder, mixtures: Waves | None = None, separate: Waves | None = None):
         self.encoder, self.mixtures, self.separate = encoder, mixtures or encoder.embed, separate
-        self.heads = encoder.config.heads  # families with a head of their own
-        self.trained_on = encoder.trained_on
+        self.heads, self.trained_on = encoder.config.heads, encoder.trained_on  # families with a head of their own; banks
 
     def notes(self, bank: NoteBank, rows: Sequence[int], protocol: str = "strict") -> np.ndarray:
         """Embed sounds of a bank, cut or padded to the encoder's clip length: (N, D)."""
@@ -114,9 +113,8 @@ def embed_mixtures(retriever, dataset: MixtureDataset, degraded: str = "clean") 
 
 
 def _check_unseen(retriever, bank: NoteBank, split: str) -> None:
-    table = bank.instruments
     if split == "test":  # others are no tests
-        check_unseen(getattr(retriever, "trained_on", ()), table.index[(table.split == split) & table.augments.isna()])
+        check_unseen(getattr(retriever, "trained_on", ()), bank.gallery().query("split == 'test'").index)
 
 
 def _in_blocks(count: int, embed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

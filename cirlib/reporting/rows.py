@@ -102,7 +102,7 @@ def _as_name(value) -> str:
 def rows(preset: str, overrides: dict | None = None) -> list[Row]:
     """Return all rows of params/<preset>, by file, with settings that `overrides` replaces where the row's notebook has them.
 
-    Rows of the encoder that comes with cirlib are left out where its weights are absent. ValueError if two rows have the same name, or a
+    Rows of the encoder that comes with cirlib are skipped where its weights are absent. ValueError if two rows have the same name, or a
     row needs another one that is absent.
     """
     out = []

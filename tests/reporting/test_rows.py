@@ -162,7 +162,7 @@ def test_rows_of_a_preset(home):
 
 
 def test_row_of_the_encoder_that_comes_with_cirlib(home, monkeypatch):
-    """It is left out where the weights are absent, and tests their heads otherwise."""
+    """It is skipped where the weights are absent."""
     put(home, "cirlib-small", "{preset: p, experiment: cirlib-small, encoder: cirlib-small, steps: 0}")
     monkeypatch.setattr(sweep, "PLACE", home / "small")
     assert "cirlib-small" not in [row.name for row in rows("p")]
