@@ -3,7 +3,7 @@
 Files are one instrument if their names give the same instrument in the same folder, whatever else they give: note, layer, take, microphone,
 articulation, length. Folders that name only such things (`vib`, `Samples`) do not count. A number is a pitch only where
 several files of an instrument differ in it; drum hits and loops have no pitch. A file without a pitch is an instrument of its own, except
-for layers and takes of one sound.
+for layers and takes of one sound. The drumkit.xml of a kit of Hydrogen counts more than names.
 """
 
 from collections import Counter, defaultdict
@@ -13,6 +13,7 @@ from unicodedata import normalize
 
 from ..family_names import guess_family
 from ..taxonomy import KINDS
+from .hydrogen import kit_pieces, piece_family
 from .names import LEVELS, Token, clean, tokenise
 from .pitches import BESIDE_FOLDERS, BESIDE_NOTES, NamedFile, find_notes, find_numbers
 
@@ -44,6 +45,13 @@ def group_files(root: Path, files: list[Path], *, middle_c: int = 4, by: str = "
         middle_c: octave of MIDI pitch 60 in note names.
         by: what one instrument is: auto, folder or file.
     """
+    pieces = kit_pieces(files) if by == "auto" else {}
+    instruments: dict[str, Instrument] = {}
+    for file, (name, velocity) in pieces.items():
+        uid = "/".join(("folder", root.name, *file.relative_to(root).parent.parts, name))
+        piece = instruments.setdefault(uid, Instrument(piece_family(name), [], []))
+        piece.notes.append((file.relative_to(root).as_posix(), None, velocity, "drum hit"))
+    files = [file for file in files if file not in pieces]
     found = [NamedFile(file.relative_to(root), list(tokenise(file.stem))) for file in files]
     _mark_dynamics(found)
     soft = _soft_folders({file.path.parent for file in found})
@@ -58,7 +66,6 @@ def group_files(root: Path, files: list[Path], *, middle_c: int = 4, by: str = "
     for file in found:
         groups[_key(file, by)].append(file)
     pitched, files = Counter(place for kind, place, *_ in groups if kind == "pitched"), Counter(file.place for file in found)
-    instruments: dict[str, Instrument] = {}
     for (kind, place, *_), members in groups.items():
         alone = pitched[place] == 1 and 2 * len(members) > files[place]
         uid = "/".join(("folder", root.name, *(_name(kind, place, members, alone=alone) or (root.name,))))

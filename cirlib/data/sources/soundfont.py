@@ -106,7 +106,7 @@ def build(path: Path, config: SoundFontConfig, *, n_jobs: int = -1) -> NoteBank:
         while label in inputs:  # two fonts of one name
             label += "'"
         inputs[label] = sha256(file)
-        presets += _instruments(label, file, found)
+        presets += list_instruments(label, file, found)
     if not presets:
         raise ValueError(f"no SoundFont is readable: {'; '.join(f'{r.name}: {r.text}' for r in remarks)}")
     spec = make_spec(config, source="soundfont", version=VERSION, inputs=inputs)
@@ -115,7 +115,7 @@ def build(path: Path, config: SoundFontConfig, *, n_jobs: int = -1) -> NoteBank:
     return build_once(path, spec, jobs, render_preset, meta=meta, n_jobs=n_jobs, title="presets", limit_s=config.limit_s, remarks=remarks)
 
 
-def _instruments(label: str, file: Path, presets: list[tuple[int, int, str]]) -> Iterator[tuple[str, str | None, dict]]:
+def list_instruments(label: str, file: Path, presets: list[tuple[int, int, str]]) -> Iterator[tuple[str, str | None, dict]]:
     """Yield uid, family and place of every preset. Of those with one bank and program, `shared` counts which one it is."""
     general_midi, counts, uids = general_midi_banks(presets), Counter(preset[:2] for preset in presets), set()
     seen = Counter()

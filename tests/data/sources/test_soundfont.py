@@ -118,7 +118,7 @@ def gm_font(*others, programs=range(128), names=GM_NAMES):
 def test_families_of_a_font(tmp_path, presets, expected):
     """Programs of General MIDI also in other banks; drum kits in 120, 127 and 128; names where they contradict the programs."""
     font = write_font(tmp_path / "a.sf2", [(*preset, 0, 127) for preset in presets])
-    found = {(place["bank"], place["program"]): family for _, family, place in soundfont._instruments("a", font, read_presets(font))}
+    found = {(place["bank"], place["program"]): family for _, family, place in soundfont.list_instruments("a", font, read_presets(font))}
     assert {number: found[number] for number in expected} == expected
 
 
