@@ -59,9 +59,9 @@ def compare(truth: dict[str, Truth], found: Found, sounds: tuple[int, int]) -> R
     right = [group in whole or (firsts[name].series and all({path} in whole for path in group)) for name, group in true.items()]
     pitches = [found[path][1] == its.pitch for path, its in truth.items() if its.pitch is not None or found[path][1] is not None]
     families = [(found[min(group)][2], firsts[name].families) for name, group in true.items()]
-    told = [family in families for family, families in families if families]
+    named = [family in families for family, families in families if families]
     unknown = [family is None for family, families in families if not families]
-    return [sounds, *((sum(values), len(values)) for values in (right, pitches, told, unknown))]
+    return [sounds, *((sum(values), len(values)) for values in (right, pitches, named, unknown))]
 
 
 def read_folder(root: Path, truth: dict[str, Truth], every: int = 1) -> Row:
@@ -129,9 +129,9 @@ def read_font(path: Path, every: int = 1) -> Row:
     true = ["Drum Kit" if bank >= 120 else gm_family(program) for bank, program, _ in presets]
     notes = Parallel(n_jobs=2 if every == 1 else 1)(delayed(render)(uid, family, place) for uid, family, place in found[::every])
     right = [off == 0 for offs, family in zip(notes, true[::every], strict=True) for off in offs if family not in UNPITCHED]
-    told = [family == expected for (_, family, _), expected in zip(found, true, strict=True)]
+    families = [family == expected for (_, family, _), expected in zip(found, true, strict=True)]
     instruments = [bool(offs) for offs in notes]
-    return [(sum(map(len, notes)), 2 * len(notes)), *((sum(values), len(values)) for values in (instruments, right, told)), (0, 0)]
+    return [(sum(map(len, notes)), 2 * len(notes)), *((sum(values), len(values)) for values in (instruments, right, families)), (0, 0)]
 
 
 def render(uid: str, family: str | None, place: dict) -> list[int]:

@@ -9,7 +9,7 @@ samples at random sounds different each time it is rendered.
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +28,7 @@ from ..builder import build_once
 from ..family_names import guess_family
 from ..jobs import Remark, Sound, note_row
 from ..taxonomy import group_tags
+from .names import Note
 from .sfz_text import check_paths, check_sample, expand, without_comments
 from .shared import RATE, VELOCITIES, choose_notes, instrument_rng, make_spec, render_notes, split_jobs
 
@@ -36,7 +37,7 @@ BLOCK = 256  # samples
 LOADING_S = 0.03  # sfizz loads samples in the background and waits only once it has begun: before that, notes would end early
 TEXTS = (".sfz", ".h", ".inc", ".txt")  # suffixes of instruments and of the texts that they include
 NOT_SENT = {8, 10, *range(64, 70), *range(120, 128)}  # controllers: balance, pan, pedals, channel modes
-_KEYSWITCH = re.compile(r"\bsw_(?:last|lolast|down)=(?:(\d+)|([a-g])([#b]?)(-?\d))", re.IGNORECASE)
+_SWITCH = re.compile(r"\bsw_(?:last|lolast|down)=(?:(\d+)|([a-g])([#b]?)(-?\d))", re.IGNORECASE)
 _CONTROLLER = re.compile(r"cc(\d{1,3})=")
 
 Setup = tuple[dict[int, int], int | None]  # values of controllers and a keyswitch that are sent before the notes
@@ -78,15 +79,12 @@ def build(path: Path, config: SfzConfig, *, n_jobs: int = -1) -> NoteBank:
         files[uid if uid not in files else uid + file.suffix] = file
     if not files:
         raise FileNotFoundError(f"no .sfz file in {config.path or 'an empty path'}: set path to a folder of SFZ instruments")
-    jobs = split_jobs(((uid, _guess_family(library, file), {"file": str(file)}) for uid, file in files.items()), config)
+    names = {uid: (*reversed(file.relative_to(library).with_suffix("").parts), library.name) for uid, file in files.items()}
+    jobs = split_jobs(((uid, guess_family(*names[uid]), {"file": str(file)}) for uid, file in files.items()), config)
     inputs = listing_hash(library, [f for f in found if f.suffix.lower() in (*TEXTS, *SUFFIXES)])
     spec = make_spec(config, source="sfz", version=VERSION, inputs=inputs)
     meta = {"source": "sfz", "license": config.license, "citation": f"SFZ library {library.name}, rendered with sfizz"}
     return build_once(path, spec, jobs, render_instrument, meta=meta, n_jobs=n_jobs, limit_s=config.limit_s, remarks=remarks)
-
-
-def _guess_family(library: Path, file: Path) -> str | None:
-    return guess_family(*reversed(file.relative_to(library).with_suffix("").parts), library.name)
 
 
 def _included(instruments: list[Path], library: Path) -> dict[Path, Path]:
@@ -107,29 +105,19 @@ def render_instrument(*, uid: str, file: str, family: str | None, split: str, co
     check_paths(text, Path(file), config.library)
     check_paths(text := without_comments(text), Path(file), config.library)
     row = note_row(uid, family, "sfz", split, hold_s=config.hold_s, tags=group_tags(family))
-    switches = _keyswitches(text)
+    switches = {int(m[1]) if m[1] else Note(m[2].lower(), m[3], int(m[4]), True).pitch(4) for m in _SWITCH.finditer(text)}
     reason = Unusable("it has no playable key")
-    with _loader(text, Path(file), config.library) as load:
-        for setup in _setups(text, switches):
-            if not (keys := _playable_keys(load(setup), switches)):
+    with _written(text, Path(file), config.library) as place:
+        for setup in _setups(text, sorted(switches & set(range(128)))):
+            if not (keys := _playable_keys(_load(place, config.library, setup), switches)):
                 continue
             notes = choose_notes(keys, family, count=config.notes, rng=instrument_rng(config.seed, uid))
             try:
-                yield from render_notes(row, notes, partial(_render, load(setup), config))
+                yield from render_notes(row, notes, partial(_render, _load(place, config.library, setup), config))
                 return
             except Unusable as error:
                 reason = error
     raise reason
-
-
-def _keyswitches(text: str) -> list[int]:
-    """Return the keys that choose an articulation in an expanded text, lowest first."""
-    names = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
-    keys = {
-        int(m[1]) if m[1] else names[m[2].lower()] + {"#": 1, "b": -1, "": 0}[m[3].lower()] + 12 * (int(m[4]) + 1)
-        for m in _KEYSWITCH.finditer(text)
-    }
-    return sorted(keys & set(range(128)))
 
 
 def _setups(text: str, switches: list[int]) -> list[Setup]:
@@ -140,49 +128,44 @@ def _setups(text: str, switches: list[int]) -> list[Setup]:
 
 
 @contextmanager
-def _loader(text: str, file: Path, library: Path) -> Iterator[Callable]:
-    """Yield a function that loads an expanded text into a new synthesizer and sends a setup to it.
+def _written(text: str, file: Path, library: Path) -> Iterator[Path]:
+    """Write an expanded text into a temporary folder for sfizz, and yield its place.
 
-    sfizz reads the text from a temporary folder, and samples through a link there to the folder of the instrument, as other paths might
-    contain what it takes for the end of a path.
+    Samples are read through a link there to the folder of the instrument, as other paths might contain what ends a path for sfizz.
     """
-    import pysfizz
-
     for root in {library.absolute(), library.resolve()}:  # a path after default_path must be relative
         text = text.replace(f"sample={root}{os.sep}", f"sample={os.path.relpath(root, file.parent.resolve())}{os.sep}")
     text = "<control> default_path=link/\n" + re.sub("default_path=", "default_path=link/", text, flags=re.IGNORECASE)
     with TemporaryDirectory(prefix="cirlib-") as folder:
         (Path(folder) / "link").symlink_to(file.parent.absolute(), target_is_directory=True)
         (place := Path(folder) / "text.sfz").write_bytes(os.fsencode(text))
-
-        def load(setup: Setup):
-            synth = pysfizz.Synth(sample_rate=RATE, block_size=BLOCK)
-            if not synth.load_sfz_file(place):
-                raise ValueError("sfizz finds no region in it whose sample exists")
-            _check_samples(synth._synth, Path(folder), library)
-            controllers, switch = setup
-            for controller, value in controllers.items():
-                synth._synth.cc(0, controller, value)
-            if switch is not None:
-                synth._synth.note_on(0, switch, 100)
-                if "sw_down=" not in text:
-                    synth._synth.note_off(0, switch, 0)
-            return synth._synth
-
-        yield load
+        yield place
 
 
-def _check_samples(synth, folder: Path, library: Path) -> None:
-    """Raise ValueError if sfizz, which may understand a text differently from check_paths, found samples outside of the library."""
+def _load(place: Path, library: Path, setup: Setup):
+    """Return a synthesizer of a written text after a setup. Raises ValueError if sfizz finds no sample, or one outside of the library."""
+    import pysfizz
+
+    loader, (controllers, switch) = pysfizz.Synth(sample_rate=RATE, block_size=BLOCK), setup
+    if not loader.load_sfz_file(place):
+        raise ValueError("sfizz finds no region in it whose sample exists")
+    synth = loader._synth
     try:
         samples = {synth.get_region_data(region)["sample_id"] for region in range(synth.get_num_regions())}
     except RuntimeError:
         raise ValueError("the name of one of its samples is not UTF-8") from None
-    for sample in samples:
-        check_sample(sample, folder / "text.sfz", library)
+    for sample in samples:  # as sfizz understood the text, which may differ from check_paths
+        check_sample(sample, place, library)
+    for controller, value in controllers.items():
+        synth.cc(0, controller, value)
+    if switch is not None:
+        synth.note_on(0, switch, 100)
+        if b"sw_down=" not in place.read_bytes():
+            synth.note_off(0, switch, 0)
+    return synth
 
 
-def _playable_keys(synth, switches: list[int]) -> list[int]:
+def _playable_keys(synth, switches: set[int]) -> list[int]:
     """Return the keys that start a voice at any of VELOCITIES; sfizz's own list has keys of pedal and release noises too."""
     keys = []
     for key in (key for key in range(128) if key not in switches and synth.get_regions_for_note(key)):

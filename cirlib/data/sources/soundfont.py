@@ -117,17 +117,13 @@ def build(path: Path, config: SoundFontConfig, *, n_jobs: int = -1) -> NoteBank:
 
 def list_instruments(label: str, file: Path, presets: list[tuple[int, int, str]]) -> Iterator[tuple[str, str | None, dict]]:
     """Yield uid, family and place of every preset. Of those with one bank and program, `shared` counts which one it is."""
-    general_midi, counts, uids = general_midi_banks(presets), Counter(preset[:2] for preset in presets), set()
-    seen = Counter()
+    general_midi, counts, seen = general_midi_banks(presets), Counter(preset[:2] for preset in presets), Counter()
     for bank, program, name in presets:
         uid = f"soundfont/{label}/{bank:03d}-{program:03d} {name.strip()}"
-        while uid in uids:
-            uid += "'"
-        uids.add(uid)
         shared = seen[bank, program] if counts[bank, program] > 1 else None
-        seen[bank, program] += 1
-        family = preset_family(bank, program, name=name, general_midi=bank in general_midi)
-        yield uid, family, {"file": str(file), "bank": bank, "program": program, "shared": shared}
+        place = {"file": str(file), "bank": bank, "program": program, "shared": shared}
+        yield uid + "'" * seen[uid], preset_family(bank, program, name=name, general_midi=bank in general_midi), place
+        seen.update([(bank, program), uid])
 
 
 # Rendering, in worker processes
