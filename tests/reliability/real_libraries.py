@@ -87,7 +87,7 @@ SECTIONS = (
 OTHERS = {47: "Chromatic Percussion", 52: "Voice", 53: "Voice", 54: "Voice", 55: "Percussion", 108: "Chromatic Percussion"}
 OTHERS |= {109: "Reed", 110: "Strings", 111: "Reed"}
 UNPITCHED = ("Drum Kit", "Percussion", "Sound Effects", "Synth Effects")
-NO_FAMILY = re.compile("orchestra.hit|blow|charang|shanai|gun|breath|sea|bird|telephone|copter|applause|new.age|crystal|goblin|square.wave")
+NO_FAMILY = re.compile("charang|new.age|crystal|goblin|square.wave")
 ALSO = {  # words of names -> families that are right too
     "voice|choir|vox": "Voice", "drum|tom|cymbal": "Drum Kit", "guitar": "Guitar", "bass": "Bass", "bell|steel": "Chromatic Percussion",
 }  # fmt: skip
