@@ -11,7 +11,7 @@ import pytest
 
 from cirlib.common.paths import ROOT
 
-ROOMS = ("common", "audio", "data", "models", "evaluation", "training", "search", "reporting", "reproduce")  # in this order
+ROOMS = ("common", "audio", "data", "models", "evaluation", "training", "reporting", "search", "reproduce")  # in this order
 FILES = sorted(path for path in (ROOT / "cirlib").rglob("*.py"))
 NAMES = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in FILES}
 MODULES = set(NAMES.values())

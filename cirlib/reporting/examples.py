@@ -16,6 +16,23 @@ from ..training.config import read_config
 from .web import data_uri, escaped, mp3, write_page
 
 MATCHES = 3  # of each family
+LEGEND = """<p class="legend"><b>Mix</b>: the query. <b>True</b>: the reference note of an instrument in the mix. <b>Match 1</b> and on: the
+nearest reference notes of the family, best first; <span class="right">✓ true instrument</span> marks the correct match.</p>
+"""
+DISTANCES = {  # of an embedding q of the query to an embedding g of a sound, in MathML, which browsers draw without a script
+    "cosine": "<mn>1</mn><mo>&minus;</mo><mfrac><mrow><mi>q</mi><mo>·</mo><mi>g</mi></mrow>"
+    "<mrow><mo>‖</mo><mi>q</mi><mo>‖</mo><mo>‖</mo><mi>g</mi><mo>‖</mo></mrow></mfrac>",
+    "l2": "<mo>‖</mo><mi>q</mi><mo>&minus;</mo><mi>g</mi><mo>‖</mo>",
+}
+DETAILS = """<details>
+<summary>How this was found</summary>
+<p>The query and every sound of the library have an embedding. The distance of an instrument is that of its nearest sound:</p>
+<math display="block"><mi>d</mi><mo>=</mo><munder><mo>min</mo><mi>g</mi></munder><mrow><mo>(</mo>{distance}<mo>)</mo></mrow></math>
+<p>where <math><mi>q</mi></math> is the mean embedding of the clips of the query, and <math><mi>g</mi></math> that of a sound of the
+instrument. In Python:</p>
+<pre><code>{code}</code></pre>
+</details>
+"""
 
 
 @dataclass
@@ -30,11 +47,11 @@ class Sound:
 
 @dataclass
 class Example:
-    """A mixture and, for each family, its name, the true reference note and the best matches in order."""
+    """A mixture and, for each family, its name, the true reference note, or None if it is unknown, and the best matches in order."""
 
     title: str
     mixture: Sound
-    rows: list[tuple[str, Sound, list[Sound]]]
+    rows: list[tuple[str, Sound | None, list[Sound]]]
 
 
 def find_examples(folder: Path, *, count: int = 6, between: tuple[float, float] = (0.0, 0.9)) -> list[Example]:
@@ -87,10 +104,10 @@ def write_examples(folder: Path, path: Path, *, title: str, intro: str, **option
     return examples_page(path, find_examples(folder, **options), title=title, intro=intro)
 
 
-def examples_page(path: Path, examples: list[Example], *, title: str, intro: str) -> Path:
+def examples_page(path: Path, examples: list[Example], *, title: str, intro: str, footer: str = LEGEND) -> Path:
     """Write examples to listen to as one HTML file (examples_page.html, .css, .js) and return its path.
 
-    Sounds are MP3, and stored once if they are repeated. The same input gives the same bytes.
+    Sounds are MP3, and stored once if they are repeated. footer: HTML below the examples. The same input gives the same bytes.
     """
     stored: dict[str, str] = {}  # data -> id of its first player
 
@@ -105,13 +122,19 @@ def examples_page(path: Path, examples: list[Example], *, title: str, intro: str
         return f'<figure>\n{caption}\n<audio controls preload="none" aria-label="{label}" {source}></audio>\n</figure>\n'
 
     def section(example: Example) -> str:
-        rows = [f'<section>\n<h2>{escaped(example.title)}</h2>\n<div class="row">\n{card(example.mixture, "Mix")}</div>\n']
+        mix = card(example.mixture, "Mix" if any(true for _, true, _ in example.rows) else "Query")
+        rows = [f'<section>\n<h2>{escaped(example.title)}</h2>\n<div class="row">\n{mix}</div>\n']
         for family, true, matches in example.rows:
-            cards = card(true, "True") + "".join(card(match, f"Match {i}") for i, match in enumerate(matches, 1))
+            cards = (card(true, "True") if true else "") + "".join(card(match, f"Match {i}") for i, match in enumerate(matches, 1))
             rows.append(f'<h3>{escaped(family)}</h3>\n<div class="row">\n{cards}</div>\n')
         return "".join(rows) + "</section>\n"
 
-    return write_page(path, "examples_page", title=title, intro=intro, sections="".join(map(section, examples)))
+    return write_page(path, "examples_page", title=title, intro=intro, sections="".join(map(section, examples)), footer=footer)
+
+
+def details(code: str, metric: str) -> str:
+    """Return a folded block with the formula of the distance by a metric, and the Python code that finds the matches."""
+    return DETAILS.format(distance=DISTANCES[metric], code="\n".join(map(escaped, code.splitlines())))
 
 
 def matches_figure(example: Example):

@@ -1,14 +1,16 @@
-"""Command line of libraries: python -m cirlib.search build|add|remove|search|info NAME ..., or example"""
+"""Command line of libraries: python -m cirlib.search build|add|remove|search|map|info NAME ..., or example"""
 
 import argparse
 import json
 import tempfile
+import webbrowser
 from dataclasses import asdict
 from pathlib import Path
 
 from ..common import paths
 from ..common.command_line import clean_exit
-from . import example
+from ..data.taxonomy import KINDS
+from . import example, results
 from .library import Library
 from .update import Changes
 
@@ -25,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cirlib.search", description="Index folders of sounds, then search them with a mix.")
-    commands = parser.add_subparsers(required=True, metavar="build|add|remove|search|info|example")
+    commands = parser.add_subparsers(required=True, metavar="build|add|remove|search|map|info|example")
 
     def command(run, help: str, **arguments: str) -> argparse.ArgumentParser:
         added = commands.add_parser(run.__name__.strip("_"), help=help, description=help)
@@ -41,16 +43,35 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--metric", default="", help="cosine or l2 (default: what the encoder was trained with)")
     command(_add, "add a folder or note bank, or bring its sounds up to date", sounds=sounds)
     command(_remove, "remove the sounds of a folder or note bank, which need not exist any more", sounds=sounds)
-    search = command(_search, "list the instruments most similar to an audio file", query="audio file")
-    search.add_argument("--family", help="search only this family, such as Bass")
-    search.add_argument("-k", type=int, default=5, help="number of matches (default: 5)")
-    help = "the file is a mix or a melody (default), or a single sound"
-    search.add_argument("--mix", action=argparse.BooleanOptionalAction, default=True, help=help)
-    search.add_argument("--windows", action="store_true", help="search each window of a long file separately")
-    search.add_argument("--families", action="store_true", help="list the best match of each family, and the probability of the family")
+    query = "audio file; or the number of a result of the last search, to find more like it"
+    _search_options(command(_search, "list the instruments most similar to a mix or a sound", query=query))
+    show = command(_map, "draw all instruments as a map to browse and listen to, and open it in the browser")
+    show.add_argument("--no-open", action="store_true", help="write the page only")
     command(_info, "show what a library holds")
     commands.add_parser("example", help="search the bundled mix in a dozen bundled notes").set_defaults(run=_example)
     return parser
+
+
+def _search_options(search: argparse.ArgumentParser) -> None:
+    what = search.add_argument_group("what is searched")
+    what.add_argument("--families", action="store_true", help="list which families play, with probability, and the best matches of each")
+    what.add_argument("--no-mix", dest="mix", action="store_false", help="the file is a single sound, not a mix or a melody")
+    what.add_argument("--no-sections", dest="sections", action="store_false", help="search a long mix only as a whole")
+    what.add_argument("--family", help="only this family, such as Bass")
+    what.add_argument("--kind", help=f"only this kind of sound: note, {', '.join(KINDS)}")
+    what.add_argument(
+        "--not",
+        dest="exclude",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="without this instrument, folder or word; can be repeated",
+    )
+    what.add_argument("-k", type=int, help="number of matches (default: 5, with --families 3 of each)")
+    results = search.add_argument_group("what is made of the matches")
+    results.add_argument("--copy-to", metavar="FOLDER", help="copy the sounds to a new folder, numbered, with matches.csv")
+    results.add_argument("--playlist", metavar="FILE", help="write a playlist (.m3u8)")
+    results.add_argument("--page", metavar="FILE", help="write a page to listen to (.html)")
 
 
 def _place(name: str) -> Path:
@@ -86,21 +107,45 @@ def _print_changes(changes: Changes, as_json: bool) -> None:
 
 
 def _search(options) -> None:
-    if options.families and (options.family or options.windows):
-        raise ValueError("--families searches every family with the whole file: omit --family and --windows")
-    library, query = Library.open(_place(options.library)), Path(options.query)
-    if options.families:
-        matches = library.families(query)
-    else:
-        matches = library.search(query, options.family, k=options.k, mix=options.mix, windows=options.windows)
+    is_number = options.query.isdecimal() and not Path(options.query).exists()
+    if options.families and (options.family or is_number or not options.mix):
+        raise ValueError("--families searches every family with a mix: name an audio file, and omit --family and --no-mix")
+    for place, suffixes in ((options.playlist, results.PLAYLISTS), (options.page, results.PAGES)):  # before anything is written
+        if place:
+            results.check_suffix(place, *suffixes)
+    library = Library.open(_place(options.library))
+    query = results.recall(library, int(options.query)) if is_number else Path(options.query)
+    how = {"k": options.k if options.k is not None else 3 if options.families else 5, "kind": options.kind, "exclude": options.exclude}
+    how["sections"] = options.sections and options.mix and not is_number
+    how |= {} if options.families else {"family": options.family, "mix": options.mix}
+    find = library.families if options.families else library.search
+    matches = find(query, **how)
+    results.remember(library, matches)
+    if options.copy_to:
+        matches = results.copy_matches(library, matches, options.copy_to)
+    if options.playlist:
+        results.write_playlist(matches, options.playlist)
+    if options.page:
+        from . import pages
+
+        asked = ", ".join(f"{name}={value!r}" for name, value in how.items() if value not in (None, []))
+        call = f"found = library.{find.__name__}({'match' if is_number else repr(options.query)}, {asked})"
+        pages.search_page(library, query, matches, options.page, call=call)
     if options.json:
-        rows = matches.astype(object).where(matches.notna(), None).to_dict("records")
-        return print(json.dumps({"query": options.query, "matches": rows}, indent=1))
+        return print(json.dumps({"query": options.query, **results.plain(matches)}, indent=1))
     if options.families and matches.presence.isna().all():
-        matches = matches.drop(columns="presence")
         print("no probabilities: run notebooks/09_open_mixtures.ipynb for this encoder first")
-    matches = matches.assign(family=matches.family.fillna(""), path=matches.path.map(paths.short))
-    print(matches.drop(columns=["source", "seconds"]).to_string(index=False, float_format="{:.3f}".format, na_rep=""))
+    print(results.text(matches))
+
+
+def _map(options) -> None:
+    from . import pages
+
+    library = Library.open(_place(options.library))
+    page = pages.library_map(library, library.path.with_name(f"{library.path.name}.search") / "map.html")
+    print(json.dumps({"page": str(page)}) if options.json else page)
+    if not options.no_open:
+        webbrowser.open(page.as_uri())
 
 
 def _example(options) -> None:

@@ -8,29 +8,32 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..audio.io import FLOOR_DB, RATE, SUFFIXES, Unusable, read_audio, resample
+from ..audio.io import RATE, SUFFIXES, Unusable, read_long, resample
 from ..common.paths import short
 from ..data.bank import NoteBank
-from ..data.mixtures import PEAK, load_sound
+from ..data.mixtures import load_sound
 from ..data.sources.folder import find_sounds
 from ..data.sources.grouping import group_files
+from ..data.taxonomy import KINDS
+from .clips import cut, remove_offset
 
-LEAD_S = 10.0  # longest silence at the beginning of a file that is skipped
-ONSET_DB = -50.0  # relative to the peak: a sound begins at its first sample above
+LONG_S = 10.0  # all clips of a longer file are searched, unless it is a note of a known pitch
+NOTE = "note"  # the kind of a sound that is none of KINDS
+LABELS = ["instrument", "family", "kind", "source", "pitch"]  # of a sound
 
 
 @dataclass
 class Catalog:
     """The sounds of one bank or folder, `origin`.
 
-    entries: one row per sound, with instrument, family, source, path inside the origin, and a stamp that changes with the sound or its
-    labels; the index `id` is unique among all origins. read(id, seconds): the first seconds of a sound, (n,) at 16 kHz, peak-normalised,
-    and its start in its file in seconds; raises Unusable. skipped: reasons by path.
+    entries: one row per sound, with LABELS (kind: NOTE or one of KINDS; pitch: MIDI or NaN), path inside the origin, and a stamp that
+    changes with the sound or its labels; the index `id` is unique among all origins. read(id, seconds): the clips of a sound and their starts, as
+    clips.cut returns them; raises Unusable. skipped: reasons by path.
     """
 
     origin: Path
     entries: pd.DataFrame
-    read: Callable[[str, float], tuple[np.ndarray, float]]
+    read: Callable[[str, float], tuple[np.ndarray, list[np.ndarray]]]
     skipped: dict[str, str] = field(default_factory=dict)
 
 
@@ -49,17 +52,20 @@ def _bank_catalog(origin: Path) -> Catalog:
     """Return the reference notes of the instruments of a bank, without effects-off twins."""
     bank = NoteBank.open(origin)
     items = bank.gallery()
-    entries = items[["family", "source"]].astype(object).where(items[["family", "source"]].notna(), None)
+    labels = items[["family", "source"]].astype(object).where(items[["family", "source"]].notna(), None)
+    tags = bank.notes.tags.iloc[items.reference]
+    kind = [next((tag for tag in KINDS if tag in own), NOTE) for own in tags]
+    labels = labels.assign(instrument=items.index, kind=kind, pitch=bank.pitches[items.reference], path="")
     digests = [hashlib.blake2b(bank.audio(row).tobytes(), digest_size=16).hexdigest() for row in items.reference]
-    entries = _with_ids(origin, entries.assign(instrument=items.index, path="", stamp=digests))
+    entries = _with_ids(origin, labels.assign(stamp=digests))
     rows = dict(zip(entries.index, items.reference, strict=True))
 
-    def read(id: str, seconds: float) -> tuple[np.ndarray, float]:
+    def read(id: str, seconds: float) -> tuple[np.ndarray, list[np.ndarray]]:
         row, rate = rows[id], bank.sample_rate
         audio = resample(load_sound(bank, row, samples=min(round(seconds * rate), int(bank.lengths[row]))), rate)
         if not len(audio):
             raise Unusable("shorter than a sample at 16 kHz")
-        return audio, float(bank.notes.offset[row]) / rate
+        return np.zeros(1), [audio]
 
     return Catalog(origin, entries, read)
 
@@ -73,21 +79,22 @@ def _folder_catalog(origin: Path) -> Catalog:
         raise FileNotFoundError(f"no sound file ({' '.join(SUFFIXES)}) in {short(origin)} or below, and no note bank")
     rows, skipped = [], {remark.name: remark.text for remark in remarks}
     for uid, instrument in group_files(origin, files).items():
-        for path, *_ in instrument.notes:
+        for path, pitch, _, kind in instrument.notes:
             try:
                 state = (origin / path).stat()
-                rows.append((instrument.family, "folder", uid, path, f"{state.st_size} {state.st_mtime_ns}"))
+                labels = (uid, instrument.family, kind or NOTE, "folder", np.nan if pitch is None else pitch)
+                rows.append((*labels, path, f"{state.st_size} {state.st_mtime_ns}"))
             except OSError as error:
                 skipped[path] = f"not readable ({error.strerror})"
-    entries = _with_ids(origin, pd.DataFrame(rows, columns=["family", "source", "instrument", "path", "stamp"], dtype=object))
+    entries = _with_ids(origin, pd.DataFrame(rows, columns=[*LABELS, "path", "stamp"], dtype=object))
 
-    def read(id: str, seconds: float) -> tuple[np.ndarray, float]:
+    def read(id: str, seconds: float) -> tuple[np.ndarray, list[np.ndarray]]:
         try:
-            audio = remove_offset(as_float(read_audio(origin / entries.path[id], LEAD_S + seconds)))
+            audio = remove_offset(read_long(origin / entries.path[id]))
         except OSError as error:
             raise Unusable(f"not readable ({error.strerror})") from None
-        start = onset(audio)
-        return normalise(audio[start : start + round(seconds * RATE)]), start / RATE
+        many = len(audio) > LONG_S * RATE and (entries.kind[id] != NOTE or pd.isna(entries.pitch[id]))
+        return cut(audio, seconds, most=None if many else 1)
 
     return Catalog(origin, entries, read, skipped)
 
@@ -95,30 +102,5 @@ def _folder_catalog(origin: Path) -> Catalog:
 def _with_ids(origin: Path, entries: pd.DataFrame) -> pd.DataFrame:
     """Return entries with their ids as index, and their labels as a part of their stamps."""
     ids = [f"{origin}\n{path or instrument}" for path, instrument in zip(entries.path, entries.instrument, strict=True)]
-    labels = [" ".join(map(str, row)) for row in entries[["stamp", "instrument", "family", "source"]].to_numpy()]
+    labels = [" ".join(map(str, row)) for row in entries[["stamp", *LABELS]].to_numpy()]
     return entries.assign(stamp=labels).set_index(pd.Index(ids, name="id"))
-
-
-def as_float(audio: np.ndarray) -> np.ndarray:
-    """Return int16 or float audio (n,) as float32 in [-1, 1]."""
-    return audio.astype(np.float32) / (32768 if audio.dtype == np.int16 else 1)
-
-
-def remove_offset(audio: np.ndarray) -> np.ndarray:
-    """Return audio (n,) without its mean. Raises Unusable if the rest is silent."""
-    audio = audio - audio.mean(dtype=np.float64).astype(np.float32)
-    if np.abs(audio).max() < 10 ** (FLOOR_DB / 20):
-        raise Unusable("silent except for a constant offset")
-    return audio
-
-
-def onset(audio: np.ndarray) -> int:
-    """Return the first sample of audio (n,) above ONSET_DB relative to the peak."""
-    return int(np.argmax(np.abs(audio) > np.abs(audio).max() * 10 ** (ONSET_DB / 20)))
-
-
-def normalise(audio: np.ndarray) -> np.ndarray:
-    """Return audio (n,) without its mean and at the peak level of training; silence stays silence."""
-    audio = audio - audio.mean(dtype=np.float64).astype(np.float32)
-    peak = np.abs(audio).max(initial=0)
-    return audio * np.float32(PEAK / peak) if peak > 1e-9 else audio

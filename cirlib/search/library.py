@@ -4,13 +4,14 @@ A library is a folder with library.json, its encoder (encoder.pt; nothing else i
 written in blocks, so that an interrupted build resumes. One process writes at a time; others read what is complete.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..audio.io import RATE, Unusable, read_audio, repeat_sound
+from ..audio.io import RATE, Unusable, read_audio
 from ..common import paths
 from ..common.device import best_device
 from ..common.files import write_json
@@ -23,15 +24,18 @@ from ..models.encoder import AudioEncoder, digest
 from ..models.heads import MIX, select_head
 from ..models.pretrained import SHIPPED, weights_path
 from ..training.config import read_config
-from . import query
-from .catalog import Catalog, as_float, is_bank, open_catalog
+from .catalog import Catalog, is_bank, open_catalog
+from .clips import as_float
 from .gallery import Gallery
+from .neighbours import predict_families
+from .query import embed_clips, load
+from .sections import Section, find_sections, join, whole
 from .table import Table, lock
-from .update import Changes, update
+from .update import Changes, sound_ids, update
 
-FORMAT = 2
+FORMAT = 3
 METRICS = ("cosine", "l2")
-NO_FAMILY = "no family"
+SECTION_K = 3  # matches of a section of a mix
 
 
 @dataclass
@@ -120,8 +124,9 @@ class Library:
                 origins = ", ".join(self.describe()["origins"])
                 raise ValueError(f"{paths.short(self.path)} has no sounds of {paths.short(origin)}, only of: {origins}")
             self._table.delete(ids)
+            predict_families(self._table, metric=self.metric, heads=self.info.heads)
             self._table.tidy()
-        self.changes = Changes(removed=len(ids))
+        self.changes = Changes(removed=sound_ids(ids).nunique())
         return self.changes
 
     @property
@@ -138,62 +143,86 @@ class Library:
 
     def search(
         self,
-        audio: str | Path | np.ndarray,
+        query: str | Path | np.ndarray | pd.Series,
         family: str | None = None,
         *,
         k: int = 5,
         mix: bool = True,
-        windows: bool = False,
+        kind: str | None = None,
+        exclude: Sequence[str] = (),
+        sections: bool = False,
         sample_rate: int = RATE,
     ) -> pd.DataFrame:
-        """Return the k instruments nearest to a mix or a sound, nearest first.
+        """Return the k instruments nearest to a mix or a sound, nearest first, each by its nearest sound.
 
-        audio: a file or a waveform (n,). A long one is cut into windows of the encoder's clip length, and their embeddings are averaged
-        by duration; with `windows`, each is searched alone (column `window`: its start in seconds). mix: what is shorter than the clip is
-        repeated, and an encoder with per-family heads compares head `mix` unless the family has its own; False: head `single`.
+        Args:
+            query: a file, a waveform (n,), or a row of an earlier result: more like it, without its instrument. A long one is cut into
+                clips of the encoder's length, and their embeddings are averaged by duration.
+            family, kind, exclude: which sounds are searched (Gallery.kept).
+            mix: the query is a mix or a melody. What is shorter than the clip is repeated, and an encoder with per-family heads compares
+                head `mix` unless the family has its own. False: a single sound, compared by head `single`.
+            sections: search each section of a query longer than the clip too; at most SECTION_K matches each.
 
-        Columns: instrument, family, source, path, start and seconds of the nearest sound of each instrument in its file, distance. Raises
-        as query.windows, and ValueError for a family that is unknown or not in the library.
+        Columns: instrument, family, predicted (no name says the family, its neighbours have it), kind, note (name of the pitch), sounds
+        (number of the instrument), source, path, start and seconds of the nearest sound in its file, distance. With `sections` also
+        section (0 is the whole query), and its begin and end in seconds. Raises as query.load and Gallery.kept.
         """
-        starts, vectors, pooled = self.embed(audio, sample_rate=sample_rate, mix=mix)
-        if windows:
-            matches = [self.nearest(v, family, k=k, mix=mix).assign(window=float(s)) for s, v in zip(starts, vectors, strict=True)]
-            return pd.concat(matches, ignore_index=True)
-        return self.nearest(pooled, family, k=k, mix=mix)
+        if hasattr(query, "instrument"):
+            mix, exclude = False, [*exclude, query.instrument]
+            parts = [Section(query.start, query.start + query.seconds, self.gallery.vector(query))]
+        else:
+            parts = self._parts(query, mix=mix, sections=sections, sample_rate=sample_rate)
+        ks = [min(k, SECTION_K) if i else k for i in range(len(parts))]
+        found = [self.nearest(part.vector, family, k=n, mix=mix, kind=kind, exclude=exclude) for n, part in zip(ks, parts, strict=True)]
+        return join(parts, found) if sections else found[0]
 
-    def families(self, audio: str | Path | np.ndarray, *, sample_rate: int = RATE) -> pd.DataFrame:
-        """Return the nearest instrument of each family of the library, as `search` does, and `presence`: the probability of the family.
+    def families(
+        self,
+        query: str | Path | np.ndarray,
+        *,
+        k: int = 3,
+        kind: str | None = None,
+        exclude: Sequence[str] = (),
+        sections: bool = False,
+        sample_rate: int = RATE,
+    ) -> pd.DataFrame:
+        """Return the k nearest instruments of each family, as `search` does, and `presence`: the probability that the family plays.
 
-        Most probable first. Without presence.json, which 09_open_mixtures writes beside a checkpoint, presence is NaN and the nearest
-        comes first. Probabilities are calibrated over mixtures of 1 to 6 instruments that play throughout.
+        The most probable family comes first; of a section, the best match of the first SECTION_K families. Without presence.json, which
+        09_open_mixtures writes beside a checkpoint, presence is NaN and the family with the nearest instrument comes first. Probabilities
+        are calibrated over mixtures of 1 to 6 instruments that play throughout.
         """
-        vector = self.embed(audio, sample_rate=sample_rate)[2]
-        families = self._current().families
-        names = sorted(set(families[pd.notna(families)]))
+        gallery, model = self.gallery, self._presence()
+        names = sorted(gallery.rows.family[gallery.kept(None, kind, exclude)].dropna().unique())
         if not names:
             raise ValueError("no sound of this library has a family: no name of a file or folder contains one")
-        matches = pd.concat([self.nearest(vector, family, k=1) for family in names], ignore_index=True)
-        probability = {}
-        if model := self._presence():
-            heads = select_head(vector[None], MIX, self.info.heads)
-            probability = dict(zip(model.families, model(heads)[0], strict=True))
-        matches.insert(1, "presence", matches.family.map(probability).astype(float))
-        return matches.sort_values(["presence", "distance"], ascending=[False, True], ignore_index=True)
+        parts, tables = self._parts(query, mix=True, sections=sections, sample_rate=sample_rate), []
+        for part in parts:
+            heads = select_head(part.vector[None], MIX, self.info.heads)
+            probability = dict(zip(model.families, model(heads)[0].tolist(), strict=True)) if model else {}
+            found = [self.nearest(part.vector, name, k=k, kind=kind, exclude=exclude) for name in names]
+            found.sort(key=lambda rows: (-probability.get(rows.family[0], -1), rows.distance[0]))
+            found = [rows[:1] for rows in found[:SECTION_K]] if tables else found
+            tables.append(pd.concat(found, ignore_index=True))
+            tables[-1].insert(2, "presence", tables[-1].family.map(probability).astype(float))
+        return join(parts, tables) if sections else tables[0]
 
     def embed(
         self, audio: str | Path | np.ndarray, *, sample_rate: int = RATE, mix: bool = True
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return starts (W,) in seconds and embeddings (W, D) of the windows of a query, and their mean (D,) weighted by duration."""
-        starts, sounds = query.windows(audio, self.encoder.config.seconds, sample_rate=sample_rate)
-        samples = round(self.encoder.config.seconds * RATE)
-        vectors = self.encoder.embed([repeat_sound(sound, samples) for sound in sounds] if mix else sounds)
-        return starts, vectors, np.average(vectors, axis=0, weights=[len(sound) for sound in sounds])
+        """Return starts (W,) in seconds and embeddings (W, D) of the clips of a query, and their mean (D,) weighted by duration."""
+        starts, seconds, vectors = embed_clips(self.encoder, load(audio, sample_rate), mix=mix)
+        return starts, vectors, whole(starts, seconds, vectors).vector
 
-    def nearest(self, vector: np.ndarray, family: str | None = None, *, k: int = 5, mix: bool = True) -> pd.DataFrame:
-        """Return the k instruments nearest to an embedding (D,), as `search` does. Exact."""
-        if k < 1:
-            raise ValueError(f"k must be 1 or more, got {k}")
-        return self._current().nearest(vector, family, k=k, mix=mix)
+    def _parts(self, audio, *, mix: bool, sections: bool, sample_rate: int) -> list[Section]:
+        """Return the whole query and, if wanted, its sections."""
+        clips = embed_clips(self.encoder, load(audio, sample_rate), mix=mix)
+        parts = find_sections(*clips, lambda vector: tuple(self.nearest(vector, k=SECTION_K).path)) if sections else []
+        return [whole(*clips), *parts]
+
+    def nearest(self, vector: np.ndarray, family: str | None = None, *, k: int = 5, mix: bool = True, **options) -> pd.DataFrame:
+        """Return the k instruments nearest to an embedding (D,), as `search` does; options: kind, exclude."""
+        return self.gallery.nearest(vector, family, k=k, mix=mix, **options)
 
     def preview(self, match: pd.Series) -> tuple[np.ndarray, int]:
         """Return the audio (n,) float32 and sample rate of a row of `search`. Raises FileNotFoundError if its file no longer exists."""
@@ -209,17 +238,15 @@ class Library:
 
     def describe(self) -> dict:
         """Return what the library holds, as plain data."""
-        rows = self._table.rows("origin", "instrument", "family")
         return {
             "path": paths.short(self.path), "encoder": self.info.encoder, "metric": self.metric, "dim": self.info.dim,
-            "clip_s": self.info.clip_s,
-            "sounds": len(rows), "instruments": len(rows[["origin", "instrument"]].drop_duplicates()),
-            "families": rows.family.fillna(NO_FAMILY).value_counts().to_dict(),
-            "origins": rows.origin.map(paths.short).value_counts().to_dict(),
+            "clip_s": self.info.clip_s, **self.gallery.describe(),
             "bytes": sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file()),
         }  # fmt: skip
 
-    def _current(self) -> Gallery:
+    @property
+    def gallery(self) -> Gallery:
+        """The sounds of the newest version."""
         version = self._table.version
         if self._gallery is None or self._gallery.version != version:
             self._gallery = Gallery(self._table.read(), metric=self.metric, version=version, heads=self.info.heads)
@@ -232,7 +259,7 @@ class Library:
         return next(filter(None, (Presence.load(place / "presence.json", self.info.digest) for place in places)), None)
 
     def _update(self, catalog: Catalog, show: bool) -> Changes:
-        self.changes = update(self._table, catalog, self.encoder, show=show)
+        self.changes = update(self._table, catalog, self.encoder, metric=self.metric, show=show)
         if model := self._presence():
             model.save(self.path / "presence.json", self.info.digest)
         return self.changes

@@ -1,30 +1,34 @@
-"""A query, from any file or waveform: cut into windows of the encoder's clip length, without silence."""
+"""Read a query from any file or waveform, and embed it clip by clip."""
 
 from pathlib import Path
 
 import numpy as np
 
-from ..audio.io import QUIET_DB, RATE, SHORTEST_S, Unusable, check_usable, read_long, resample
+from ..audio.io import RATE, Unusable, check_usable, read_long, repeat_sound, resample
 from ..common.paths import short
-from .catalog import normalise, onset, remove_offset
+from ..models.encoder import AudioEncoder
+from .clips import cut, remove_offset
 
 
-def windows(audio: str | Path | np.ndarray, seconds: float, *, sample_rate: int = RATE) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return the windows of a query: their starts (W,) in seconds, and waveforms (n,) at 16 kHz, peak-normalised.
+def load(audio: str | Path | np.ndarray, sample_rate: int = RATE) -> np.ndarray:
+    """Return a query as (n,) float32 at 16 kHz without an offset.
 
-    audio: an audio file of any format, rate and length, or a waveform (n,). Silence at the beginning and silent windows are skipped; the
-    last window may be shorter. Raises FileNotFoundError, or ValueError with the reason why it cannot be searched.
+    audio: an audio file of any format, rate and length, or a waveform (n,). Raises FileNotFoundError, or ValueError with the reason why
+    it cannot be searched.
     """
     is_file = isinstance(audio, (str, Path))
     try:
-        sound = remove_offset(_read(Path(audio)) if is_file else _waveform(np.asarray(audio), sample_rate))
+        return remove_offset(_read(Path(audio)) if is_file else _waveform(np.asarray(audio), sample_rate))
     except Unusable as error:
         raise ValueError(f"{short(Path(audio)) if is_file else 'the query'} cannot be searched: {error}") from None
-    length, shortest, first = round(seconds * RATE), round(SHORTEST_S * RATE), onset(sound)
-    floor = np.abs(sound).max() * 10 ** (QUIET_DB / 20)
-    starts = range(first, max(first + 1, len(sound) - shortest), length)
-    starts = [i for i in starts if np.abs(sound[i : i + length]).max() > floor]
-    return np.array(starts) / RATE, [normalise(sound[i : i + length]) for i in starts]
+
+
+def embed_clips(encoder: AudioEncoder, audio: np.ndarray, *, mix: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return starts (W,) and durations (W,) in seconds, and embeddings (W, D), of the clips of a query; those of a mix fill the clip."""
+    clip_s = encoder.config.seconds
+    starts, clips = cut(audio, clip_s)
+    vectors = encoder.embed([repeat_sound(clip, round(clip_s * RATE)) for clip in clips] if mix else clips)
+    return starts, np.array([len(clip) / RATE for clip in clips]), vectors
 
 
 def _read(path: Path) -> np.ndarray:

@@ -13,12 +13,14 @@ import pyarrow as pa
 from ..common import paths
 from ..common.files import Unwritable, one_line, writing
 
+TEXTS = ("id", "instrument", "family", "predicted", "kind", "source", "origin", "path", "stamp")
+NUMBERS = ("pitch", "start", "seconds")
 MAX_IDS = 500  # in one condition
 KEEP = timedelta(hours=1)  # age of the versions that `tidy` deletes: other processes may still read newer ones
 
 
 class Table:
-    """Rows: id, instrument, family, source, origin, path, stamp, start, seconds, vector (catalog.py describes them)."""
+    """Rows: one for each clip of a sound. catalog.py describes the columns; `predicted` is a family from neighbours.py."""
 
     def __init__(self, folder: Path):
         import lancedb
@@ -32,8 +34,8 @@ class Table:
         """Create an empty table for vectors (dim,); an incomplete one in its place is deleted."""
         import lancedb
 
-        texts = [pa.field(name, pa.string()) for name in ("id", "instrument", "family", "source", "origin", "path", "stamp")]
-        numbers = [pa.field(name, pa.float64()) for name in ("start", "seconds")]
+        texts = [pa.field(name, pa.string()) for name in TEXTS]
+        numbers = [pa.field(name, pa.float64()) for name in NUMBERS]
         schema = pa.schema([*texts, *numbers, pa.field("vector", pa.list_(pa.float32(), dim))])
         shutil.rmtree(folder / "sounds.lance", ignore_errors=True)
         with writing(folder):
@@ -88,10 +90,15 @@ class Table:
 
     def delete(self, ids: Iterable[str]) -> None:
         """Delete rows."""
-        ids = list(ids)
-        for i in range(0, len(ids), MAX_IDS):
+        for condition in _conditions(ids):
             with self._clear_errors():
-                self._table.delete(f"id IN ({', '.join(map(_quoted, ids[i : i + MAX_IDS]))})")
+                self._table.delete(condition)
+
+    def set(self, column: str, value: str | None, ids: Iterable[str]) -> None:
+        """Set a column of rows to a value."""
+        for condition in _conditions(ids):
+            with self._clear_errors():
+                self._table.update(where=condition, values={column: value})
 
     def tidy(self) -> None:
         """Join the files of many writes and delete old versions."""
@@ -111,6 +118,18 @@ def lock(folder: Path):
         except Timeout:
             print(f"{paths.short(folder)} is being written by another process: waiting for it", flush=True)
             return held.acquire()
+
+
+def matrix(table: pa.Table) -> np.ndarray:
+    """Return the vectors (N, D) of rows."""
+    return table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), table.schema.field("vector").type.list_size)
+
+
+def _conditions(ids: Iterable[str]) -> Iterator[str]:
+    """Yield conditions that select rows, at most MAX_IDS each."""
+    ids = list(ids)
+    for i in range(0, len(ids), MAX_IDS):
+        yield f"id IN ({', '.join(map(_quoted, ids[i : i + MAX_IDS]))})"
 
 
 def _quoted(text: str) -> str:

@@ -4,16 +4,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+from tqdm import tqdm
 
 from ..audio.io import RATE, Unusable
 from ..common.paths import short
-from ..evaluation.protocol import progress
 from ..models.encoder import AudioEncoder
 from .catalog import Catalog
+from .neighbours import predict_families
 from .table import Table
 
-BLOCK = 512  # sounds of one write
-BATCH = 32  # sounds in memory at once
+BLOCK = 512  # clips of one write
+BATCH = 32  # clips embedded at once
 
 
 @dataclass
@@ -27,29 +28,52 @@ class Changes:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-def update(table: Table, catalog: Catalog, encoder: AudioEncoder, *, show: bool = False) -> Changes:
+def update(table: Table, catalog: Catalog, encoder: AudioEncoder, *, metric: str = "cosine", show: bool = False) -> Changes:
     """Embed the new and changed sounds of a catalog, block by block, then remove those that no longer exist.
 
-    What was written before an interruption stays. Raises ValueError if the catalog overlaps with another origin of the table.
+    A long sound has a row for each of its clips. What was written before an interruption stays. `show`: a progress bar, unless nothing
+    changed. Raises ValueError if the catalog overlaps with another origin of the table.
     """
     _check_apart(catalog.origin, table)
-    entries = catalog.entries
-    stored = table.rows("id", "stamp", origin=catalog.origin).set_index("id").stamp
-    same = entries.stamp == stored.reindex(entries.index)
-    pending, gone = entries.index[~same], set(stored.index.difference(entries.index))
-    changes = Changes(unchanged=int(same.sum()), skipped=dict(catalog.skipped))
-    for start in progress(range(0, len(pending), BLOCK), f"blocks of {BLOCK} sounds", show=show and len(pending) > BLOCK):
-        rows, unusable = _embed(catalog, pending[start : start + BLOCK], encoder)
-        table.write(rows)
-        changed = sum(row["id"] in stored.index for row in rows)
-        changes.changed, changes.new = changes.changed + changed, changes.new + len(rows) - changed
-        changes.skipped |= {entries.path[id]: reason for id, reason in unusable.items()}
-        gone |= unusable.keys() & set(stored.index)
-    table.delete(sorted(gone))
-    changes.removed = len(gone)
-    if len(pending) or gone:
+    stamps = catalog.entries.stamp
+    stored = _stored(table, catalog.origin)
+    known = stored[stored["first"]].set_index("sound").stamp
+    pending = stamps.index[stamps != known.reindex(stamps.index)]
+    changes = Changes(unchanged=len(stamps) - len(pending), skipped=dict(catalog.skipped))
+    waiting: list[dict] = []  # rows that are not yet embedded
+    ready: list[dict] = []
+    for id in tqdm(pending, "embedding", unit=" files", disable=not show or not len(pending), mininterval=0.5):
+        try:
+            waiting += _rows(catalog, id, encoder.config.seconds)
+            changes.changed, changes.new = changes.changed + (id in known.index), changes.new + (id not in known.index)
+        except Unusable as error:
+            changes.skipped[catalog.entries.path[id]] = str(error)
+        if len(waiting) >= min(BATCH, BLOCK):
+            ready, waiting = ready + _embedded(waiting, encoder), []
+        if len(ready) >= BLOCK:
+            table.write(ready)
+            ready = []
+    table.write(ready + _embedded(waiting, encoder))
+    now = _stored(table, catalog.origin)
+    outdated = now[(now.stamp != stamps.reindex(now.sound).to_numpy()).to_numpy()]  # also the last clips of sounds that are shorter now
+    table.delete(outdated.id)
+    changes.removed = int(outdated["first"].sum())
+    if len(pending) or len(outdated):
+        predict_families(table, metric=metric, heads=encoder.config.heads)
         table.tidy()
     return changes
+
+
+def _stored(table: Table, origin: Path) -> pd.DataFrame:
+    """Return the rows of an origin: id, stamp, the id of the sound, and whether it is the first clip of the sound."""
+    stored = table.rows("id", "stamp", origin=origin)
+    sound = sound_ids(stored.id)
+    return stored.assign(sound=sound, first=sound == stored.id)
+
+
+def sound_ids(ids: pd.Series) -> pd.Series:
+    """Return the ids of the sounds whose clips have these ids; the first clip has that of its sound."""
+    return ids.astype(str).str.replace(r"^\d+\t", "", regex=True)
 
 
 def _check_apart(origin: Path, table: Table) -> None:
@@ -62,18 +86,18 @@ def _check_apart(origin: Path, table: Table) -> None:
             )
 
 
-def _embed(catalog: Catalog, ids: pd.Index, encoder: AudioEncoder) -> tuple[list[dict], dict[str, str]]:
-    """Return table rows of the usable sounds, and the reasons of the others by id."""
-    rows, unusable = [], {}
-    for first in range(0, len(ids), BATCH):
-        sounds = {}
-        for id in ids[first : first + BATCH]:
-            try:
-                sounds[id] = catalog.read(id, encoder.config.seconds)
-            except Unusable as error:
-                unusable[id] = str(error)
-        vectors = encoder.embed([audio for audio, _ in sounds.values()])
-        for (id, (audio, start)), vector in zip(sounds.items(), vectors, strict=True):
-            place = {"id": id, "origin": str(catalog.origin), "start": start, "seconds": len(audio) / RATE}
-            rows.append({**place, **catalog.entries.loc[id], "vector": vector})
-    return rows, unusable
+def _rows(catalog: Catalog, id: str, seconds: float) -> list[dict]:
+    """Return the table rows of a sound, one for each clip, with its audio in place of a vector."""
+    starts, clips = catalog.read(id, seconds)
+    labels = {"origin": str(catalog.origin), **catalog.entries.loc[id], "predicted": None}
+    return [
+        {**labels, "id": f"{i}\t{id}" if i else id, "start": start, "seconds": len(clip) / RATE, "vector": clip}
+        for i, (start, clip) in enumerate(zip(starts, clips, strict=True))
+    ]
+
+
+def _embedded(rows: list[dict], encoder: AudioEncoder) -> list[dict]:
+    """Return rows with vectors in place of audio."""
+    clips = [row["vector"] for row in rows]
+    vectors = [vector for i in range(0, len(clips), BATCH) for vector in encoder.embed(clips[i : i + BATCH])]
+    return [{**row, "vector": vector} for row, vector in zip(rows, vectors, strict=True)]

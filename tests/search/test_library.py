@@ -22,7 +22,7 @@ from cirlib.evaluation.open_mixtures import Presence
 from cirlib.evaluation.ranking import distances
 from cirlib.models import pretrained
 from cirlib.models.encoder import AudioEncoder, digest
-from cirlib.search import catalog, library, update
+from cirlib.search import catalog, clips, library, update
 from cirlib.search.__main__ import main
 from cirlib.search.gallery import Gallery
 from cirlib.search.library import Library
@@ -106,7 +106,14 @@ def test_search_is_exact_below_float32_rounding(metric):
     vectors = (rng.standard_normal(16) + rng.normal(0, 3e-7, (300, 16))).astype(np.float32)
     names = [f"{k:03d}" for k in range(300)]
     rows = {name: ["x"] * 300 for name in ("id", "stamp", "family", "source", "origin")} | {"instrument": names, "path": names}
-    rows |= {"start": np.zeros(300), "seconds": np.ones(300), "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 16)}
+    rows |= {
+        "kind": ["note"] * 300,
+        "predicted": [None] * 300,
+        "pitch": np.zeros(300),
+        "start": np.zeros(300),
+        "seconds": np.ones(300),
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 16),
+    }
     query = rng.standard_normal(16)
     exact = distances(query[None], vectors, metric)[0]
     found = Gallery(pa.table(rows), metric=metric).nearest(query, k=20)
@@ -138,7 +145,7 @@ def test_families_and_presence_with_heads(with_heads):
     mix = vector.reshape(4, -1)[1]
     model = Presence([MIXTURE_FAMILIES[0]], 3 * mix[None] / np.linalg.norm(mix), np.zeros(1))
     model.save(with_heads.path / "presence.json", with_heads.info.digest)
-    found = with_heads.families(query).set_index("family")
+    found = with_heads.families(query, k=1).set_index("family")
     for family in MIXTURE_FAMILIES:
         assert found.distance[family] == pytest.approx(with_heads.nearest(vector, family, k=1).distance[0])
     assert found.presence.iloc[0] == pytest.approx(1 / (1 + np.exp(-3)), abs=1e-6)
@@ -174,16 +181,19 @@ def test_long_sound_is_embedded_by_its_beginning(encoder, tmp_path):
     assert lib.search(quiet).distance[0] < 1e-4 < lib.search(loud).distance[0] and lib.search(quiet).seconds[0] == SECONDS
 
 
-def test_long_query_is_pooled_or_searched_by_window(built, encoder):
+def test_long_query_is_searched_as_a_whole_and_by_section(built, encoder):
     parts = {0: note(40, SECONDS), 1: note(45, SECONDS), 1.5: note(50, SECONDS / 2)}
     query = np.concatenate([parts[0], np.zeros(SAMPLES), parts[1], parts[1.5]])
-    by_window = built.search(query, k=2, mix=False, windows=True)
-    assert list(by_window.window) == [0, 0, 1, 1, 1.5, 1.5], "the silent window is skipped"
-    assert list(built.embed(note(40, SECONDS + 0.01))[0]) == [0], "a remainder too short for a sound is no window"
-    for start, part in parts.items():
-        assert by_window[by_window.window == start].instrument.to_list() == built.search(part, k=2, mix=False).instrument.to_list()
-    pooled = np.average(encoder.embed([catalog.normalise(part) for part in parts.values()]), axis=0, weights=[2, 2, 1])
-    np.testing.assert_allclose(built.search(query, mix=False).distance, built.nearest(pooled).distance, atol=1e-4)
+    found = built.search(query, k=4, mix=False, sections=True)
+    sections = found.groupby("section")
+    assert sections.size().to_dict() == {0: 4, 1: 3, 2: 3}, "fewer matches of a section; neighbours with the same matches are joined"
+    assert list(sections.begin.first()) == [0, 0, 1] and list(sections.end.first()) == [1.75, 0.5, 1.75], "the silent clip is skipped"
+    assert list(built.embed(note(40, SECONDS + 0.01))[0]) == [0], "a remainder too short for a sound is no clip"
+    vectors = encoder.embed([clips.normalise(part) for part in parts.values()])
+    for section, members in enumerate((slice(0, 3), slice(0, 1), slice(1, 3))):
+        pooled = np.average(vectors[members], axis=0, weights=[2, 2, 1][members])
+        np.testing.assert_allclose(found[found.section == section].distance[:3], built.nearest(pooled, mix=False).distance[:3], atol=1e-4)
+    pd.testing.assert_frame_equal(built.search(query, k=4, mix=False), found[:4].drop(columns=["section", "begin", "end"]))
 
 
 def test_short_mix_is_repeated(built, encoder):
@@ -193,7 +203,7 @@ def test_short_mix_is_repeated(built, encoder):
     np.testing.assert_array_equal(repeat_sound(np.concatenate([late, silence]), SAMPLES), np.resize(late, SAMPLES))
     np.testing.assert_array_equal(repeat_sound(whole, SAMPLES), whole)
     np.testing.assert_array_equal(repeat_sound(silence, SAMPLES), np.zeros(SAMPLES))
-    alone = catalog.normalise(short)
+    alone = clips.normalise(short)
     for mix, vector in enumerate(encoder.embed([alone, repeat_sound(alone, SAMPLES)])):
         _, vectors, pooled = built.embed(np.concatenate([whole, short]), mix=bool(mix))
         np.testing.assert_allclose(vectors[1], vector, atol=1e-5)
@@ -203,13 +213,13 @@ def test_short_mix_is_repeated(built, encoder):
 
 def test_families_are_ordered_by_presence_or_distance(built, folder, encoder, tmp_path):
     query = folder / NAMES[2]
-    plain = built.families(query)
+    plain = built.families(query, k=1)
     first, second = plain.family
     assert {first, second} == {"Synth Lead", "Bass"} and plain.presence.isna().all() and plain.distance.is_monotonic_increasing
     checkpoint, vector = encoder.save(tmp_path / "best.pt"), built.embed(query)[2].astype(float)
     model = Presence([second, first], 9 * np.stack([vector, -vector]) / np.linalg.norm(vector), np.zeros(2))
     model.save(tmp_path / "presence.json", digest(encoder))
-    found = Library.build(folder, tmp_path / "other", str(checkpoint)).families(query)
+    found = Library.build(folder, tmp_path / "other", str(checkpoint)).families(query, k=1)
     assert found.family.to_list() == [second, first] and found.distance.to_list() == plain.distance.to_list()[::-1]
     np.testing.assert_allclose(found.presence, 1 / (1 + np.exp([-9, 9])), atol=1e-6)
     write(tmp_path / "plain" / "x.wav", tone(60))
@@ -413,7 +423,7 @@ def test_origins_can_be_removed_but_not_nested(built, folder, tmp_path):
 
 def test_interrupted_build_resumes(folder, encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(update, "BLOCK", 2)
-    read, calls = catalog.read_audio, []
+    read, calls = catalog.read_long, []
 
     def stopping(*arguments):
         calls.append(arguments)
@@ -421,7 +431,7 @@ def test_interrupted_build_resumes(folder, encoder, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return read(*arguments)
 
-    monkeypatch.setattr(catalog, "read_audio", stopping)
+    monkeypatch.setattr(catalog, "read_long", stopping)
     with pytest.raises(KeyboardInterrupt):
         Library.build(folder, tmp_path / "lib", encoder)
     assert len(stored(Library.open(tmp_path / "lib"))) == 4
@@ -435,14 +445,14 @@ import sys
 from cirlib.search import catalog, update
 from cirlib.search.library import Library
 update.BLOCK = 2
-read, calls = catalog.read_audio, []
+read, calls = catalog.read_long, []
 def slow(*arguments):
     calls.append(arguments)
     if len(calls) == int(sys.argv[3]):
         print("writing", flush=True)
         sys.stdin.readline()
     return read(*arguments)
-catalog.read_audio = slow
+catalog.read_long = slow
 print(Library.open(sys.argv[1]).add(sys.argv[2]).new)
 """
 
@@ -537,20 +547,20 @@ def test_commands(folder, encoder, tmp_path, capsys):
     matches = result("search", lib, query, "--family", "Bass", "-k", "1", "--no-mix")["matches"]
     assert [(m["path"], m["family"]) for m in matches] == [(query, "Bass")]
     assert [m["family"] for m in result("search", lib, str(folder / NAMES[-1]), "-k", "1", "--no-mix")["matches"]] == [None]
-    assert "bass one.wav" in output("search", lib, query, "--windows")
-    assert [m["presence"] for m in result("search", lib, query, "--families")["matches"]] == [None, None]
+    assert "bass one.wav" in output("search", lib, query)
+    assert [m["presence"] for m in result("search", lib, query, "--families")["matches"]] == [None] * 3
     assert output("search", lib, query, "--families").startswith("no probabilities: run notebooks/09_open_mixtures.ipynb for this encoder")
     assert "families: Synth Lead (3), Bass (2), no family (1)" in output("info", lib)
     assert "0 new, 0 changed, 0 removed, 6 unchanged, 1 skipped:\n  text.wav: not readable" in output("add", lib, str(folder))
     assert result("remove", lib, str(folder))["removed"] == 6
 
 
-@pytest.mark.parametrize("options", [[], ["--no-mix"], ["--windows"], ["--windows", "--no-mix"]])
+@pytest.mark.parametrize("options", [[], ["--no-mix"], ["--kind", "note"]])
 def test_search_command_equals_the_function(with_heads, tmp_path, capsys, options):
     write(tmp_path / "query.wav", note(45, 1.2 * SECONDS))
     main(["search", str(with_heads.path), str(tmp_path / "query.wav"), "--json", *options])
     printed = [match["distance"] for match in json.loads(capsys.readouterr().out)["matches"]]
-    expected = with_heads.search(tmp_path / "query.wav", mix="--no-mix" not in options, windows="--windows" in options)
+    expected = with_heads.search(tmp_path / "query.wav", mix="--no-mix" not in options, kind="note" if "--kind" in options else None)
     np.testing.assert_allclose(printed, expected.distance)
 
 
@@ -599,7 +609,7 @@ def test_interrupted_command_says_what_is_stored(built, folder, monkeypatch, cap
         (["build", "none", "FOLDER", "--encoder", "nothing.pt"], "error: no checkpoint .*nothing.pt"),
         (["add", "none", "FOLDER"], "error: no library at lib/none: build one first"),
         (["search", "none", "x.wav"], "error: no library at lib/none"),
-        (["search", "none", "x.wav", "--families", "--windows"], "error: --families .* omit --family and --windows"),
+        (["search", "none", "x.wav", "--families", "--no-mix"], "error: --families .* omit --family and --no-mix"),
     ],
 )
 def test_wrong_command_prints_one_sentence(folder, arguments, words, tmp_path, monkeypatch):
