@@ -27,8 +27,8 @@ class Catalog:
     """The sounds of one bank or folder, `origin`.
 
     entries: one row per sound, with LABELS (kind: NOTE or one of KINDS; pitch: MIDI or NaN), path inside the origin, and a stamp that
-    changes with the sound or its labels; the index `id` is unique among all origins. read(id, seconds): the clips of a sound and their starts, as
-    clips.cut returns them; raises Unusable. skipped: reasons by path.
+    changes with the sound or its labels; the index `id` is unique among all origins. read(id, seconds): the clips of a sound and their
+    starts, as clips.cut returns them; raises Unusable. skipped: reasons by path.
     """
 
     origin: Path
