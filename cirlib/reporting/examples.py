@@ -24,15 +24,6 @@ DISTANCES = {  # of an embedding q of the query to an embedding g of a sound, in
     "<mrow><mo>‖</mo><mi>q</mi><mo>‖</mo><mo>‖</mo><mi>g</mi><mo>‖</mo></mrow></mfrac>",
     "l2": "<mo>‖</mo><mi>q</mi><mo>&minus;</mo><mi>g</mi><mo>‖</mo>",
 }
-DETAILS = """<details>
-<summary>How this was found</summary>
-<p>The query and every sound of the library have an embedding. The distance of an instrument is that of its nearest sound:</p>
-<math display="block"><mi>d</mi><mo>=</mo><munder><mo>min</mo><mi>g</mi></munder><mrow><mo>(</mo>{distance}<mo>)</mo></mrow></math>
-<p>where <math><mi>q</mi></math> is the mean embedding of the clips of the query, and <math><mi>g</mi></math> that of a sound of the
-instrument. In Python:</p>
-<pre><code>{code}</code></pre>
-</details>
-"""
 
 
 @dataclass
@@ -134,7 +125,9 @@ def examples_page(path: Path, examples: list[Example], *, title: str, intro: str
 
 def details(code: str, metric: str) -> str:
     """Return a folded block with the formula of the distance by a metric, and the Python code that finds the matches."""
-    return DETAILS.format(distance=DISTANCES[metric], code="\n".join(map(escaped, code.splitlines())))
+    return (Path(__file__).with_name("search_details.html").read_text("utf-8")).format(
+        distance=DISTANCES[metric], code="\n".join(map(escaped, code.splitlines()))
+    )
 
 
 def matches_figure(example: Example):

@@ -40,6 +40,7 @@ class Gallery:
         self.first = np.flatnonzero((owner != owner.shift()).any(axis=1))  # first row of each instrument
         self._vectors = {name: np.ascontiguousarray(select_head(vectors, name, heads)[order]) for name in head_names(heads) or (SINGLE,)}
         self._searches: dict[str, Search] = {}
+        self.rows["sounds"] = owner.assign(path=self.rows.path).groupby(["origin", "instrument"], sort=False).path.transform("nunique")
 
     @cached_property
     def _places(self) -> pd.Series:
@@ -47,43 +48,21 @@ class Gallery:
         return self.rows.origin + np.where(self.rows.path == "", "", "/" + self.rows.path)
 
     @cached_property
-    def _new(self) -> np.ndarray:
-        """Whether a row is the first clip of a sound."""
-        new = np.array(self._places != self._places.shift())
-        new[self.first] = True
-        return new
-
-    @cached_property
-    def _counts(self) -> np.ndarray:
-        """Number of sounds of the instrument of each row."""
-        ends = np.append(self.first[1:], len(self.rows))
-        return np.repeat(np.add.reduceat(self._new.astype(int), self.first), ends - self.first)
-
-    @cached_property
     def _words(self) -> list[str]:
         """Words of each row, between spaces; a bar separates its path, instrument, family and kind."""
         columns = (self.rows[name].fillna("").tolist() for name in ("path", "instrument", "family", "kind"))
         return [" | ".join(["", *(" ".join(words(text)) for text in texts), ""]) for texts in zip(*columns, strict=True)]
 
-    def nearest(
-        self,
-        vector: np.ndarray,
-        family: str | None = None,
-        *,
-        k: int = 5,
-        mix: bool = True,
-        kind: str | None = None,
-        exclude: Sequence[str] = (),
-    ) -> pd.DataFrame:
+    def nearest(self, vector: np.ndarray, family: str | None = None, *, k: int = 5, mix: bool = True, **choice) -> pd.DataFrame:
         """Return the k instruments nearest to the embedding (D,) of a mix or of a single sound, nearest first: COLUMNS.
 
-        family, kind, exclude: as `kept`. Raises ValueError for an embedding of another size, for k < 1, and as `kept`.
+        family and `choice` (kind, exclude): as `kept`. Raises ValueError for an embedding of another size, for k < 1, and as `kept`.
         """
         if vector.shape != (self._dim,):
             raise ValueError(f"an embedding of this library has shape {(self._dim,)}, got {vector.shape}")
         if k < 1:
             raise ValueError(f"k must be 1 or more, got {k}")
-        kept = self.kept(family, kind, exclude)
+        kept = self.kept(family, **choice)
         head = family if family in self._heads else MIX if mix and self._heads else SINGLE
         search = self._search(head).with_queries(select_head(vector[None], head, self._heads))
         values, slack = search.screen(np.arange(1))
@@ -149,7 +128,7 @@ class Gallery:
 
     def describe(self) -> dict:
         """Return numbers of sounds, instruments, and sounds by family, predicted family, kind and folder, as plain data."""
-        sounds = self.rows[self._new]
+        sounds = self.rows.drop_duplicates(["origin", "path", "instrument"])
         return {
             "sounds": len(sounds), "instruments": len(self.first),
             "families": sounds.family.where(~sounds.predicted).fillna(NO_FAMILY).value_counts().to_dict(),
@@ -167,7 +146,12 @@ class Gallery:
     def _matches(self, rows: np.ndarray, distance: np.ndarray) -> pd.DataFrame:
         matches = self.rows.iloc[rows]
         notes = [None if pd.isna(pitch) else f"{NOTES[round(pitch) % 12]}{round(pitch) // 12 - 1}" for pitch in matches.pitch]
-        matches = matches.assign(path=self._places.iloc[rows], note=notes, sounds=self._counts[rows], distance=np.maximum(distance, 0))
+        matches = matches.assign(
+            path=self._places.iloc[rows],
+            note=notes,
+            sounds=matches.sounds,
+            distance=np.maximum(distance, 0),
+        )
         return matches[COLUMNS].reset_index(drop=True)
 
 

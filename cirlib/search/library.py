@@ -4,7 +4,6 @@ A library is a folder with library.json, its encoder (encoder.pt; nothing else i
 written in blocks, so that an interrupted build resumes. One process writes at a time; others read what is complete.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,23 +141,13 @@ class Library:
         return self._encoder
 
     def search(
-        self,
-        query: str | Path | np.ndarray | pd.Series,
-        family: str | None = None,
-        *,
-        k: int = 5,
-        mix: bool = True,
-        kind: str | None = None,
-        exclude: Sequence[str] = (),
-        sections: bool = False,
-        sample_rate: int = RATE,
+        self, query, family: str | None = None, *, k: int = 5, mix: bool = True, sections: bool = False, sample_rate: int = RATE, **choice
     ) -> pd.DataFrame:
         """Return the k instruments nearest to a mix or a sound, nearest first, each by its nearest sound.
 
         Args:
-            query: a file, a waveform (n,), or a row of an earlier result: more like it, without its instrument. A long one is cut into
-                clips of the encoder's length, and their embeddings are averaged by duration.
-            family, kind, exclude: which sounds are searched (Gallery.kept).
+            query: a file, a waveform (n,), or a row of an earlier result: more like it. Embeddings of clips are averaged by duration.
+            family, and kind and exclude in `choice`: which sounds are searched (Gallery.kept).
             mix: the query is a mix or a melody. What is shorter than the clip is repeated, and an encoder with per-family heads compares
                 head `mix` unless the family has its own. False: a single sound, compared by head `single`.
             sections: search each section of a query longer than the clip too; at most SECTION_K matches each.
@@ -168,48 +157,37 @@ class Library:
         section (0 is the whole query), and its begin and end in seconds. Raises as query.load and Gallery.kept.
         """
         if hasattr(query, "instrument"):
-            mix, exclude = False, [*exclude, query.instrument]
+            mix, choice = False, choice | {"exclude": [*choice.get("exclude", ()), query.instrument]}
             parts = [Section(query.start, query.start + query.seconds, self.gallery.vector(query))]
         else:
             parts = self._parts(query, mix=mix, sections=sections, sample_rate=sample_rate)
         ks = [min(k, SECTION_K) if i else k for i in range(len(parts))]
-        found = [self.nearest(part.vector, family, k=n, mix=mix, kind=kind, exclude=exclude) for n, part in zip(ks, parts, strict=True)]
+        found = [self.nearest(part.vector, family, k=n, mix=mix, **choice) for n, part in zip(ks, parts, strict=True)]
         return join(parts, found) if sections else found[0]
 
-    def families(
-        self,
-        query: str | Path | np.ndarray,
-        *,
-        k: int = 3,
-        kind: str | None = None,
-        exclude: Sequence[str] = (),
-        sections: bool = False,
-        sample_rate: int = RATE,
-    ) -> pd.DataFrame:
+    def families(self, query, *, k: int = 3, sections: bool = False, sample_rate: int = RATE, **choice) -> pd.DataFrame:
         """Return the k nearest instruments of each family, as `search` does, and `presence`: the probability that the family plays.
 
-        The most probable family comes first; of a section, the best match of the first SECTION_K families. Without presence.json, which
-        09_open_mixtures writes beside a checkpoint, presence is NaN and the family with the nearest instrument comes first. Probabilities
-        are calibrated over mixtures of 1 to 6 instruments that play throughout.
+        choice: kind, exclude. The most probable family comes first; of a section, the best match of the first SECTION_K families.
+        Without presence.json, which 09_open_mixtures writes beside a checkpoint, presence is NaN and the family with the nearest
+        instrument comes first. Probabilities are calibrated over mixtures of 1 to 6 instruments that play throughout.
         """
         gallery, model = self.gallery, self._presence()
-        names = sorted(gallery.rows.family[gallery.kept(None, kind, exclude)].dropna().unique())
+        names = sorted(gallery.rows.family[gallery.kept(**choice)].dropna().unique())
         if not names:
             raise ValueError("no sound of this library has a family: no name of a file or folder contains one")
         parts, tables = self._parts(query, mix=True, sections=sections, sample_rate=sample_rate), []
         for part in parts:
             heads = select_head(part.vector[None], MIX, self.info.heads)
             probability = dict(zip(model.families, model(heads)[0].tolist(), strict=True)) if model else {}
-            found = [self.nearest(part.vector, name, k=k, kind=kind, exclude=exclude) for name in names]
+            found = [self.nearest(part.vector, name, k=k, **choice) for name in names]
             found.sort(key=lambda rows: (-probability.get(rows.family[0], -1), rows.distance[0]))
             found = [rows[:1] for rows in found[:SECTION_K]] if tables else found
             tables.append(pd.concat(found, ignore_index=True))
             tables[-1].insert(2, "presence", tables[-1].family.map(probability).astype(float))
         return join(parts, tables) if sections else tables[0]
 
-    def embed(
-        self, audio: str | Path | np.ndarray, *, sample_rate: int = RATE, mix: bool = True
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def embed(self, audio, *, sample_rate: int = RATE, mix: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return starts (W,) in seconds and embeddings (W, D) of the clips of a query, and their mean (D,) weighted by duration."""
         starts, seconds, vectors = embed_clips(self.encoder, load(audio, sample_rate), mix=mix)
         return starts, vectors, whole(starts, seconds, vectors).vector

@@ -26,7 +26,7 @@ def search_page(library: Library, query: str | Path | pd.Series, matches: pd.Dat
     FileNotFoundError if a sound no longer exists.
     """
     path, is_match = check_suffix(path, *PAGES), hasattr(query, "instrument")
-    audio, name = (_preview(library, query), query.instrument) if is_match else (load(query), Path(query).name)
+    audio, name = (resample(*library.preview(query)), query.instrument) if is_match else (load(query), Path(query).name)
     if "section" not in matches:
         matches = matches.assign(section=0, begin=0.0, end=len(audio) / RATE)
     examples = []
@@ -56,12 +56,9 @@ def _rows(library: Library, part: pd.DataFrame) -> list[tuple[str, None, list[So
 def _sound(library: Library, match) -> Sound:
     words = [f"distance {match.distance:.3f}", f"{match.family} (predicted)" if match.predicted else match.family, match.note]
     words += [f"at {clock(match.start)}" if match.start >= 1 else None, without_home(match.path)]
-    return Sound(_preview(library, match), match.instrument.rpartition("/")[2], ", ".join(word for word in words if word and word == word))
-
-
-def _preview(library: Library, match) -> np.ndarray:
-    audio, rate = library.preview(match)
-    return resample(audio, rate)
+    return Sound(
+        resample(*library.preview(match)), match.instrument.rpartition("/")[2], ", ".join(word for word in words if word and word == word)
+    )
 
 
 def library_map(library: Library, path: Path) -> Path:
@@ -71,7 +68,7 @@ def library_map(library: Library, path: Path) -> Path:
     """
     chosen, vectors = library.gallery.instruments(MOST)
     total = library.describe()["instruments"]
-    items = [Instrument(match.instrument, match.family, match.source, _preview(library, match)) for match in chosen.itertuples()]
+    items = [Instrument(match.instrument, match.family, match.source, resample(*library.preview(match))) for match in chosen.itertuples()]
     return map_page(
         path, _flat(vectors, library.metric), instruments=items, mixtures=[], title=f"The sounds of {library.path.name}",
         intro=f"UMAP of {len(items)} of {total} instruments: what lies near sounds alike. Click a point to play it.",

@@ -137,9 +137,9 @@ def clock(seconds: float) -> str:
 
 def remember(library: Library, matches: pd.DataFrame) -> None:
     """Store the matches of a search in the folder of the library, if it can be written, so that `recall` finds them by their number."""
-    rows = matches[["path", "instrument", "start", "seconds"]]
     with suppress(OSError):
-        write_json(library.path / LAST, rows.assign(path=rows.path.map(short)).to_dict("records"))
+        rows = matches[["path", "instrument", "start", "seconds"]].assign(path=matches.path.map(short))
+        write_json(library.path / LAST, rows.to_dict("records"))
 
 
 def recall(library: Library, number: int) -> pd.Series:
