@@ -7,8 +7,8 @@ README at the root gets the output of `python -m cirlib.search example`.
 python -m cirlib.reporting.release CHECKPOINT [FOLDER]
 """
 
-import contextlib
-import io
+import subprocess
+import sys
 from pathlib import Path
 
 from ..common.command_line import arguments, clean_exit
@@ -21,7 +21,6 @@ from ..evaluation.protocol import open_banks
 from ..models.encoder import AudioEncoder, digest
 from ..models.onnx import export_onnx
 from ..models.pretrained import PLACE
-from ..search import __main__ as search
 from ..training.config import TrainConfig, read_config, shown_values
 from .model_card import model_card
 from .records import curve
@@ -61,9 +60,8 @@ def _training(run: Path, config: TrainConfig) -> dict:
 
 def example_block() -> str:
     """Return the output of `python -m cirlib.search example` as a block of Markdown."""
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        search.main(["example"])
-    return f"```text\n{output.getvalue()}```\n"
+    done = subprocess.run([sys.executable, "-m", "cirlib.search", "example"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return f"```text\n{done.stdout}```\n"
 
 
 def main() -> None:

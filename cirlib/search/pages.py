@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..audio.io import RATE, resample
 from ..common.packages import Missing
-from ..common.paths import short, without_home
+from ..common.paths import short
 from ..reporting.examples import Example, Sound, details, examples_page
 from ..reporting.map_page import Instrument, map_page
 from .library import Library
@@ -55,7 +55,7 @@ def _rows(library: Library, part: pd.DataFrame) -> list[tuple[str, None, list[So
 
 def _sound(library: Library, match) -> Sound:
     words = [f"distance {match.distance:.3f}", f"{match.family} (predicted)" if match.predicted else match.family, match.note]
-    words += [f"at {clock(match.start)}" if match.start >= 1 else None, without_home(match.path)]
+    words += [f"at {clock(match.start)}" if match.start >= 1 else None, short(match.path)]
     return Sound(
         resample(*library.preview(match)), match.instrument.rpartition("/")[2], ", ".join(word for word in words if word and word == word)
     )

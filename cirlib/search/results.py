@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..common.files import write_atomic, write_json, writing
-from ..common.paths import at_home, short, without_home
+from ..common.paths import at_home, short
 from ..common.untrusted import read_json
 from .catalog import is_bank
 from .library import Library
@@ -122,7 +122,7 @@ def _table(part: pd.DataFrame) -> str:
         "sounds": part.sounds.astype(str).where(part.sounds > 1, ""),
         "at": part.start.map(clock).where(late, ""),
         "instrument": [name.rpartition("/")[2] for name in part.instrument],
-        "file": part.path.map(without_home),
+        "file": part.path.map(short),
     }
     shown = {name: [name, *map(str, values)] for name, values in columns.items() if any(value != "" for value in values)}
     widths = {name: max(map(len, cells)) * (-1 if name in ("", "at", "sounds") else 1) for name, cells in shown.items()}

@@ -182,7 +182,7 @@ def test_07_search_searches_the_bundled_example(tmp_path, figure_style):
     names |= {"encoder": str(encoder), "LIB": tmp_path, "check_parameters": lambda _: None, "display": lambda _: None}
     for words in ("index = Library.build", "query_file ="):
         names = run_cell("07_search", words, **names)
-    assert names["index"].describe()["sounds"] == 12 and names["query_file"] == MIX and len(names["parts"]) == 16
+    assert names["index"].describe()["sounds"] == 12 and names["query_file"] == MIX and len(names["audio"]) == 8 * 16000
 
 
 def test_11_ablations_refuses_an_unknown_idea():
