@@ -92,7 +92,7 @@ class Gallery:
         rows = self.first[np.linspace(0, len(self.first) - 1, min(most, len(self.first))).astype(int)]
         return self._matches(rows, np.zeros(len(rows))), self._vectors[SINGLE][rows]
 
-    def kept(self, family: str | None = None, kind: str | None = None, exclude: Sequence[str] = ()) -> np.ndarray:
+    def kept(self, family: str | None = None, kind: str | None = None, exclude: str | Sequence[str] = ()) -> np.ndarray:
         """Return which rows (N,) are searched: those of a family and of a kind, without what `exclude` names.
 
         An entry of `exclude` is the name of an instrument, the path of a file or folder, or words that follow one another in the path,
@@ -109,7 +109,7 @@ class Gallery:
             if not (instruments[name] == value).any():
                 counts = ", ".join(f"{name} ({n})" for name, n in instruments[name].value_counts().items())
                 raise ValueError(f"this library has no sound of {name} {value!r}; its {plural}: {counts or 'none'}")
-        for text in exclude:
+        for text in [exclude] if isinstance(exclude, str) else exclude:
             kept &= ~self._named(text)
         if not kept.any():
             raise ValueError("no sound of this library is left to search: exclude less, or choose another family or kind")
@@ -146,12 +146,7 @@ class Gallery:
     def _matches(self, rows: np.ndarray, distance: np.ndarray) -> pd.DataFrame:
         matches = self.rows.iloc[rows]
         notes = [None if pd.isna(pitch) else f"{NOTES[round(pitch) % 12]}{round(pitch) // 12 - 1}" for pitch in matches.pitch]
-        matches = matches.assign(
-            path=self._places.iloc[rows],
-            note=notes,
-            sounds=matches.sounds,
-            distance=np.maximum(distance, 0),
-        )
+        matches = matches.assign(path=self._places.iloc[rows], note=notes, distance=np.maximum(distance, 0))
         return matches[COLUMNS].reset_index(drop=True)
 
 

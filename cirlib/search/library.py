@@ -157,7 +157,8 @@ class Library:
         section (0 is the whole query), and its begin and end in seconds. Raises as query.load and Gallery.kept.
         """
         if hasattr(query, "instrument"):
-            mix, choice = False, choice | {"exclude": [*choice.get("exclude", ()), query.instrument]}
+            more = choice.get("exclude", ())
+            mix, choice["exclude"] = False, [*([more] if isinstance(more, str) else more), query.instrument]
             parts = [Section(query.start, query.start + query.seconds, self.gallery.vector(query))]
         else:
             parts = self._parts(query, mix=mix, sections=sections, sample_rate=sample_rate)

@@ -71,6 +71,7 @@ def test_sounds_of_an_instrument_are_one_row_with_its_best_note(built):
         ({"kind": "drum hit"}, {"kick.wav"}),
         ({"kind": "note"}, {"Bass C2.wav", "deep lead.wav", "Mellow Lead.wav"}),
         ({"exclude": ["lead"]}, {"Bass C2.wav", "drum loop.wav", "kick.wav"}),
+        ({"exclude": "lead"}, {"Bass C2.wav", "drum loop.wav", "kick.wav"}),
         ({"exclude": ["LEADS", "loop"]}, {"Bass C2.wav", "kick.wav"}),
         ({"exclude": ["mellow lead"]}, {"Bass C2.wav", "drum loop.wav", "kick.wav", "deep lead.wav"}),
         ({"exclude": ["ead", "lead mellow"]}, {"Bass C2.wav", "drum loop.wav", "kick.wav", "deep lead.wav", "Mellow Lead.wav"}),
@@ -115,6 +116,7 @@ def test_more_like_a_match(built):
     found, expected = built.search(match, k=9), built.search(file(built, NAMES[0]), k=9, mix=False)
     assert list(found.path) == list(expected.path[1:]) and match.instrument not in set(found.instrument)
     np.testing.assert_allclose(found.distance, expected.distance[1:], atol=1e-6)
+    assert NAMES[5] not in names(built.search(match, k=9, exclude="mellow"))
     with pytest.raises(ValueError, match="is no longer in this library as it was found: search again"):
         built.search(match.replace({match.path: "/elsewhere.wav"}))
 
