@@ -1,12 +1,17 @@
 """Reading sound files: mono, 16 kHz, checked; and trimming, fading and resampling."""
 
-import re
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from .containers import TRUNCATED, whole
+from .mpeg import FRAME
+from .unusable import Unusable
 
 if TYPE_CHECKING:
     import soundfile
@@ -17,69 +22,111 @@ LOUDEST = 1e9  # largest sample (full scale is 1): sums and squares of louder on
 QUIET_DB = -60.0  # relative to the peak of a query: a window below is silent
 FLOOR_DB = -70.0  # a file whose peak is below is silent
 SHORTEST_S = 0.02
-LONGEST_S = 2 * 3600  # of a file for read_long
+LONGEST_S = 2 * 3600  # of a file
 BLOCK_S = 10  # of a file, decoded at once
-MOST_SAMPLES = 1 << 28  # of one channel in memory at once
+MOST_SAMPLES = 1 << 24  # of all channels, decoded at once
 RATES, MOST_CHANNELS = (1000, 768_000), 64  # of a file
+FORMATS = ("WAV", "WAVEX", "RF64", "AIFF", "AU", "CAF", "W64", "FLAC", "OGG", "MP3")  # whose completeness is checked
+CANCELLED = 0.01  # share of the energy of channels in their mean below which they cancel each other
 
 
-class Unusable(ValueError):
-    """A sound that a bank cannot store; the message is the reason that the data card shows."""
-
-
-def read_audio(path: Path, seconds: float | None = None) -> np.ndarray:
+def read_audio(path: Path, seconds: float | None = None, *, remarks: list[str] | None = None) -> np.ndarray:
     """Return a file, or its first `seconds`, as mono (n,) at 16 kHz: int16 if the file is 16-bit mono at 16 kHz, else float32.
 
-    Raises Unusable if it is a folder, empty, in an unknown format, truncated, silent, not finite or too short.
+    What is odd about it is appended to `remarks`. Raises Unusable if it is a folder, empty, in an unknown format, truncated, silent, not
+    finite, too short or too long.
     """
-    with _open(path) as file:
-        total, rate = file.frames, file.samplerate
-        unchanged = file.channels == 1 and rate == RATE and file.subtype == "PCM_16"
-        wanted = total if seconds is None else min(total, int(np.ceil(seconds * rate)))
-        if wanted > MOST_SAMPLES:
-            raise Unusable(f"longer than {MOST_SAMPLES} samples")
-        blocks, count = [np.empty(0, np.int16 if unchanged else np.float32)], 0
-        while count < wanted:  # in blocks: the length in a header may exceed all memory
-            block = file.read(min(_block_size(file), wanted - count), dtype=blocks[0].dtype.name, always_2d=True)
-            if not len(block):
-                break
-            count += len(block)
-            blocks.append(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))
-        _check_length(file, count, wanted)
-    audio = np.concatenate(blocks)
-    return resample(check_usable(audio, rate), rate)[: None if seconds is None else round(seconds * RATE)]
+    audio = _mixed(lambda mix: _read(path, seconds, mix), remarks)
+    return check_usable(audio, RATE)[: None if seconds is None else round(seconds * RATE)]
 
 
-def read_long(path: Path) -> np.ndarray:
-    """Return a whole file as (n,) float32 at 16 kHz, decoded and resampled in blocks to save memory. Raises as read_audio does."""
+def read_long(path: Path, *, remarks: list[str] | None = None) -> np.ndarray:
+    """Return a whole file as (n,) float32 at 16 kHz. Raises as read_audio does."""
+    return as_float(read_audio(path, remarks=remarks))
+
+
+def check_whole(path: Path) -> None:
+    """Raise Unusable for a file that is damaged or no sound; only the structure of most formats is read."""
+    for part in _parts(path):
+        with _open(part):
+            pass
+
+
+class _Mix:
+    """Mixes blocks (n, C) down to (n,): the mean of the channels, or one of them."""
+
+    def __init__(self, channel: int | None = None):
+        self.channel, self.mean, self.channels, self.energy = channel, 0.0, np.zeros(MOST_CHANNELS), 0.0
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        if block.shape[1] == 1:
+            return block[:, 0]
+        if self.channel is not None:
+            return block[:, min(self.channel, block.shape[1] - 1)]
+        mono = block.mean(axis=1)
+        energy = np.square(block, dtype=np.float64).sum(axis=0)
+        self.channels[: len(energy)] += energy
+        self.energy, self.mean = self.energy + energy.mean(), self.mean + np.square(mono, dtype=np.float64).sum()
+        return mono
+
+    @property
+    def cancels(self) -> bool:
+        """Whether the channels cancel each other: the mean of unrelated ones, or of one and silence, has 1 / C of their energy."""
+        return self.mean < CANCELLED * self.energy
+
+
+def _mixed(read: Callable[[_Mix], np.ndarray], remarks: list[str] | None) -> np.ndarray:
+    """Return the sound that `read` returns, mixed down."""
+    sound = read(mix := _Mix())
+    if mix.cancels:
+        channel = int((mix.channels >= mix.channels.max() / 2).argmax())
+        sound = read(_Mix(channel))
+        if remarks is not None:
+            remarks.append(f"its channels cancel each other: only channel {channel + 1} is read")
+    return sound
+
+
+def _read(path: Path, seconds: float | None, mix: _Mix) -> np.ndarray:
+    """Return a file, or its first `seconds`, at 16 kHz, decoded and resampled in blocks to save memory."""
     import soxr
 
-    with _open(path) as file:
-        stream = soxr.ResampleStream(file.samplerate, RATE, 1, dtype="float32", quality="HQ")
-        blocks, count = [], 0
-        for block in file.blocks(_block_size(file), dtype="float32", always_2d=True):
-            count += len(block)
-            if count > LONGEST_S * file.samplerate:
-                raise Unusable(f"longer than {LONGEST_S // 3600} hours")
-            blocks.append(stream.resample_chunk(block.mean(axis=1)))
-        blocks.append(stream.resample_chunk(np.empty(0, np.float32), last=True))
-        _check_length(file, count, file.frames)
-    return check_usable(np.concatenate(blocks), RATE)
+    sounds, left, read = [], LONGEST_S + 1 if seconds is None else seconds, 0.0
+    for part in _parts(path):
+        with _open(part) as file:
+            rate = file.samplerate
+            dtype = "int16" if file.channels == 1 and rate == RATE and file.subtype == "PCM_16" else "float32"
+            stream = soxr.ResampleStream(rate, RATE, 1, dtype="float32", quality="HQ") if rate != RATE else None
+            for block in _blocks(file, int(min(file.frames, np.ceil(max(0, left - read) * rate))), dtype):
+                read += len(block) / rate
+                sounds.append(stream.resample_chunk(mix(block)) if stream else mix(block))
+            if stream:
+                sounds.append(stream.resample_chunk(np.empty(0, np.float32), last=True))
+    if read > LONGEST_S:
+        raise Unusable(f"longer than {LONGEST_S // 3600} hours")
+    return np.concatenate(sounds)
 
 
-@contextmanager
-def _open(path: Path) -> Iterator["soundfile.SoundFile"]:
-    import soundfile
-
+def _parts(path: Path) -> list[Path | io.BytesIO]:
     if path.is_dir():
         raise Unusable("a folder, not a file")
     if not path.stat().st_size:
         raise Unusable("an empty file")
+    return whole(path)
+
+
+@contextmanager
+def _open(part: Path | io.BytesIO) -> Iterator["soundfile.SoundFile"]:
+    import soundfile
+
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(part) as file:
+            if file.format not in FORMATS:
+                raise Unusable(f"its format ({file.format}) is not supported: convert it to WAV or FLAC")
             if not RATES[0] <= file.samplerate <= RATES[1] or not 0 < file.channels <= MOST_CHANNELS:
                 limits = f"{RATES[0]} to {RATES[1]} Hz and at most {MOST_CHANNELS} channels are supported"
                 raise Unusable(f"{file.samplerate} Hz, {file.channels} channels: {limits}")
+            if file.format == "FLAC" and file.frames and not _has_last_sample(file):
+                raise Unusable(TRUNCATED)
             yield file
     except UnicodeError:
         raise Unusable("its name is not UTF-8") from None
@@ -88,16 +135,54 @@ def _open(path: Path) -> Iterator["soundfile.SoundFile"]:
         raise Unusable(f"not readable as sound ({(reason.partition(': ')[2] or reason).strip(' .')})") from None
 
 
-def _block_size(file: "soundfile.SoundFile") -> int:
-    """Return the number of frames to decode at once."""
-    return max(1, min(BLOCK_S * file.samplerate, MOST_SAMPLES // (16 * file.channels)))
+def _has_last_sample(file: "soundfile.SoundFile") -> bool:
+    try:
+        file.seek(file.frames - 1)
+        return len(file.read(1)) == 1 and file.seek(0) == 0
+    except RuntimeError:
+        return False
 
 
-def _check_length(file, count: int, expected: int) -> None:
-    """Raise Unusable if fewer frames were decoded than expected, or than the header of a WAV or AIFF file says."""
-    size = re.search(r"^\s*(?:data|SSND)\s*:\s*(\d+) \(should be", file.extra_info, re.MULTILINE)  # libsndfile's log
-    if count < expected or (size and int(size[1]) < 0x7FFFFFFF):  # headers of streams have the largest size
-        raise Unusable("truncated: shorter than its header says")
+def _blocks(file: "soundfile.SoundFile", wanted: int, dtype: str) -> Iterator[np.ndarray]:
+    """Yield the first `wanted` frames in blocks (n, channels): the length in a header may exceed all memory. At least one, maybe empty."""
+    size = max(1, min(BLOCK_S * file.samplerate, MOST_SAMPLES // file.channels))
+    yield np.empty((0, file.channels), dtype)
+    count = 0
+    while count < wanted and len(block := file.read(min(size, wanted - count), dtype=dtype, always_2d=True)):
+        count += len(block)
+        yield block
+    while file.format == "FLAC" and wanted and len(block := file.read(size, dtype=dtype)):  # only decoding finds damage further on
+        count, wanted = count + len(block), file.frames
+    if count < wanted - ("MPEG" in file.subtype and FRAME):  # the decoder's delay
+        raise Unusable(TRUNCATED)
+
+
+def mix_down(channels: np.ndarray, remarks: list[str] | None = None) -> np.ndarray:
+    """Return channels (C, n) as (n,) float32: their mean, or one if they cancel each other, which is appended to `remarks`."""
+    return _mixed(lambda mix: mix(channels.T.astype(np.float32, copy=False)), remarks)
+
+
+def as_float(audio: np.ndarray) -> np.ndarray:
+    """Return sound of any shape as float32 in native byte order, full scale 1; integers have the full scale of their type.
+
+    Raises Unusable for other types, and for integers of 64 bits, whose full scale is unknown.
+    """
+    audio = np.asarray(audio)
+    kind, bits = audio.dtype.kind, 8 * audio.dtype.itemsize
+    if kind in "iu" and bits <= 32:
+        scale = 1 << (bits - 1)
+        return ((audio.astype(np.float32 if bits < 32 else np.float64) - (scale if kind == "u" else 0)) / scale).astype(np.float32)
+    if kind != "f":
+        raise Unusable(f"samples must be floats, or integers of 8 to 32 bits, not {audio.dtype}")
+    with np.errstate(over="ignore"):  # then not finite
+        return np.asarray(audio, np.float32, order="C")
+
+
+def check_rate(rate: float) -> int:
+    """Return the sample rate of a waveform. Raises Unusable if it is no whole number of Hz that is supported."""
+    if not isinstance(rate, Real) or rate % 1 or not RATES[0] <= rate <= RATES[1]:
+        raise Unusable(f"a sample rate must be a whole number of Hz from {RATES[0]} to {RATES[1]}, got {rate!r}")
+    return int(rate)
 
 
 def check_usable(audio: np.ndarray, rate: int) -> np.ndarray:

@@ -86,7 +86,8 @@ def _write_samples(make: Callable, job: dict, *, marker: Path, part: Path, limit
         try:
             for item in _items(make, job, state):
                 if isinstance(item, Remark):
-                    state["noted" if item.stored else "skipped"][item.name] = item.text
+                    texts = state["noted" if item.stored else "skipped"]
+                    texts[item.name] = f"{texts[item.name]}; {item.text}" if item.name in texts else item.text
                 else:
                     row, audio = item
                     state["rows"].append(row)

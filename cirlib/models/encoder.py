@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..audio.io import LOUDEST
+from ..audio.io import LOUDEST, Unusable, as_float, check_rate, read_long
 from ..audio.log_mel import BANDS, RATE, LogMel, frames_for
 from ..common.files import one_line
 from ..common.paths import short
@@ -139,13 +139,14 @@ class AudioEncoder(nn.Module):
 
     @torch.inference_mode()
     def embed(
-        self, waveforms: Sequence[np.ndarray] | np.ndarray, sample_rate: int = RATE, *, batch: int = 32, outputs: bool = False
+        self, waveforms: Sequence[np.ndarray | str | Path] | np.ndarray, sample_rate: int = RATE, *, batch: int = 32, outputs: bool = False
     ) -> np.ndarray:
         """Embed mono sounds, a list of arrays or (B, T), of any length and rate: (B, D) float32, without gradients.
 
-        A sound longer than the clip length is cut into windows, whose embeddings are averaged by their duration. With `outputs`: outputs
-        of the output layer (B, outputs). Raises ValueError for sounds that are empty, not mono, not finite or too loud, and if an
-        embedding is not finite.
+        Integer samples have the full scale of their type. A sound may also be the path of a file, which has its own sample rate. A sound
+        longer than the clip length is cut into windows, whose embeddings are averaged by their duration. With `outputs`: outputs of the
+        output layer (B, outputs). Raises ValueError for sounds that are empty, not mono, not finite or too loud, for files that cannot be
+        read, and if an embedding is not finite.
         """
         if outputs and self.classifier is None:
             raise ValueError(f"this encoder ({self.config.name}) has no output layer: it only embeds")
@@ -273,7 +274,12 @@ def digest(encoder: AudioEncoder) -> str:
 
 def _checked(sound, i: int, sample_rate: int) -> torch.Tensor:
     """Return a sound as a float32 tensor (T,) at 16 kHz; ValueError for what cannot be embedded."""
-    sound = torch.as_tensor(np.asarray(sound), dtype=torch.float32)
+    try:
+        if isinstance(sound, (str, Path)):
+            return torch.from_numpy(read_long(Path(sound).expanduser()))
+        sound, sample_rate = torch.tensor(as_float(sound)), check_rate(sample_rate)
+    except Unusable as error:
+        raise ValueError(f"sound {i} cannot be embedded: {error}") from None
     if sound.ndim != 1 or not len(sound):
         raise ValueError(f"sound {i} must be mono with at least one sample, got shape {tuple(sound.shape)}")
     if not torch.isfinite(sound).all():

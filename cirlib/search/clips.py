@@ -8,11 +8,6 @@ from ..data.mixtures import PEAK
 ONSET_DB = -50.0  # relative to the peak: a sound begins at its first sample above
 
 
-def as_float(audio: np.ndarray) -> np.ndarray:
-    """Return int16 or float audio (n,) as float32 in [-1, 1]."""
-    return audio.astype(np.float32) / (32768 if audio.dtype == np.int16 else 1)
-
-
 def remove_offset(audio: np.ndarray) -> np.ndarray:
     """Return audio (n,) without its mean. Raises Unusable if the rest is silent."""
     audio = audio - audio.mean(dtype=np.float64).astype(np.float32)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..audio.io import RATE, Unusable, read_audio
+from ..audio.io import RATE, Unusable, as_float, read_audio
 from ..common import paths
 from ..common.device import best_device
 from ..common.files import write_json
@@ -24,7 +24,6 @@ from ..models.heads import MIX, select_head
 from ..models.pretrained import SHIPPED, weights_path
 from ..training.config import read_config
 from .catalog import Catalog, is_bank, open_catalog
-from .clips import as_float
 from .gallery import Gallery
 from .neighbours import predict_families
 from .query import embed_clips, load

@@ -1,10 +1,11 @@
 """Read a query from any file or waveform, and embed it clip by clip."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 
-from ..audio.io import RATE, Unusable, check_usable, read_long, repeat_sound, resample
+from ..audio.io import RATE, Unusable, as_float, check_rate, check_usable, read_long, repeat_sound, resample
 from ..common.paths import short
 from ..models.encoder import AudioEncoder
 from .clips import cut, remove_offset
@@ -35,15 +36,18 @@ def _read(path: Path) -> np.ndarray:
     path = path.expanduser()
     if not path.exists():
         raise FileNotFoundError(f"no file {short(path)}: name the sound to search with")
+    odd: list[str] = []
     try:
-        return read_long(path)
+        sound = read_long(path, remarks=odd)
     except OSError as error:
         raise Unusable(f"not readable ({error.strerror})") from None
+    for remark in odd:
+        warnings.warn(f"{short(path)}: {remark}", stacklevel=2)
+    return sound
 
 
 def _waveform(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     if audio.ndim != 1:
         raise Unusable(f"a waveform must be (samples,), one channel, got shape {audio.shape}")
-    if sample_rate <= 0:
-        raise Unusable(f"a sample rate must be above 0, got {sample_rate}")
-    return check_usable(resample(check_usable(audio.astype(np.float32), sample_rate), sample_rate), RATE)
+    rate = check_rate(sample_rate)
+    return check_usable(resample(check_usable(as_float(audio), rate), rate), RATE)

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from conftest import tone
 from safetensors.torch import load_file
@@ -145,6 +146,37 @@ def test_sample_rates_are_converted(encoder, rate):
 def test_unusable_sounds(encoder, bad, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         encoder.embed([np.zeros(800), bad])
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32", "uint8", ">i2", ">f4", "float64"])
+def test_samples_of_any_type_have_the_same_embedding(encoder, dtype):
+    full, middle = {"int16": (2**15, 0), ">i2": (2**15, 0), "int32": (2**31, 0), "uint8": (2**7, 2**7)}.get(dtype, (1, 0))
+    stored = (tone(69, 1.0) * full + middle).astype(dtype)
+    expected = encoder.embed([clip := ((stored.astype(float) - middle) / full).astype(np.float32), clip[::-1].copy()])
+    np.testing.assert_array_equal(encoder.embed([stored, stored[::-1]]), expected)
+
+
+@pytest.mark.parametrize(
+    ("sounds", "rate", "message"),
+    [
+        ([np.zeros(800, np.int64)], 16000, "samples must be floats, or integers of 8 to 32 bits, not int64"),
+        ([np.zeros(800, complex)], 16000, "samples must be floats, or integers of 8 to 32 bits, not complex128"),
+        ([np.zeros(800)], None, "a sample rate must be a whole number of Hz from 1000 to 768000, got None"),
+        ([np.zeros(800)], 0, "a sample rate must be a whole number of Hz from 1000 to 768000, got 0"),
+    ],
+)
+def test_unknown_scales_and_rates_are_refused(encoder, sounds, rate, message):
+    with pytest.raises(ValueError, match=f"^sound 0 cannot be embedded: {message}$"):
+        encoder.embed(sounds, rate)
+
+
+def test_files_have_their_own_sample_rate(encoder, tmp_path):
+    soundfile.write(tmp_path / "x.wav", tone(69, 1.0), 16000, subtype="FLOAT")
+    expected = encoder.embed([tone(69, 1.0)])
+    np.testing.assert_allclose(encoder.embed([tmp_path / "x.wav"], sample_rate=44100), expected, atol=1e-5)
+    np.testing.assert_allclose(encoder.embed([str(tmp_path / "x.wav")]), expected, atol=1e-5)
+    with pytest.raises(FileNotFoundError):
+        encoder.embed([tmp_path / "y.wav"])
 
 
 # Weights from elsewhere

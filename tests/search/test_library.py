@@ -290,7 +290,7 @@ def test_wrong_options_are_refused(built):
         ({"family": "Bas"}, r"unknown family 'Bas' \(did you mean 'Bass'\?\)"),
         ({"family": "Piano"}, r"no sound of family 'Piano'; its families: Bass \(2\), Synth Lead \(1\)"),
         ({"k": 0}, "k must be 1 or more, got 0"),
-        ({"sample_rate": 0}, "a sample rate must be above 0, got 0"),
+        ({"sample_rate": 0}, "a sample rate must be a whole number of Hz from 1000 to 768000, got 0"),
     ):
         with pytest.raises(ValueError, match=words):
             built.search(query, **options)

@@ -166,10 +166,9 @@ def read_instrument(*, uid: str, folder: str, columns: dict, notes: list, second
     """Yield the sounds of one instrument, `transposed` copies of each that has a pitch, and a remark for each file that is unusable."""
     rng = instrument_rng(0, uid)
     for path, pitch, velocity, hold, tags, fx in notes:
-        audio = read_or_remark(Path(folder), str(path), name=f"{Path(folder).name}/{path}", seconds=seconds)
-        if isinstance(audio, Remark):
-            yield audio
-        else:
+        audio, remarks = read_or_remark(Path(folder), str(path), name=f"{Path(folder).name}/{path}", seconds=seconds)
+        yield from remarks
+        if audio is not None:
             row = note_row(uid, **columns, pitch=pitch, velocity=velocity, hold_s=hold, tags=tags, fx=fx)
             yield Sound(row, audio)
             for _ in range(transposed if pitch is not None else 0):

@@ -13,7 +13,7 @@ from unicodedata import normalize
 
 import numpy as np
 
-from ...audio.io import RATE, SUFFIXES
+from ...audio.io import RATE, SUFFIXES, as_float
 from ...common.files import listing_hash
 from ...common.packages import require
 from ...common.paths import short
@@ -130,9 +130,9 @@ def _is_hidden(name: str) -> bool:
 def read_instrument(*, uid: str, family: str | None, split: str, root: str, notes: list, config: FolderConfig) -> Iterator[Sound | Remark]:
     """Yield the sounds of one instrument, and a remark for each unusable file and each estimated pitch."""
     for name, pitch, velocity, kind in notes:
-        audio = read_or_remark(Path(root), name, name=name, seconds=config.seconds)
-        if isinstance(audio, Remark):
-            yield audio
+        audio, remarks = read_or_remark(Path(root), name, name=name, seconds=config.seconds)
+        yield from remarks
+        if audio is None:
             continue
         if pitch is kind is None and config.estimate:
             pitch = estimate_pitch(audio)
@@ -145,8 +145,7 @@ def estimate_pitch(audio: np.ndarray) -> int | None:
     """Return the MIDI pitch of a sound (n,) at 16 kHz that has one tone, else None (pYIN, Mauch and Dixon 2014, by librosa)."""
     import librosa
 
-    scale = 32768 if audio.dtype == np.int16 else 1
-    audio = audio[: round(PITCH_S * RATE)].astype(np.float32) / scale
+    audio = as_float(audio[: round(PITCH_S * RATE)])
     if len(audio) < 2048:
         return None
     low, high = 20.0, 4200.0  # Hz

@@ -173,9 +173,9 @@ def read_instrument(*, instrument: str, family: str, split: str, notes: list, or
     """Yield the sounds of one instrument, and a remark for each file that is missing, damaged, silent or noise."""
     group, tag, _ = NSYNTH[family]
     for folder, name, pitch, velocity, reverb in notes:
-        audio = read_or_remark(Path(folder, "audio"), f"{name}.wav", name=name)
-        if isinstance(audio, Remark):
-            yield audio
+        audio, remarks = read_or_remark(Path(folder, "audio"), f"{name}.wav", name=name)
+        yield from remarks
+        if audio is None:
             continue
         if noise_only(audio):
             yield Remark(name, "noise only", stored=store_noise)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...audio.io import Unusable, check_usable, fade_end, read_audio, resample, trim
+from ...audio.io import Unusable, check_usable, fade_end, mix_down, read_audio, resample, trim
 from ...common.settings import to_dict
 from ...common.untrusted import inside
 from ..builder import names
@@ -56,16 +56,24 @@ def assign_splits(families: dict[str, str | None], *, valid: float, test: float)
     return splits
 
 
-def read_or_remark(folder: Path, path: str, *, name: str, seconds: float | None = None) -> np.ndarray | Remark:
-    """Return a file of a folder as read_audio does, or a remark about `name` that says why it cannot be used."""
+def read_or_remark(
+    folder: Path, path: str, *, name: str, seconds: float | None = None, links: bool = False
+) -> tuple[np.ndarray | None, list[Remark]]:
+    """Return a file of a folder as read_audio does, or None, and remarks about `name`: why it cannot be used, or what is odd about it.
+
+    A file that lies outside of the folder is only read with `links`.
+    """
+    odd: list[str] = []
     try:
-        return read_audio(inside(folder, path), seconds)
+        audio = read_audio(Path(folder, path) if links else inside(folder, path), seconds, remarks=odd)
+        return audio, [Remark(name, text, stored=True) for text in odd]
     except FileNotFoundError:
-        return Remark(name, "no such file")
+        reason = "no such file"
     except OSError as error:
-        return Remark(name, f"not readable ({error.strerror or error})")
+        reason = f"not readable ({error.strerror or error})"
     except ValueError as error:
-        return Remark(name, str(error))
+        reason = str(error)
+    return None, [Remark(name, reason)]
 
 
 def instrument_rng(seed: int, uid: str) -> np.random.Generator:
@@ -73,9 +81,9 @@ def instrument_rng(seed: int, uid: str) -> np.random.Generator:
     return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(uid.encode()).digest()[:4], "little")])
 
 
-def to_mono(stereo: np.ndarray, rate: int = RATE) -> np.ndarray:
-    """Return a rendered note (channels, n) as a bank stores it: mean of the channels, 16 kHz, faded, without the silent end."""
-    mono = check_usable(stereo.mean(axis=0, dtype=np.float32), rate)
+def to_mono(stereo: np.ndarray, rate: int = RATE, *, remarks: list[str] | None = None) -> np.ndarray:
+    """Return a rendered note (channels, n) as a bank stores it: mixed down (io.mix_down), 16 kHz, faded, without the silent end."""
+    mono = check_usable(mix_down(stereo, remarks), rate)
     return trim(fade_end(resample(mono, rate)))
 
 
@@ -110,13 +118,16 @@ def render_notes(
     """
     remarks = []
     for i, (pitch, velocity) in enumerate(notes):
+        name, odd = f"{row['instrument']} note {pitch}-{velocity}", []
         try:
-            audio, columns = to_mono(render(pitch, velocity, *holds[i : i + 1])), {"pitch": float(pitch), "velocity": float(velocity)}
+            columns = {"pitch": float(pitch), "velocity": float(velocity), **({"hold_s": float(holds[i])} if len(holds) else {})}
+            audio = to_mono(render(pitch, velocity, *holds[i : i + 1]), remarks=odd)
             if len(peaks):
                 audio *= np.float32(peaks[i] / np.abs(audio).max())
-            yield Sound({**row, **columns, **({"hold_s": float(holds[i])} if len(holds) else {})}, audio)
+            yield Sound({**row, **columns}, audio)
+            yield from (Remark(name, text, stored=True) for text in odd)
         except Unusable as reason:
-            remarks.append(Remark(f"{row['instrument']} note {pitch}-{velocity}", str(reason)))
+            remarks.append(Remark(name, str(reason)))
     if len(remarks) == len(notes):
         raise Unusable(f"no usable note ({remarks[0].text})")
     yield from remarks

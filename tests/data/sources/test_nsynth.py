@@ -202,7 +202,7 @@ def test_bad_files_are_listed(tmp_path):
         "030": (np.zeros(8000, np.int16), "silent"),
         "031": (np.full(8000, np.nan, np.float32), "not finite"),
         "032": (pcm(40, 0.01), "shorter than 0.02 s"),
-        "033": (wav.read_bytes()[:20], "not readable as sound"),
+        "033": (wav.read_bytes()[:20], "truncated"),
     }
     names = {f"bass_acoustic_030-{pitch}-100": value for pitch, value in bad.items()}
     release = write_release(tmp_path, train={**{n: audio for n, (audio, _) in names.items()}, **tones("bass_acoustic_030-040-100")})
