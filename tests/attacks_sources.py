@@ -272,7 +272,7 @@ def _folder_links(scene):
     (root / "up").symlink_to(scene.root)
     bank = folder.build(scene.inside / "bank", folder.FolderConfig(str(root), estimate=False, valid=0.0, test=0.0), n_jobs=1)
     assert list(bank.notes.instrument) == ["folder/sounds/good.wav"]
-    assert bank.infos[0]["skipped"]["link.wav"] == "a link out of the folder, not followed"
+    assert bank.infos[0]["skipped"]["link.wav"] == "a link out of the folder, not followed unless the option links is set"
     catalog = open_catalog(root)
     assert list(catalog.entries.path) == ["good.wav"] and "link.wav" in catalog.skipped
 

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 RATE = 16000
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".caf", ".w64", ".au", ".snd")
+_OTHER_FORMATS = "m4a m4b mp4 aac 3gp wv wma ape mpc tta ac3 dts amr mka webm dsf dff voc sd2 iff rx2 rex ncw mp2 ra"
+OTHERS = {  # suffixes of sounds that are not read, and why
+    **{f".{name}": "a format that is not read: convert it to WAV or FLAC" for name in _OTHER_FORMATS.split()},
+    **{f".{name}": "an archive is not read: unpack it" for name in ["zip", "rar", "7z", "tar", "gz", "tgz", "bz2", "xz", "zst"]},
+    **{f".{name}": "a SoundFont: build a bank with source soundfont" for name in ("sf2", "sf3")},
+    ".sfz": "an SFZ instrument: build a bank with source sfz",
+}
 LOUDEST = 1e9  # largest sample (full scale is 1): sums and squares of louder ones would overflow single precision
 QUIET_DB = -60.0  # relative to the peak of a query: a window below is silent
 FLOOR_DB = -70.0  # a file whose peak is below is silent

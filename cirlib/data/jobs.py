@@ -17,6 +17,7 @@ from ..common.files import DISK_FULL, write_atomic, writing
 from ..common.settings import choose
 from .notes import SPLITS
 from .taxonomy import GROUPS
+from .untrusted import MAX_TEXT
 
 FULL_SCALE = 32768  # gain of sounds that came as 16 bits and are stored unchanged
 
@@ -137,9 +138,11 @@ def _check_row(row: dict) -> None:
     """Raise ValueError for names and numbers that the files of a bank cannot store."""
     for name in ("instrument", "family", "source", "augments"):
         try:
-            str(row[name]).encode()
+            size = len(str(row[name]).encode())
         except UnicodeEncodeError:
             raise ValueError(f"{name} {row[name]!r} is not UTF-8: rename it") from None
+        if size > MAX_TEXT:
+            raise ValueError(f"{name} has {size} bytes, of at most {MAX_TEXT}: shorten the names of files and folders")
     if not row["instrument"]:
         raise ValueError("a sound has no instrument")
     choose("split", row["split"], SPLITS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..audio.io import RATE, SUFFIXES, Unusable, read_long, resample
+from ..audio.io import RATE, Unusable, read_long, resample
 from ..common.paths import short
 from ..data.bank import NoteBank
 from ..data.mixtures import load_sound
@@ -75,8 +75,6 @@ def _folder_catalog(origin: Path) -> Catalog:
     if not origin.is_dir():
         raise FileNotFoundError(f"no folder of sounds and no note bank at {short(origin)}")
     files, remarks = find_sounds(origin)
-    if not files:
-        raise FileNotFoundError(f"no sound file ({' '.join(SUFFIXES)}) in {short(origin)} or below, and no note bank")
     rows, skipped = [], {remark.name: remark.text for remark in remarks}
     for uid, instrument in group_files(origin, files).items():
         for path, pitch, _, kind in instrument.notes:

@@ -343,7 +343,7 @@ def test_unusable_files_are_skipped_and_removed(built, folder):
     assert counts(changes) == (0, 0, 1, 5) and NAMES[0] not in stored(built).index
     assert changes.skipped == {
         "text.wav": "not readable as sound (Format not recognised)", NAMES[0]: "an empty file",
-        "gone.wav": "not readable (No such file or directory)", "again": "a link to a folder, not followed",
+        "gone.wav": "a link to a missing file", "again": "a link to a folder, not followed unless the option links is set",
         "constant.wav": "silent except for a constant offset", "caf?.wav": "its name is not UTF-8",
     }  # fmt: skip
 

@@ -6,14 +6,14 @@ taxonomy.KINDS as a tag: loop, phrase, drum hit, noise.
 """
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
 
 import numpy as np
 
-from ...audio.io import RATE, SUFFIXES, as_float
+from ...audio.io import OTHERS, RATE, SUFFIXES, as_float
 from ...common.files import listing_hash
 from ...common.packages import require
 from ...common.paths import short
@@ -45,6 +45,7 @@ class FolderConfig:
     test: float = 0.15
     license: str = "unknown"  # of the sounds
     limit_s: float = 300.0  # 64 files that take longer are skipped
+    links: bool = False  # follow links out of the folder, and links to folders
 
 
 def build(path: Path, config: FolderConfig, *, n_jobs: int = -1) -> NoteBank:
@@ -57,9 +58,7 @@ def build(path: Path, config: FolderConfig, *, n_jobs: int = -1) -> NoteBank:
         raise FileNotFoundError(f"{short(root)} is a file: set path to the folder that holds it")
     if not config.path or not root.is_dir():
         raise FileNotFoundError(f"no folder {config.path and short(root)!r}: set path to a folder of sounds")
-    files, remarks = find_sounds(root)
-    if not files:
-        raise FileNotFoundError(f"no sound file ({' '.join(SUFFIXES)}) in {short(root)} or below")
+    files, remarks = find_sounds(root, links=config.links)
     instruments = group_files(root, files, middle_c=config.middle_c, by=config.instrument)
     if config.instrument == "auto":
         remarks += name_remarks(root, instruments)
@@ -92,29 +91,55 @@ def name_remarks(root: Path, instruments: dict[str, Instrument]) -> list[Remark]
     return remarks
 
 
-def find_sounds(root: Path, suffixes: Collection[str] = SUFFIXES) -> tuple[list[Path], list[Remark]]:
+def find_sounds(root: Path, *, links: bool = False) -> tuple[list[Path], list[Remark]]:
+    """Return the sound files of a tree, as find_files does. Raises FileNotFoundError, which gives a reason, if there is none."""
+    files, remarks = find_files(root, SUFFIXES, others=OTHERS, links=links)
+    if not files:
+        skipped = f"; {len(remarks)} skipped ({remarks[0].name}: {remarks[0].text})" if remarks else ""
+        raise FileNotFoundError(f"no sound file ({' '.join(SUFFIXES)}) in {short(root)} or below{skipped}")
+    return files, remarks
+
+
+def find_files(
+    root: Path, suffixes: Collection[str], *, others: Mapping[str, str] | None = None, links: bool = False
+) -> tuple[list[Path], list[Remark]]:
     """Return the files of a tree with these suffixes, sorted, without hidden ones; and remarks about skipped files and folders.
 
-    Skipped: folders with the suffix of a sound, unreadable folders, links to folders (they could lead back), links to files outside of
-    the root, names that are not UTF-8, and names that differ from another one only in their form of Unicode.
+    Skipped: folders with such a suffix, unreadable folders, links to folders and to files outside of the root unless `links`, broken
+    links, names that are not UTF-8, names that differ from another one only in their form of Unicode, and files whose suffix is in
+    `others`, with the reason there.
     """
-    files, remarks = [], []
+    files, remarks, seen = [], [], set()
+    not_followed = "not followed" + (" unless the option links is set" if others else "")
 
     def skip(path: str | Path, reason: str) -> None:
         remarks.append(Remark(as_text(Path(path).relative_to(root).as_posix()), reason))
 
-    for top, folders, names in os.walk(root, onerror=lambda error: skip(error.filename, f"{UNREADABLE} ({error.strerror})")):
-        folders[:] = [name for name in folders if not _is_hidden(name)]
-        for folder in (Path(top, name) for name in folders):
+    def fail(error: OSError) -> None:
+        skip(error.filename, f"{UNREADABLE} ({error.strerror})")
+
+    for top, folders, names in os.walk(root, onerror=fail, followlinks=links):
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        for folder in (Path(top, name) for name in list(folders)):
             if folder.suffix.lower() in suffixes:
                 skip(folder, "a folder, not a file")
-            elif folder.is_symlink():
-                skip(folder, "a link to a folder, not followed")
-        for file in (Path(top, name) for name in names if Path(name).suffix.lower() in suffixes and not _is_hidden(name)):
-            if not is_text(file):
+            elif folder.is_symlink() and not links:
+                skip(folder, f"a link to a folder, {not_followed}")
+            elif links and ((place := os.path.realpath(folder)) in seen or root.resolve().is_relative_to(place)):
+                skip(folder, "a folder that is read already, under another name")
+                folders.remove(folder.name)
+            seen |= {os.path.realpath(folder)} if links else set()
+        for file in (Path(top, name) for name in sorted(names) if not _is_hidden(name)):
+            suffix = file.suffix.lower()
+            if suffix not in suffixes:
+                if others and suffix in others:
+                    skip(file, others[suffix])
+            elif not is_text(file):
                 skip(file, "its name is not UTF-8")
-            elif leads_outside(root, file):
-                skip(file, "a link out of the folder, not followed")
+            elif not links and leads_outside(root, file):
+                skip(file, f"a link out of the folder, {not_followed}")
+            elif not os.path.isfile(file):  # unlike Path.is_file, without an error for a path that is too long
+                skip(file, "a link to a missing file" if file.is_symlink() else "not readable")
             else:
                 files.append(file)
     names = {normalize("NFC", str(file)): file for file in sorted(files, reverse=True)}
@@ -130,7 +155,7 @@ def _is_hidden(name: str) -> bool:
 def read_instrument(*, uid: str, family: str | None, split: str, root: str, notes: list, config: FolderConfig) -> Iterator[Sound | Remark]:
     """Yield the sounds of one instrument, and a remark for each unusable file and each estimated pitch."""
     for name, pitch, velocity, kind in notes:
-        audio, remarks = read_or_remark(Path(root), name, name=name, seconds=config.seconds)
+        audio, remarks = read_or_remark(Path(root), name, name=name, seconds=config.seconds, links=config.links)
         yield from remarks
         if audio is None:
             continue

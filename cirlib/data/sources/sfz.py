@@ -22,12 +22,13 @@ from ...audio.io import SUFFIXES, Unusable
 from ...common.files import listing_hash
 from ...common.packages import require
 from ...common.settings import check_above_zero
-from ...common.untrusted import as_text, is_text, leads_outside
+from ...common.untrusted import as_text
 from ..bank import NoteBank
 from ..builder import build_once
 from ..family_names import guess_family
 from ..jobs import Remark, Sound, note_row
 from ..taxonomy import group_tags
+from .folder import find_files
 from .names import Note
 from .sfz_text import check_paths, check_sample, expand, without_comments
 from .shared import RATE, VELOCITIES, choose_notes, instrument_rng, make_spec, render_notes, split_jobs
@@ -68,21 +69,19 @@ def build(path: Path, config: SfzConfig, *, n_jobs: int = -1) -> NoteBank:
     check_above_zero(config, "notes", "hold_s", "tail_s", "limit_s")
     require("SFZ instruments", "joblib", "pysfizz", "soxr")
     library = config.library
-    found = sorted(f for f in library.rglob("*") if f.is_file() and not leads_outside(library, f)) if config.path else []
+    found, remarks = find_files(library, (*TEXTS, *SUFFIXES)) if config.path else ([], [])
     instruments = [f for f in found if f.suffix.lower() == ".sfz"] if library == Path(config.path) else [Path(config.path)]
-    remarks = [Remark(as_text(f.name), "its name is not UTF-8") for f in instruments if not is_text(f)]
     parts = _included(instruments, library)
     remarks += [Remark(as_text(f.relative_to(library)), f"a part of {parts[f].name}") for f in instruments if f in parts]
     files: dict[str, Path] = {}
-    for file in (f for f in instruments if is_text(f) and f not in parts):
+    for file in (f for f in instruments if f not in parts):
         uid = f"sfz/{library.name}/{file.relative_to(library).with_suffix('').as_posix()}"
         files[uid if uid not in files else uid + file.suffix] = file
     if not files:
         raise FileNotFoundError(f"no .sfz file in {config.path or 'an empty path'}: set path to a folder of SFZ instruments")
     names = {uid: (*reversed(file.relative_to(library).with_suffix("").parts), library.name) for uid, file in files.items()}
     jobs = split_jobs(((uid, guess_family(*names[uid]), {"file": str(file)}) for uid, file in files.items()), config)
-    inputs = listing_hash(library, [f for f in found if f.suffix.lower() in (*TEXTS, *SUFFIXES)])
-    spec = make_spec(config, source="sfz", version=VERSION, inputs=inputs)
+    spec = make_spec(config, source="sfz", version=VERSION, inputs=listing_hash(library, found))
     meta = {"source": "sfz", "license": config.license, "citation": f"SFZ library {library.name}, rendered with sfizz"}
     return build_once(path, spec, jobs, render_instrument, meta=meta, n_jobs=n_jobs, limit_s=config.limit_s, remarks=remarks)
 

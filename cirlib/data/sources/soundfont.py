@@ -22,11 +22,12 @@ from ...audio.io import Unusable
 from ...common.files import sha256
 from ...common.packages import Missing, require
 from ...common.settings import check_above_zero
-from ...common.untrusted import as_text, is_text, leads_outside
+from ...common.untrusted import as_text, is_text
 from ..bank import NoteBank
 from ..builder import build_once
 from ..jobs import Remark, Sound, note_row
 from ..taxonomy import group_tags
+from .folder import find_files
 from .shared import RATE, VELOCITIES, choose_notes, draw_peaks, instrument_rng, make_spec, render_notes, split_jobs
 from .soundfont_file import general_midi_banks, own_bank, preset_family, read_license, read_presets
 
@@ -66,8 +67,8 @@ def fluidsynth():
     return package
 
 
-def check(config: SoundFontConfig) -> list[Path]:
-    """Return the SoundFonts to read. Raises Missing or FileNotFoundError for what is not installed or not there."""
+def check(config: SoundFontConfig) -> tuple[list[Path], list[Remark]]:
+    """Return the SoundFonts to read, and remarks about skipped ones. Raises Missing or FileNotFoundError for what is missing."""
     fluidsynth()
     if config.path:
         return _find_fonts([Path(p) for p in config.path])
@@ -76,30 +77,31 @@ def check(config: SoundFontConfig) -> list[Path]:
     return _find_fonts([Path(package.origin).parent / "TimGM6mb.sf2"])
 
 
-def _find_fonts(paths: list[Path]) -> list[Path]:
-    files = []
+def _find_fonts(paths: list[Path]) -> tuple[list[Path], list[Remark]]:
+    files, remarks = [], []
     for path in paths:
-        found = [f for f in path.rglob("*") if f.suffix.lower() in (".sf2", ".sf3") and f.is_file()] if path.is_dir() else [path]
-        files += sorted(f for f in found if f == path or not leads_outside(path, f))
+        found, skipped = find_files(path, (".sf2", ".sf3")) if path.is_dir() else ([path], [])
+        files, remarks = files + found, remarks + skipped
     if missing := [f for f in files if not f.is_file()]:
         raise FileNotFoundError(f"no SoundFont at {missing[0]}")
     if not files:
         raise FileNotFoundError(f"no .sf2 or .sf3 file in {', '.join(map(str, paths))}")
-    return files
+    return files, remarks
 
 
 def build(path: Path, config: SoundFontConfig, *, n_jobs: int = -1) -> NoteBank:
     """Render the presets of SoundFonts into a NoteBank at `path`, or open it if it is up to date."""
     check_above_zero(config, "notes", "hold_s", "shortest_s", "tail_s", "limit_s")
     require("SoundFonts", "joblib", "soxr")
-    presets, inputs, licenses, remarks = [], {}, [], []
-    for file in check(config):
+    presets, inputs, licenses = [], {}, []
+    fonts, remarks = check(config)
+    for file in fonts:
         try:
             if not is_text(file):
                 raise ValueError("its name is not UTF-8")
             found, text = read_presets(file), read_license(file)
-        except ValueError as error:
-            remarks.append(Remark(as_text(file.name), str(error)))
+        except (ValueError, OSError) as error:
+            remarks.append(Remark(as_text(file.name), getattr(error, "strerror", None) or str(error)))
             continue
         licenses.append(f"{file.name}: {text}")
         label = file.stem

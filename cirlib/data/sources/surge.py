@@ -25,7 +25,7 @@ from ..bank import NoteBank
 from ..builder import build_once, existing
 from ..jobs import Remark
 from ..taxonomy import surge_category
-from .folder import find_sounds
+from .folder import find_files
 from .shared import instrument_rng, make_spec, split_jobs
 from .surge_synth import quiet, render_preset, synthesizer
 
@@ -127,7 +127,7 @@ def find_presets(roots: list[Path]) -> tuple[dict[str, Preset], list[Remark]]:
     for root in roots:
         if not root.is_dir():
             raise FileNotFoundError(f"no folder {short(root)}: set path to folders of .fxp presets")
-        files, skipped = find_sounds(root, (".fxp",))
+        files, skipped = find_files(root, (".fxp",))
         remarks += skipped
         for file in files:
             if not (file.is_file() and os.access(file, os.R_OK)):

@@ -5,10 +5,11 @@ import io
 import numpy as np
 import pytest
 import soundfile
-from conftest import RATE, hz, tone
+from conftest import RATE, hz, sound, tone
 from source_files import pcm
 from tones import amplitude, at_rate, frequency, rows, write
 
+from cirlib.data.jobs import encode
 from cirlib.data.sources.folder import FolderConfig, build, estimate_pitch
 
 
@@ -134,7 +135,7 @@ BAD = {  # name: (bytes, start of the reason)
     "silent.wav": (encoded(np.zeros(1600)), "silent"),
     "too quiet.wav": (encoded(tone(60, 0.1, 1e-4), subtype="FLOAT"), "silent"),
 }
-ODD = {"folder.wav": "a folder, not a file", "dangling.wav": "no such file"}
+ODD = {"folder.wav": "a folder, not a file", "dangling.wav": "a link to a missing file"}
 
 
 @pytest.fixture(scope="module")
@@ -320,3 +321,45 @@ def test_changed_files_are_read_again(tmp_path):
     tones(root, "c.wav")
     (root / "b.wav").unlink()
     assert list(read(root).notes.instrument) == ["folder/sounds/a.wav", "folder/sounds/c.wav"]
+
+
+# What is left out
+
+
+def test_other_formats_are_named(tmp_path):
+    tones(tmp_path / "sounds", "a.wav")
+    for name in ("b.m4a", "c.WV", "d.wma", "pack.zip", "e.sfz", "f.sf2", "notes.txt", ".hidden.m4a"):
+        (tmp_path / "sounds" / name).write_bytes(b"\0\0\0 ftypM4A ")
+    skipped = read(tmp_path / "sounds").infos[0]["skipped"]
+    assert sorted(skipped) == ["b.m4a", "c.WV", "d.wma", "e.sfz", "f.sf2", "pack.zip"]
+    assert skipped["b.m4a"] == "a format that is not read: convert it to WAV or FLAC"
+    assert skipped["pack.zip"] == "an archive is not read: unpack it"
+
+
+def test_folder_of_links_says_how_to_follow_them(tmp_path):
+    """Links may lead back, to a folder above or to one that is read already."""
+    tones(tmp_path / "elsewhere", "a.wav", "more/b.wav")
+    root = tmp_path / "sounds"
+    root.mkdir()
+    (root / "one.wav").symlink_to(tmp_path / "elsewhere" / "a.wav")
+    (root / "x").symlink_to(tmp_path / "elsewhere" / "more")
+    with pytest.raises(FileNotFoundError, match=r"2 skipped \(x: a link to a folder, not followed unless the option links is set\)"):
+        read(root)
+    (root / "back").symlink_to(tmp_path)
+    (root / "y").symlink_to(tmp_path / "elsewhere" / "more")
+    bank = read(root, links=True)
+    assert sorted(bank.notes.instrument) == ["folder/sounds/one.wav", "folder/sounds/x/b.wav"]
+    assert set(bank.infos[0]["skipped"]) == {"back", "y"}
+
+
+def test_long_path_costs_only_itself(tmp_path):
+    """More than libsndfile can open; and a name of more than a bank can store, although most systems allow more."""
+    tones(tmp_path / "sounds", "a.wav")
+    deep = tmp_path / "sounds" / "/".join(["d" * 200] * 4)
+    deep.mkdir(parents=True)
+    (tmp_path / "sounds" / "a.wav").rename(deep / f"{'e' * 200}.wav")
+    tones(tmp_path / "sounds", "a.wav")
+    bank = read(tmp_path / "sounds")
+    assert list(bank.notes.instrument) == ["folder/sounds/a.wav"] and len(bank.infos[0]["skipped"]) == 1
+    with pytest.raises(ValueError, match="instrument has 1001 bytes, of at most 1000: shorten the names of files and folders"):
+        encode(sound("é" * 500 + "x", tone(60, 0.1)))

@@ -124,7 +124,7 @@ def test_families_of_a_font(tmp_path, presets, expected):
 
 def test_general_midi_font():
     """Of pretty_midi: a preset for every melodic program, and drum kits."""
-    presets = read_presets(soundfont.check(SoundFontConfig())[0])
+    presets = read_presets(soundfont.check(SoundFontConfig())[0][0])
     assert {program for bank, program, _ in presets if bank == 0} == set(range(128))
     assert any(bank == 128 for bank, *_ in presets)
 
