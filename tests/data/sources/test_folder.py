@@ -323,7 +323,7 @@ def test_changed_files_are_read_again(tmp_path):
     assert list(read(root).notes.instrument) == ["folder/sounds/a.wav", "folder/sounds/c.wav"]
 
 
-# What is left out
+# Skipped files
 
 
 def test_other_formats_are_named(tmp_path):
