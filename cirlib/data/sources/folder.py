@@ -138,7 +138,7 @@ def find_files(
                 skip(file, "its name is not UTF-8")
             elif not links and leads_outside(root, file):
                 skip(file, f"a link out of the folder, {not_followed}")
-            elif not os.path.isfile(file):  # unlike Path.is_file, without an error for a path that is too long
+            elif not (os.path.isfile(file) and os.access(file, os.R_OK)):  # unlike Path.is_file, without an error for a path too long
                 skip(file, "a link to a missing file" if file.is_symlink() else "not readable")
             else:
                 files.append(file)

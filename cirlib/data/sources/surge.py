@@ -7,7 +7,6 @@ twin without effects. surge_synth.py renders them.
 """
 
 import hashlib
-import os
 from collections import Counter
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -130,10 +129,6 @@ def find_presets(roots: list[Path]) -> tuple[dict[str, Preset], list[Remark]]:
         files, skipped = find_files(root, (".fxp",))
         remarks += skipped
         for file in files:
-            if not (file.is_file() and os.access(file, os.R_OK)):
-                why = "a link to a missing file" if file.is_symlink() else "not readable"
-                remarks.append(Remark(file.relative_to(root).as_posix(), why))
-                continue
             bank, category, *inner = _folders(root, file)
             group = surge_category(category)
             unknown[f"{bank}/{category}"] += group is None
