@@ -24,6 +24,7 @@ NEUTRAL = (  # numbers that are no results: times and sizes as measured, units, 
     r"[Ss]ections? [\d, and]+|[Tt]ables? [\d, and]+|\b(19|20)\d\d\b|arXiv [\d.]+|Python [\d., or to]+",
     r"\b95 % intervals?|Intervals \(95 %\)|\btop-\d+\b|[Tt]op-\d+|\bat \d\b|\b1e-\d\b",
     r"\b\d\d_[a-z]+|\b0\d\b|# \d\d |\bNotebooks? [\d, and]+|Slakh2100|bf16|mp3|CC0|float16|cirlib-\d",
+    r"FluidR3|timgm6mb|128 programs of General MIDI",
 )
 
 

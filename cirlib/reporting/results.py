@@ -45,8 +45,8 @@ SHORT = {  # row of the short table: experiments in figures/surge and figures/de
     "MFCC": ("mfcc", "mfcc"),
     "InfoNCE (paper)": ("infonce", "infonce-48"),
     "full triplet + Muon": ("triplet-full-tuned", None),
-    "multi-positive + Muon": ("multi-infonce", "multi-infonce-muon"),
     "per-family heads (ours)": ("family-infonce", "family-infonce"),
+    "cirlib-small (comes with cirlib)": ("cirlib-small", None),
 }
 MARKS = ("<!-- results:{} -->\n", "<!-- end:{} -->")
 

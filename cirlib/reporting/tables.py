@@ -10,6 +10,7 @@ from ..common.files import write_atomic, write_json
 from ..common.paths import FIGURES, RUNS
 from ..common.settings import to_dict
 from ..models.encoder_config import ENCODERS
+from ..models.pretrained import SHIPPED
 from ..training.config import WITH_ENCODER, TrainConfig, read_config, row_config
 from . import rows as sweep
 from .labels import TITLES, base_row, label, labels, order
@@ -176,8 +177,9 @@ def _cells(row: pd.Series) -> dict[str, str]:
     """Return the cells of a row of a table of a test, by column."""
     has = {name for name in row.index if not pd.isna(row[name])}
     optimiser = row.optimiser.capitalize() if "optimiser" in has else ""
+    untrained = "see its card" if row.experiment == SHIPPED else "none"
     return {
-        "training": "" if "clips_seen" not in has else f"{optimiser}, {row.clips_seen / 1000:,.0f} k" if row.clips_seen else "none",
+        "training": "" if "clips_seen" not in has else f"{optimiser}, {row.clips_seen / 1000:,.0f} k" if row.clips_seen else untrained,
         "size": f"{row.parameters / 1e6:.1f} M / {row.numbers:,.0f}" if {"parameters", "numbers"} <= has else "",
         "distance": row.distance,
         "top-1": _cell(row, "top1"),
