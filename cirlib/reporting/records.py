@@ -53,7 +53,7 @@ def list_tests(folder: Path, runs: list[dict]) -> list[dict]:
     path = folder / TESTED
     tests = json.loads(path.read_text()) if path.exists() else []
     for run in runs:
-        entry = {"row": run["experiment"], "seed": run["seed"], "git": run["provenance"]["git"], "code": run["provenance"]["code"]}
+        entry = {"row": run["experiment"], "seed": run["seed"], **{name: run["provenance"].get(name) for name in ("git", "code")}}
         entry |= {task: [round(100 * run[task][k], 1) for k in ("top1", "top5")] for task in TITLES if task in run}
         if entry not in [{k: v for k, v in test.items() if k != "day"} for test in tests]:
             file = run_folder(run["preset"], run["experiment"], run["seed"]) / "metrics.json"

@@ -7,6 +7,7 @@ README at the root gets the output of `python -m cirlib.search example`.
 python -m cirlib.reporting.release CHECKPOINT [FOLDER]
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -60,7 +61,9 @@ def _training(run: Path, config: TrainConfig) -> dict:
 
 def example_block() -> str:
     """Return the output of `python -m cirlib.search example` as a block of Markdown."""
-    done = subprocess.run([sys.executable, "-m", "cirlib.search", "example"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    home = {**os.environ, "CIRLIB_HOME": str(ROOT)}  # so that paths are relative to it
+    command = [sys.executable, "-m", "cirlib.search", "example"]
+    done = subprocess.run(command, cwd=ROOT, env=home, stdout=subprocess.PIPE, text=True, check=True)
     return f"```text\n{done.stdout}```\n"
 
 

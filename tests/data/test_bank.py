@@ -24,7 +24,7 @@ def bank(tmp_path):
     sounds = [
         sound("a", tone(60, 0.1, 0.5), tags=["bass", "synthetic"], fx=["chorus"], hold_s=0.25, velocity=64.0),
         sound("a", tone(72, 0.05, 0.001), pitch=72.0),
-        sound("b", tone(48, 0.2, 3.0), split="test", pitch=None, velocity=None, augments="a"),
+        sound("b", tone(48, 0.2, 3.0), split="train", pitch=None, velocity=None, augments="a"),
     ]
     return build_bank(tmp_path / "bank", sounds)
 

@@ -158,7 +158,7 @@ class Figures(Stage):
         for name, values in texts.items():
             folder = self.base / "runs" / "kills" / name / "seed0"
             write_config(folder, TrainConfig(**values), "key")
-            write_json(folder / "metrics.json", {**fake_result(name, 0, 0.5), "provenance": {"data": []}})
+            write_json(folder / "metrics.json", {**fake_result(name, 0, 0.5), "preset": "kills", "provenance": {"data": []}})
             (folder / "history.csv").write_text("step,clips_per_s,valid_top1,valid_top5\n2,48,,\n4,96,0.25,0.5\n")
 
     def prepare(self, folder: Path, again: bool) -> None:

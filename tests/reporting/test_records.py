@@ -135,7 +135,7 @@ def test_nothing_is_written_where_nothing_ran(place):
 
 def test_rows_of_surge_are_trained_alike():
     """Same sounds, steps and clips, encoder and clip length, and the seeds of the command."""
-    rows = [row for row in sweep.rows("surge") if "method" not in row.values]
+    rows = [row for row in sweep.rows("surge") if "method" not in row.values and row.name != "cirlib-small"]
     same = ("steps", "batch_size", "seconds", "precision", "valid_every", "queries", "encoder")
     values = {tuple(to_dict(row.config())[k] for k in same) for row in rows if row.values.get("steps") != 0}
     assert len(values) == 1 and not any(row.seeds for row in rows)

@@ -252,7 +252,7 @@ def test_parameters_that_one_of_the_notebooks_does_not_have():
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_row_has_a_plain_name_and_valid_settings(preset):
     made = rows(preset)
-    assert made
+    assert made or preset == "libraries"  # tests encoders of other presets
     for row in made:
         assert re.fullmatch(r"[A-Za-z0-9][\w.+-]*", row.name, re.ASCII)
         config = row.config()

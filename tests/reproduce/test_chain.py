@@ -104,6 +104,7 @@ def test_every_result_has_its_provenance(smoke):
     assert {f.name for f in stored} == {*names}
     assert {"06_paper", f"09_open_mixtures, {ONE_VECTOR}", "12_robustness"} <= drawn.keys()
     data = [read(home, "data", "smoke", "bank.json")["sha256"]]
+    assert drawn.pop("13_libraries")["data"] == [read(home, "data", "one", "bank.json")["sha256"]]
     for made in [*(value.get("provenance", value) for value in stored.values()), *drawn.values()]:
         assert made.keys() == {"git", "dirty", "code", "python", "versions", "device", "data", "seed"}
         assert made["data"] == data and made["seed"] == 0 and made["versions"]["torch"]

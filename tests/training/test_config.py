@@ -90,7 +90,8 @@ KEYED = {
     "seed": 1, "task": "single", "families": ("Bass",), "protocol": "paper", "statistics": "notes.json", "loss": "triplet",
     "temperature": 0.2, "encoder": "ast-tiny", "seconds": 2.0, "steps": 3, "batch_size": 12, "hard_negative_ratio": 0.1,
     "augmented": False, "epoch_size": 100, "start_lr": 1e-3, "end_lr": 1e-6, "warmup": 0.2, "valid_every": 7, "valid_size": 9,
-    "max_instruments": 2, "mixtures_per_instrument": 2, "single_pairs": 1, "effects": 0.5, "precision": "bf16", "optimiser": "muon",
+    "max_instruments": 2, "mixtures_per_instrument": 2, "single_pairs": 1, "effects": 0.5, "single_effects": 0.5,
+    "precision": "bf16", "optimiser": "muon",
 }  # fmt: skip
 NOT_KEYED = {
     "preset": "q", "experiment": "y", "bank": ("elsewhere",), "single": "other", "log_every": 3, "tests": ("single",), "queries": 9,
