@@ -1,0 +1,24 @@
+"""Audio players of notebooks: clips inside the notebook, each under 20 KB, as MP3, which all browsers decode."""
+
+import numpy as np
+from IPython.display import HTML
+
+from ..audio.io import RATE, as_float, fade_end, resample
+from .web import data_uri, escaped, mp3
+
+MOST_BYTES = 14_400  # of a clip; a third more in base64, as a notebook stores it
+
+
+def player(sound: np.ndarray, rate: int, title: str = "") -> HTML:
+    """Return a player of a mono sound (n,) of `rate` Hz under a title; of a long sound, what fits (5 to 10 s), as the title says then."""
+    clip = sound = resample(as_float(sound), rate)
+    while len(data := mp3(clip, RATE)) > MOST_BYTES:
+        clip = fade_end(clip[: int(0.97 * len(clip) * MOST_BYTES / len(data))].copy())
+    title = title if len(clip) == len(sound) else f"{title} (first {len(clip) / RATE:.1f} s)".strip()
+    audio = f'<audio controls style="width: 210px; height: 32px" src="{data_uri("audio/mpeg", data)}"></audio>'
+    return HTML(f'<div style="display: inline-block; margin: 2px 8px"><small>{escaped(title)}</small><br>{audio}</div>')
+
+
+def players(sounds: dict[str, np.ndarray], rate: int) -> HTML:
+    """Return players side by side, one for each title and mono sound (n,) of `rate` Hz."""
+    return HTML("".join(player(sound, rate, title).data for title, sound in sounds.items()))
