@@ -166,7 +166,7 @@ def describe(plan: Plan, steps: list[Step], forced: Collection[Path] = ()) -> st
 
 
 def _duration(minutes: float) -> str:
-    return f"about {minutes:.1f} min" if minutes < 10 else f"about {minutes:.0f} min" if minutes < 120 else f"about {minutes / 60:.1f} h"
+    return f"about {max(1, round(minutes))} min" if minutes < 120 else f"about {minutes / 60:.1f} h"
 
 
 def run(plan: Plan, steps: list[Step]) -> None:

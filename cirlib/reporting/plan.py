@@ -53,7 +53,7 @@ class Step:
 
 
 class Plan:
-    """The steps of a preset, and what runs/<preset>/steps.json holds of earlier ones (minutes, keys)."""
+    """The steps of a preset, and what runs/<preset>/steps.json holds of earlier ones (minutes, keys, pace)."""
 
     def __init__(self, preset: str):
         self.preset, self._sums = preset, None
@@ -62,16 +62,19 @@ class Plan:
     def record(self, step: Step, minutes: float) -> None:
         """Store that a step is done."""
         self._sums = None  # it may have made a bank
-        self.earlier[step.copy] = {"minutes": round(minutes, 2), "key": step.key()}
+        pace = {"kind": _kind(step), "pace": round(minutes / _rough_minutes(step), 3)}
+        self.earlier[step.copy] = {"minutes": round(minutes, 2), "key": step.key(), **pace}
         write_json(RUNS / self.preset / "steps.json", self.earlier)
 
     def minutes(self, step: Step) -> float:
-        """Estimate how long a step takes: as long as it took before, else by the speed of other runs of the preset."""
+        """Estimate how long a step takes: as long as it took before, else the rough estimate times the median pace of finished steps of its kind.
+
+        The rough estimate counts as one or two of them, so that a single slow step does not change the estimate.
+        """
         if step.copy in self.earlier:
             return self.earlier[step.copy]["minutes"]
-        speeds = [_json(file).get("clips_per_s") for file in RUNS.glob(f"{self.preset}/*/seed*/train.json")]
-        speed = statistics.median([s for s in speeds if s] or [ROUGH_SPEED])
-        return ROUGH_MINUTES.get(step.notebook, 0.2) + step.clips / speed / 60
+        paces = [made["pace"] for made in self.earlier.values() if made.get("kind") == _kind(step)]
+        return _rough_minutes(step) * statistics.median([1.0] * (1 + len(paces) % 2) + paces)
 
     def banks(self) -> list[Step]:
         """Return a step for each bank."""
@@ -150,6 +153,14 @@ class Plan:
         if not (config.folder / "config.yaml").exists():
             return "not started yet"
         return "" if stored_config(config.folder)["key"] == key else "settings or sounds changed"
+
+
+def _kind(step: Step) -> str:
+    return f"{step.notebook}, training" if step.clips else step.notebook
+
+
+def _rough_minutes(step: Step) -> float:
+    return ROUGH_MINUTES.get(step.notebook, 0.2) + step.clips / ROUGH_SPEED / 60
 
 
 def _bank(values: dict):

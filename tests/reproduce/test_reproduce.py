@@ -163,15 +163,24 @@ def test_open_rows_and_the_best_row_are_analysed(home, monkeypatch, capsys):
     assert plan(monkeypatch, capsys)["space of multi-infonce, seed 1"] == "done"
 
 
-def test_minutes_come_from_earlier_runs(home, monkeypatch):
+@pytest.mark.parametrize(
+    ("paces", "expected"),
+    [([], 1), ([4], 1), ([0.1], 1), ([4, 1.2], 1.2), ([4, 4.2], 4), ([0.5, 0.4, 0.6, 9], 0.6)],
+    ids=["none", "one slow", "one resumed", "one slow, one usual", "slow machine", "fast machine"],
+)
+def test_minutes_are_the_median_of_finished_steps(home, paces, expected):
+    """Of the same kind, in relation to their rough estimates; a step that ran before takes as long again."""
     made = planning.Plan("p")
     (row,) = (row for row in sweep.rows("p") if row.name == "single")
+    rough = 0.2 + 8 * 50 / planning.ROUGH_SPEED / 60
+    for seed, pace in enumerate(paces, 1):
+        made.record(made.row(row, seed)[0], pace * rough)
     train, test = made.row(row, 0)
-    assert made.minutes(train) == pytest.approx(0.2 + 8 * 50 / planning.ROUGH_SPEED / 60)
-    finish(home, "single")
-    assert made.minutes(train) == pytest.approx(0.2 + 8 * 50 / 100 / 60), "clips_per_s of train.json"
+    assert made.minutes(train) == pytest.approx(expected * rough, rel=0.01)
+    assert made.minutes(dataclasses.replace(train, clips=800)) == pytest.approx(expected * (2 * rough - 0.2), rel=0.01)
+    assert made.minutes(test) == planning.ROUGH_MINUTES["03_retrieve"], "another kind"
     made.record(train, 1.234)
-    assert planning.Plan("p").minutes(train) == 1.23 and made.minutes(test) == planning.ROUGH_MINUTES["03_retrieve"]
+    assert planning.Plan("p").minutes(train) == 1.23
 
 
 # Running
@@ -203,7 +212,8 @@ def test_steps_run_in_order_and_once(home, monkeypatch, capsys, ran):
     runs = ["05_baselines_mfcc_seed3", "02_train_single_seed0", "03_retrieve_single_seed0", "05_baselines_multi_seed0"]
     assert ran == ["01_data_data", *runs, "06_paper"]
     printed = capsys.readouterr().out
-    assert "[3/6] train single, seed 0 (02_train): not started yet; about" in printed and "table of mixture\n\ntable of single" in printed
+    assert "[3/6] train single, seed 0 (02_train): not started yet; about 2 min left\n" in printed
+    assert "table of mixture\n\ntable of single" in printed
     ran.clear()
     command(monkeypatch, "p")
     assert ran == [] and "p: 0 of 6 steps to do" in capsys.readouterr().out
