@@ -5,6 +5,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && echo $$p && break; done)
 PY := .venv/bin/python
 READY := .venv/.ready
+# uv where it is installed: three to ten times faster than pip
+INSTALL = $(if $(shell command -v uv),uv pip install --quiet --python "$(PY)","$(PY)" -m pip install --quiet --disable-pip-version-check)
 REPRODUCE = "$(PY)" -m cirlib.reproduce '$(PRESET)'
 CHOSEN = $(if $(ROWS),--rows '$(ROWS)') $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(SET),--set '$(SET)')
 # one process for each core; the tests of a file stay together and share what is made for them
@@ -49,6 +51,6 @@ setup: $(READY) ## the Python environment in .venv
 $(READY): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.14 is needed and none was found: make PYTHON=/path/to/python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
-	"$(PY)" -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	"$(PY)" -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(INSTALL) -r requirements.txt
+	$(INSTALL) --no-deps -e .
 	@touch $@

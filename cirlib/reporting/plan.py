@@ -67,7 +67,7 @@ class Plan:
         write_json(RUNS / self.preset / "steps.json", self.earlier)
 
     def minutes(self, step: Step) -> float:
-        """Estimate how long a step takes: as long as it took before, else the rough estimate times the median pace of finished steps of its kind.
+        """Estimate how long a step takes: as long as before, else its rough estimate times the median pace of finished steps of its kind.
 
         The rough estimate counts as one or two of them, so that a single slow step does not change the estimate.
         """

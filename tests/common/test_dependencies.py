@@ -1,6 +1,5 @@
 """Optional packages are imported where they are used and named if they are missing; pins agree with pyproject.toml and .ci."""
 
-import json
 import os
 import re
 import shutil
@@ -14,6 +13,7 @@ import yaml
 from conftest import tone
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 from tones import write
 
@@ -27,18 +27,18 @@ from cirlib.models import onnx as export
 from cirlib.models.encoder import AudioEncoder
 from cirlib.search.library import Library
 
-CORE = [
-    *("numpy", "pandas", "pyarrow", "torch", "torchaudio", "transformers", "accelerate", "soundfile", "tqdm", "pyyaml", "filelock"),
-    *("lancedb", "soxr"),
-]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = {name: [Requirement(line) for line in lines] for name, lines in PROJECT["optional-dependencies"].items()}
+CORE = [Requirement(line).name for line in PROJECT["dependencies"]]
 MODULE = {"pyfluidsynth": "fluidsynth", "scikit-learn": "sklearn", "umap-learn": "umap", "websocket-client": "websocket"}  # else the same
 VERSIONS = ["3.11", "3.12", "3.13", "3.14"]
 PINS = [Requirement(line) for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
 OPTIONAL = [MODULE.get(p.name, p.name) for p in PINS if p.name.lower() not in CORE] + ["demucs", "surgepy", "IPython", "numba"]
 
 
-def test_training_and_search_need_core_packages_only(tone_bank, tmp_path):
-    write(tmp_path / "sounds" / "bass.wav", tone(40))
+def test_search_and_training_need_base_packages_only(tone_bank, tmp_path):
+    """All modules are imported; sounds are read into a bank; two steps of training; a library is built and searched."""
+    write(tmp_path / "sounds" / "bass C2.wav", tone(40))
     code = f"""
 import sys
 for name in {OPTIONAL}:
@@ -48,18 +48,20 @@ import cirlib
 for module in pkgutil.walk_packages(cirlib.__path__, "cirlib."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
+from cirlib.data.sources import build_bank
+build_bank("folder", {str(tmp_path / "own")!r}, {{"path": {str(tmp_path / "sounds")!r}, "estimate": False}}, n_jobs=1)
 from cirlib.training.loop import TrainConfig, fit
 bank = ({str(tone_bank.paths[0])!r},)
-config = TrainConfig(preset="t", bank=bank, seconds=0.5, steps=1, batch_size=12, epoch_size=20, valid_every=1, valid_size=6)
+config = TrainConfig(preset="t", bank=bank, seconds=0.5, steps=2, batch_size=12, epoch_size=20, valid_every=2, valid_size=6)
 run = fit(config, show=False)
 print(run.metrics["best_step"])
 from cirlib.search.__main__ import main
 main(["build", "one", {str(tmp_path / "sounds")!r}, "--encoder", str(run.checkpoint)])
-main(["search", "one", {str(tmp_path / "sounds" / "bass.wav")!r}])
+main(["search", "one", {str(tmp_path / "sounds" / "bass C2.wav")!r}])
 """
     env = {**os.environ, "CIRLIB_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and "1\n1 new, 0 changed" in done.stdout and "bass.wav" in done.stdout, done.stderr[-2000:]
+    assert done.returncode == 0 and "2\n1 new, 0 changed" in done.stdout and "bass C2.wav" in done.stdout, done.stderr[-2000:]
 
 
 def _render(source, **options):
@@ -119,12 +121,50 @@ def test_missing_package_is_named(package, words, use, tone_bank, tmp_path, monk
     assert not (tmp_path / "bank").exists()
 
 
-def test_pins_are_exact_and_cover_the_package():
+def _packages(extra: str) -> set[str]:
+    """Return the packages of an extra and of the extras that it names."""
+    return {name for r in EXTRAS[extra] for name in (set().union(*map(_packages, r.extras)) if r.name == "cirlib" else [r.name])}
+
+
+def test_versions_are_in_requirements_only():
+    """They pin what the package and its extras name, and nothing else; `all` has every extra."""
     assert all(re.fullmatch(r"==[\w.]+", str(pin.specifier)) for pin in PINS)
-    pinned = {pin.name.lower() for pin in PINS}
-    text = (ROOT / "pyproject.toml").read_text()
-    declared = json.loads(re.search(r"^dependencies = (\[.*\])$", text, re.M)[1])
-    assert {Requirement(name).name for name in declared} == set(CORE) <= pinned
+    named = [Requirement(line) for line in PROJECT["dependencies"]] + [r for extra in EXTRAS.values() for r in extra]
+    assert not any(r.specifier or r.marker for r in named)
+    assert sorted(map(canonicalize_name, {*CORE, *_packages("all")})) == sorted(canonicalize_name(pin.name) for pin in PINS)
+    assert _packages("all") == set().union(*map(_packages, EXTRAS)) and not _packages("all") & set(CORE)
+    own = [r.name for extra in EXTRAS.values() for r in extra if r.name != "cirlib"]
+    assert len(own) == len(set(own)), "a package is in one extra"
+
+
+def _script(path, text: str) -> None:
+    path.write_text(f"#!{shutil.which('sh')}\n{text}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_make_installs_with_uv_where_it_is(tmp_path, installer):
+    """In a folder with a space and an accent; Python and uv are scripts that write what they are asked for."""
+    home, programs = tmp_path / "été 1", tmp_path / "programs"
+    home.mkdir(), programs.mkdir()
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, home)
+    log = f'echo "${{0##*/}} $*" >> "{tmp_path}/log"'
+    _script(
+        programs / "python3", f'case "$*" in -c*) exit 0;; esac; {log}; [ -e .venv ] || {{ mkdir -p .venv/bin; cp "$0" .venv/bin/python; }}'
+    )
+    if installer == "uv":
+        _script(programs / "uv", log)
+    for name in ("mkdir", "cp", "touch"):
+        (programs / name).symlink_to(shutil.which(name))
+    command = [shutil.which("make"), "setup", f"SHELL={shutil.which('sh')}"]
+    done = subprocess.run(command, cwd=home, env={"PATH": str(programs)}, capture_output=True, text=True)
+    made, *installed = (tmp_path / "log").read_text().splitlines()
+    start = {"uv": "uv pip install --quiet --python .venv/bin/python", "pip": "python -m pip install --quiet --disable-pip-version-check"}
+    assert made == "python3 -m venv .venv" and done.returncode == 0, done.stderr
+    assert installed == [f"{start[installer]} -r requirements.txt", f"{start[installer]} --no-deps -e ."]
+    assert (home / ".venv" / ".ready").exists()
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -134,9 +174,8 @@ def test_pins_are_exact_and_cover_the_package():
 def test_make_finds_every_supported_python(tmp_path, name, version):
     """As pyproject.toml has them; without one, a sentence says which are needed. The Python here is a script with another version."""
     code = f"import sys; sys.version_info = ({version.replace('.', ', ')}, 0); exec(sys.argv[1])"
-    (tmp_path / name).write_text(f'#!{shutil.which("sh")}\nexec "{sys.executable}" -c "{code}" "$2"\n')
-    (tmp_path / name).chmod(0o755)
-    needed = SpecifierSet(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"])
+    _script(tmp_path / name, f'exec "{sys.executable}" -c "{code}" "$2"')
+    needed = SpecifierSet(PROJECT["requires-python"])
     command = [shutil.which("make"), "-n", "setup", f"SHELL={shutil.which('sh')}", f"READY={tmp_path / 'ready'}"]
     done = subprocess.run(command, cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
     assert (f"{name} -m venv" in done.stdout) == (version in needed) == (version in VERSIONS), done.stdout + done.stderr
