@@ -24,6 +24,7 @@ from cirlib.data.bank import NoteBank  # noqa: E402
 from cirlib.data.builder import BankBuilder  # noqa: E402
 from cirlib.data.jobs import Sound  # noqa: E402
 from cirlib.data.taxonomy import MIXTURE_FAMILIES  # noqa: E402
+from cirlib.models.encoder import AudioEncoder  # noqa: E402
 from cirlib.training.config import TrainConfig  # noqa: E402
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
@@ -94,6 +95,13 @@ def tone_sounds() -> list[Sound]:
 def tone_bank(tmp_path_factory) -> NoteBank:
     """Bank of `tone_sounds`."""
     return build_bank(tmp_path_factory.mktemp("banks") / "tones", tone_sounds())
+
+
+@pytest.fixture(scope="session")
+def encoder() -> AudioEncoder:
+    """A small untrained encoder of clips of 0.5 s."""
+    torch.manual_seed(0)
+    return AudioEncoder.create("cnn", seconds=0.5, width=4, dim=16).eval()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from conftest import RATE, hz
+from conftest import RATE, hz, tone
 
 from cirlib.data.bank import NoteBank
 
@@ -17,6 +17,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 def at_rate(pitch: float, rate: int, seconds: float = 0.5, level: float = 0.5) -> np.ndarray:
     """Return a pure tone like conftest.tone, at any sample rate."""
     return level * np.cos(2 * np.pi * hz(pitch) * np.arange(round(seconds * rate)) / rate)
+
+
+def note(pitch: float, seconds: float = 0.3) -> np.ndarray:
+    """Return a tone with noise: an untrained encoder amplifies the rounding noise between the partials of a pure tone."""
+    return tone(pitch, seconds) + np.random.default_rng(1).normal(0, 0.02, round(seconds * RATE))
 
 
 def write(path: Path, audio: np.ndarray, rate: int = RATE, **options) -> Path:

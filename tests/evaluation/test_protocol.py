@@ -11,7 +11,6 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from conftest import SPLIT_SIZES, TWINS, build_bank, sound, tone
 from naive import naive_distances, naive_ranks
 
@@ -38,7 +37,6 @@ from cirlib.evaluation.protocol import (
 from cirlib.evaluation.ranking import METRICS, TOP_K
 from cirlib.evaluation.robustness import queries
 from cirlib.evaluation.selection import best_distances
-from cirlib.models.encoder import AudioEncoder
 from cirlib.training.config import TrainConfig
 
 CONFIG = TrainConfig(preset="test", seconds=0.1, queries=30, valid_size=40)
@@ -520,12 +518,6 @@ def test_validation_gallery_holds_the_families_of_mixtures(tone_bank, odd_bank):
 # Embedding
 
 
-@pytest.fixture
-def encoder():
-    torch.manual_seed(0)
-    return AudioEncoder.create("cnn", seconds=0.5, width=4, dim=8).eval()
-
-
 def test_retriever_embeds_notes_and_mixtures(odd_bank, encoder, monkeypatch):
     """Notes are cut and normalised as in mixtures, mixtures are embedded as they are or by a given function."""
     monkeypatch.setattr(protocol, "BLOCK", 3)
@@ -536,7 +528,7 @@ def test_retriever_embeds_notes_and_mixtures(odd_bank, encoder, monkeypatch):
         expected = [encoder.embed(load_sounds(odd_bank, [row], samples=8000, protocol=name))[0] for row in rows]
         np.testing.assert_allclose(vectors, expected, atol=1e-5)
     assert np.abs(got["paper"] - got["strict"]).max() > 1e-3
-    assert retriever.notes(odd_bank, []).shape == (0, 8)
+    assert retriever.notes(odd_bank, []).shape == (0, 16)
     waveforms = np.random.default_rng(0).normal(size=(2, 8000)).astype(np.float32)
     np.testing.assert_array_equal(retriever.mixtures(waveforms), encoder.embed(waveforms))
     assert Retriever(encoder, lambda w: w.sum(axis=1)).mixtures(waveforms).shape == (2,)

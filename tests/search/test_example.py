@@ -5,12 +5,10 @@ import re
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from cirlib.common.paths import ROOT
 from cirlib.models import pretrained
 from cirlib.models.checkpoints import is_folder
-from cirlib.models.encoder import AudioEncoder
 from cirlib.reporting.release import example_block
 from cirlib.reporting.results import with_block
 from cirlib.search.__main__ import main
@@ -50,10 +48,8 @@ def test_the_readme_shows_its_output():
     assert expected in text and with_block(text, expected, "example") == text
 
 
-def test_one_command_searches_it(tmp_path, monkeypatch, capsys):
+def test_one_command_searches_it(tmp_path, monkeypatch, capsys, encoder):
     """The nearest note of each of its three families."""
-    torch.manual_seed(0)
-    encoder = AudioEncoder.create("cnn", seconds=0.5, width=4, dim=16).eval()
     monkeypatch.setattr(pretrained, "PLACE", encoder.save_folder(tmp_path / "small"))
     main(["example"])
     output = capsys.readouterr().out

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 from conftest import RATE, build_bank, sound, tone
-from tones import write
+from tones import note, write
 
 from cirlib.audio.io import repeat_sound
 from cirlib.common import paths
@@ -30,17 +30,6 @@ from cirlib.search.library import Library
 SECONDS = 0.5  # clip length of the encoder
 SAMPLES = round(SECONDS * RATE)
 NAMES = ("bass one.wav", "bass two.flac", "deep/Lead C4.wav", "deep/Lead D4.wav", "deep/Lead E4.wav", "noise.wav")
-
-
-@pytest.fixture(scope="module")
-def encoder() -> AudioEncoder:
-    torch.manual_seed(0)
-    return AudioEncoder.create("cnn", seconds=SECONDS, width=4, dim=16).eval()
-
-
-def note(pitch: float, seconds: float = 0.3) -> np.ndarray:
-    """Return a tone with noise: an untrained encoder amplifies the rounding noise between the partials of a pure tone."""
-    return tone(pitch, seconds, 0.5) + np.random.default_rng(1).normal(0, 0.02, round(seconds * RATE))
 
 
 @pytest.fixture

@@ -8,13 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-import torch
 from conftest import RATE, build_bank, sound, tone
 from page_reader import Reader
-from tones import write
+from tones import note, write
 
 from cirlib.evaluation.open_mixtures import Presence
-from cirlib.models.encoder import AudioEncoder
 from cirlib.search import __main__ as command
 from cirlib.search import results
 from cirlib.search.library import Library
@@ -24,16 +22,6 @@ from cirlib.search.sections import MOST, find_sections
 
 SECONDS = 0.5  # clip length of the encoder
 NAMES = ("Bass C2.wav", "Bass E2.wav", "loops/drum loop.wav", "kit/kick.wav", "deep lead.wav", "Mellow Lead.wav")
-
-
-@pytest.fixture(scope="module")
-def encoder() -> AudioEncoder:
-    torch.manual_seed(0)
-    return AudioEncoder.create("cnn", seconds=SECONDS, width=4, dim=16).eval()
-
-
-def note(pitch: float, seconds: float = 0.3) -> np.ndarray:
-    return tone(pitch, seconds, 0.5) + np.random.default_rng(1).normal(0, 0.02, round(seconds * RATE))
 
 
 @pytest.fixture(scope="module")
