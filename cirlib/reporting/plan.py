@@ -21,13 +21,8 @@ from ..training.config import WITH_SINGLE, TrainConfig, stored_config
 from .rows import Row
 
 ROUGH_MINUTES = {
-    "01_data": 1.2,
-    "03_retrieve": 0.4,
-    "04_embedding_space": 0.8,
-    "05_baselines": 0.5,
-    "06_paper": 0.7,
-    "09_open_mixtures": 0.8,
-}
+    "01_data": 1.2, "03_retrieve": 0.4, "04_embedding_space": 0.8, "05_baselines": 0.5, "06_paper": 0.7, "09_open_mixtures": 0.8
+}  # fmt: skip
 ROUGH_SPEED = 250  # clips of 4 s that training takes in a second: the small encoder on two CPU cores
 RESULTS = {"04_embedding_space": "space.json", "09_open_mixtures": "open.json"}
 
@@ -62,19 +57,17 @@ class Plan:
     def record(self, step: Step, minutes: float) -> None:
         """Store that a step is done."""
         self._sums = None  # it may have made a bank
-        pace = {"kind": _kind(step), "pace": round(minutes / _rough_minutes(step), 3)}
-        self.earlier[step.copy] = {"minutes": round(minutes, 2), "key": step.key(), **pace}
+        kind, rough = _rough(step)
+        self.earlier[step.copy] = {"minutes": round(minutes, 2), "key": step.key(), "kind": kind, "pace": round(minutes / rough, 3)}
         write_json(RUNS / self.preset / "steps.json", self.earlier)
 
     def minutes(self, step: Step) -> float:
-        """Estimate how long a step takes: as long as before, else its rough estimate times the median pace of finished steps of its kind.
-
-        The rough estimate counts as one or two of them, so that a single slow step does not change the estimate.
-        """
+        """Estimate how long a step takes: as long as before, else a rough estimate times the median pace of finished steps of its kind."""
         if step.copy in self.earlier:
             return self.earlier[step.copy]["minutes"]
-        paces = [made["pace"] for made in self.earlier.values() if made.get("kind") == _kind(step)]
-        return _rough_minutes(step) * statistics.median([1.0] * (1 + len(paces) % 2) + paces)
+        kind, rough = _rough(step)
+        paces = [done["pace"] for done in self.earlier.values() if done.get("kind") == kind]
+        return rough * statistics.median([1.0] * (1 + len(paces) % 2) + paces)  # one slow step does not change it
 
     def banks(self) -> list[Step]:
         """Return a step for each bank."""
@@ -155,12 +148,9 @@ class Plan:
         return "" if stored_config(config.folder)["key"] == key else "settings or sounds changed"
 
 
-def _kind(step: Step) -> str:
-    return f"{step.notebook}, training" if step.clips else step.notebook
-
-
-def _rough_minutes(step: Step) -> float:
-    return ROUGH_MINUTES.get(step.notebook, 0.2) + step.clips / ROUGH_SPEED / 60
+def _rough(step: Step) -> tuple[str, float]:
+    kind = f"{step.notebook}, training" if step.clips else step.notebook
+    return kind, ROUGH_MINUTES.get(step.notebook, 0.2) + step.clips / ROUGH_SPEED / 60
 
 
 def _bank(values: dict):

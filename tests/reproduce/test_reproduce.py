@@ -177,7 +177,6 @@ def test_minutes_are_the_median_of_finished_steps(home, paces, expected):
         made.record(made.row(row, seed)[0], pace * rough)
     train, test = made.row(row, 0)
     assert made.minutes(train) == pytest.approx(expected * rough, rel=0.01)
-    assert made.minutes(dataclasses.replace(train, clips=2 * train.clips)) == pytest.approx(expected * (2 * rough - 0.2), rel=0.01)
     assert made.minutes(test) == planning.ROUGH_MINUTES["03_retrieve"], "another kind"
     made.record(train, 1.234)
     assert planning.Plan("p").minutes(train) == 1.23
