@@ -51,7 +51,9 @@ PRESETS = {  # a preset that is not listed has the defaults above
 }
 ALONE = {"performance": "08_performance", "ablations": "11_ablations", "robustness": "12_robustness"}
 WHAT = ("all", "bank", "figures", *ALONE, "clean")
-MAPPED = "cirlib-small family-infonce multi-infonce triplet-full-48 triplet-full infonce-48 infonce triplet untrained".split()
+MAPPED = [
+    "cirlib-small", "family-infonce", "multi-infonce", "triplet-full-48", "triplet-full", "infonce-48", "infonce", "triplet", "untrained"
+]  # fmt: skip
 STOPPED = "stopped: the same command goes on from here"
 WAIT_S = 30  # for a notebook that is stopped
 

@@ -433,11 +433,6 @@ def _page(scene, word):
     safe(page.read_text(), 1)
     points = [Instrument(word, word, word, sample.audio), Instrument(word, None, word, sample.audio)]
     page = map_page(
-        scene.inside / "m.html",
-        np.zeros((3, 2)),
-        instruments=points,
-        mixtures=[Mixture(word, sample.audio, [])],
-        title=word,
-        intro=word,
+        scene.inside / "m.html", np.zeros((3, 2)), instruments=points, mixtures=[Mixture(word, sample.audio, [])], title=word, intro=word
     )
     safe(page.read_text(), 5)

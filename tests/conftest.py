@@ -1,5 +1,6 @@
 """Fixtures of all tests: banks of synthetic tones, a browser, the style of figures."""
 
+import itertools
 import os
 import sys
 import tempfile
@@ -95,6 +96,13 @@ def tone_sounds() -> list[Sound]:
 def tone_bank(tmp_path_factory) -> NoteBank:
     """Bank of `tone_sounds`."""
     return build_bank(tmp_path_factory.mktemp("banks") / "tones", tone_sounds())
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Return a function that gives a new path for each example of a test."""
+    numbers = itertools.count()
+    return lambda: tmp_path / f"bank{next(numbers)}"
 
 
 @pytest.fixture(scope="session")

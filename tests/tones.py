@@ -24,6 +24,12 @@ def note(pitch: float, seconds: float = 0.3) -> np.ndarray:
     return tone(pitch, seconds) + np.random.default_rng(1).normal(0, 0.02, round(seconds * RATE))
 
 
+def sounds(*lengths, seed=0):
+    """Return noise of these lengths, samples."""
+    rng = np.random.default_rng(seed)
+    return [(0.1 * rng.standard_normal(n)).astype(np.float32) for n in lengths]
+
+
 def write(path: Path, audio: np.ndarray, rate: int = RATE, **options) -> Path:
     """Write an audio file and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -121,10 +121,7 @@ class LibraryTest:
         place = self._place[truth.instrument].to_numpy()
         families = self.families[place]
         of_note = np.repeat(self.families, np.diff([*self._first, len(self.rows)]))
-        by_family = (
-            select_family_head(vectors[query], families, retriever.heads),
-            select_family_head(gallery, of_note, retriever.heads),
-        )
+        by_family = (select_family_head(vectors[query], families, retriever.heads), select_family_head(gallery, of_note, retriever.heads))
         near = self._distances(*by_family, metric)
         near[self.families != families[:, None]] = np.inf
         whole = self._distances(*(select_head(side, MIX, retriever.heads) for side in (vectors[query], gallery)), metric)

@@ -27,12 +27,7 @@ def pair_loss(name: str, anchors: torch.Tensor, positives: torch.Tensor, tempera
 
 
 def mixture_loss(
-    name: str,
-    stems: torch.Tensor,
-    mixtures: torch.Tensor,
-    families: torch.Tensor | None = None,
-    *,
-    temperature: float = TEMPERATURE,
+    name: str, stems: torch.Tensor, mixtures: torch.Tensor, families: torch.Tensor | None = None, *, temperature: float = TEMPERATURE
 ) -> torch.Tensor:
     """Return the loss `name` of MIXTURE_LOSSES for (M, S, D) stems and (M, D) mixtures. Raises ValueError as pair_loss()."""
     loss = MIXTURE_LOSSES[choose("mixture loss", name, MIXTURE_LOSSES)]

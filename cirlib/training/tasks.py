@@ -258,13 +258,7 @@ class MultiEncoderTask(MixtureTask):
         return Retriever(self.single.to(model.device), lambda waveforms: self._split(model.embed(waveforms, outputs=True)))
 
 
-TRAINED = {
-    "mixture": MixtureTask,
-    "family": FamilyTask,
-    "single": SingleTask,
-    "classify": ClassifyTask,
-    "multi-encoder": MultiEncoderTask,
-}
+TRAINED = {"mixture": MixtureTask, "family": FamilyTask, "single": SingleTask, "classify": ClassifyTask, "multi-encoder": MultiEncoderTask}
 
 
 def make_task(config: TrainConfig, bank: NoteBank, rank: int = 0, world: int = 1) -> Task:

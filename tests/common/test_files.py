@@ -10,13 +10,7 @@ import sys
 import pytest
 
 from cirlib.common import files
-from cirlib.common.files import (
-    HashingWriter,
-    Unwritable,
-    write_atomic,
-    write_json,
-    writing,
-)
+from cirlib.common.files import HashingWriter, Unwritable, write_atomic, write_json, writing
 
 
 def part(path, process: int, machine: str = platform.node()):

@@ -1,7 +1,5 @@
 """Bad sounds, names and counts through banks, mixtures, batches and encoders: finite numbers, or a sentence that says what is wrong."""
 
-import itertools
-
 import numpy as np
 import pytest
 from awful import KINDS, LOUD, banks, done_or_refused, examples, finite, shapes, sounds
@@ -21,13 +19,6 @@ from cirlib.evaluation.baselines import mfcc
 from cirlib.models.encoder import AudioEncoder
 
 SECONDS = 0.06
-
-
-@pytest.fixture
-def place(tmp_path):
-    """A new path for every example of a test."""
-    numbers = itertools.count()
-    return lambda: tmp_path / f"bank{next(numbers)}"
 
 
 # Sounds

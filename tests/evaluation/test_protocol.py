@@ -64,6 +64,13 @@ class Oracle:
         return np.stack([self.axes[uid] for uid in bank.notes.instrument[rows]])
 
 
+class Lengths(Oracle):
+    """Vectors on one axis, which differ by l2 but not by cosine."""
+
+    def notes(self, bank, rows, protocol="strict"):
+        return 1.0 + super().notes(bank, rows).argmax(axis=1)[:, None] * np.ones((1, 2))
+
+
 class Guess:
     """Embed every sound as a random vector."""
 
@@ -382,11 +389,6 @@ def test_score_uses_the_metric_of_the_loss(tone_bank, embedded, loss, own):
 
 def test_distance_is_chosen_on_validation_instruments(tone_bank):
     """The one that retrieves them best; that of the loss if all are equal, and under the protocol of the paper."""
-
-    class Lengths(Oracle):
-        def notes(self, bank, rows, protocol="strict"):
-            return 1.0 + super().notes(bank, rows).argmax(axis=1)[:, None] * np.ones((1, 2))
-
     config = dataclasses.replace(CONFIG, loss="infonce", valid_size=5, tests=("single",))
     lengths = Lengths(tone_bank, [])
     assert best_distances(lengths, tone_bank, config)["single"] in ("l2", "mahalanobis")  # the cosine sees one direction
@@ -496,12 +498,6 @@ def test_validation_queries_never_change(tone_bank):
 
 
 def test_validation_uses_the_metric_of_the_loss(tone_bank):
-    """Vectors on one axis differ by l2 but not by cosine."""
-
-    class Lengths(Oracle):
-        def notes(self, bank, rows, protocol="strict"):
-            return 1.0 + super().notes(bank, rows).argmax(axis=1)[:, None] * np.ones((1, 2))
-
     for loss, top1 in (("triplet", 1.0), ("infonce", 0.0)):
         config = dataclasses.replace(CONFIG, task="single", loss=loss)
         assert Validation(tone_bank, config, False)(Lengths(tone_bank, []))["top1"] == top1

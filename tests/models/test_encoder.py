@@ -8,6 +8,7 @@ import soundfile
 import torch
 from conftest import tone
 from safetensors.torch import load_file
+from tones import sounds
 from torchaudio.functional import resample
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
@@ -20,12 +21,6 @@ from cirlib.training.config import TrainConfig, write_config
 SMALL = [name for name in ENCODERS if name != "ast-base"]
 SHAPE = {"num_mel_bins": 128, "patch_size": 16, "time_stride": 12, "frequency_stride": 12}
 SECOND = 16000
-
-
-def sounds(*lengths, seed=0):
-    """Noise of these lengths, samples."""
-    rng = np.random.default_rng(seed)
-    return [(0.1 * rng.standard_normal(n)).astype(np.float32) for n in lengths]
 
 
 @pytest.fixture(scope="module")

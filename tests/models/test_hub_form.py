@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tones import sounds
 
 from cirlib.common import paths
 from cirlib.models import pretrained
@@ -16,12 +17,6 @@ from cirlib.models.checkpoints import is_folder
 from cirlib.models.encoder import AudioEncoder, digest
 from cirlib.search.library import load_trained
 from cirlib.training.config import TrainConfig
-
-
-def sounds(*lengths):
-    """Noise of these lengths, samples."""
-    rng = np.random.default_rng(0)
-    return [(0.1 * rng.standard_normal(n)).astype(np.float32) for n in lengths]
 
 
 @pytest.fixture

@@ -23,14 +23,7 @@ from cirlib.models.encoder import AudioEncoder
 from cirlib.search.library import Library
 from cirlib.training.config import TrainConfig, read_config
 
-SETTINGS = {
-    "preset": "p",
-    "experiment": "x",
-    "steps": 10,
-    "families": ["Bass", "Piano"],
-    "hard_negative_ratio": 0.5,
-    "start_lr": 1e-3,
-}
+SETTINGS = {"preset": "p", "experiment": "x", "steps": 10, "families": ["Bass", "Piano"], "hard_negative_ratio": 0.5, "start_lr": 1e-3}
 
 
 @dataclass

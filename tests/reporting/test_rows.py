@@ -206,12 +206,7 @@ def test_row_that_needs_an_absent_one_is_refused(home, single):
 
 @pytest.mark.parametrize(
     ("patterns", "picked"),
-    [
-        (["all"], ["a", "b-1", "b-2", "c"]),
-        (["b-*"], ["b-1", "b-2"]),
-        (["c"], ["a", "c"]),
-        (["b-2", "a"], ["a", "b-2"]),
-    ],
+    [(["all"], ["a", "b-1", "b-2", "c"]), (["b-*"], ["b-1", "b-2"]), (["c"], ["a", "c"]), (["b-2", "a"], ["a", "b-2"])],
 )
 def test_patterns_pick_rows_and_what_these_need(patterns, picked):
     found = [Row("c", (), {"method": "demucs", "single": "a"}), *(Row(name, (), {}) for name in ("a", "b-1", "b-2"))]

@@ -1,6 +1,5 @@
 """Training, tests and libraries on extreme banks, files and checkpoints: finite numbers, or one clear error."""
 
-import itertools
 import json
 
 import numpy as np
@@ -28,13 +27,6 @@ ROWS = [
     {"task": "mixture", "loss": "multi-infonce"}, {"task": "mixture", "loss": "triplet"}, {"task": "single", "loss": "infonce"},
     {"task": "single", "loss": "triplet"}, {"task": "classify", "loss": "instrument"}, {"task": "family", "loss": "family-infonce"},
 ]  # fmt: skip
-
-
-@pytest.fixture
-def place(tmp_path):
-    """Return a function that gives a new path for each example of a test."""
-    numbers = itertools.count()
-    return lambda: tmp_path / f"bank{next(numbers)}"
 
 
 @pytest.fixture(scope="module")

@@ -137,10 +137,7 @@ def test_effects_change_training_mixtures_only(config, tone_bank, values):
 
 def test_family_run_is_validated_by_its_family_heads(config, tone_bank):
     """A readout whose family parts know nothing ranks mixtures as chance does; single sounds are compared by the part for them."""
-    task = make_task(
-        dataclasses.replace(config, task="family", loss="family-infonce", batch_size=18, mixtures_per_instrument=3),
-        tone_bank,
-    )
+    task = make_task(dataclasses.replace(config, task="family", loss="family-infonce", batch_size=18, mixtures_per_instrument=3), tone_bank)
     retriever = task.retriever(task.model().eval())
     assert retriever.heads == embed_test(retriever, tone_bank, task.config).heads == MIXTURE_FAMILIES
     validation = task.validation()

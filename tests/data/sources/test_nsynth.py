@@ -7,18 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import RATE, tone
-from source_files import (
-    EXCLUDED,
-    FAMILIES,
-    KEPT_BY_PAPER,
-    ORIGINS,
-    TAXONOMY,
-    example,
-    pack,
-    pcm,
-    tones,
-    write_release,
-)
+from source_files import EXCLUDED, FAMILIES, KEPT_BY_PAPER, ORIGINS, TAXONOMY, example, pack, pcm, tones, write_release
 from tones import contents
 
 from cirlib.data.notes import SPLITS
