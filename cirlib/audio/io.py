@@ -1,6 +1,7 @@
 """Reading sound files: mono, 16 kHz, checked; and trimming, fading and resampling."""
 
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Real
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..common.paths import short
 from .containers import TRUNCATED, whole
 from .mpeg import FRAME
 from .unusable import Unusable
@@ -48,8 +50,11 @@ def read_audio(path: Path, seconds: float | None = None, *, remarks: list[str] |
 
 
 def read_long(path: Path, *, remarks: list[str] | None = None) -> np.ndarray:
-    """Return a whole file as (n,) float32 at 16 kHz. Raises as read_audio does."""
-    return as_float(read_audio(path, remarks=remarks))
+    """Return a whole file as (n,) float32 at 16 kHz. What is odd about it is a warning without `remarks`. Raises as read_audio does."""
+    sound = read_audio(path, remarks=(odd := [] if remarks is None else remarks))
+    for remark in odd if remarks is None else ():
+        warnings.warn(f"{short(path)}: {remark}", stacklevel=3)
+    return as_float(sound)
 
 
 def check_whole(path: Path) -> None:
@@ -170,10 +175,12 @@ def mix_down(channels: np.ndarray, remarks: list[str] | None = None) -> np.ndarr
 
 
 def as_float(audio: np.ndarray) -> np.ndarray:
-    """Return sound of any shape as float32 in native byte order, full scale 1; integers have the full scale of their type.
+    """Return an array or tensor of any shape as float32 in native byte order, full scale 1; integers have the full scale of their type.
 
     Raises Unusable for other types, and for integers of 64 bits, whose full scale is unknown.
     """
+    if hasattr(audio, "detach"):
+        audio = audio.detach().cpu().float() if audio.is_floating_point() else audio.cpu()
     audio = np.asarray(audio)
     kind, bits = audio.dtype.kind, 8 * audio.dtype.itemsize
     if kind in "iu" and bits <= 32:

@@ -3,6 +3,9 @@ names of NSynth, Surge and General MIDI mapped to them (taxonomies of the paper 
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
 
 from ..common.settings import choose
 
@@ -70,54 +73,14 @@ FAMILY_TAGS = (
 FX_TAGS = ("chorus", "delay", "distortion", "flanger", "frequency shifter", "phaser", "resonator", "reverb", "rotary speaker")
 TAGS = SOURCE_TAGS + FAMILY_TAGS + FX_TAGS
 
-# NSynth: family -> (group, tag, (lowest, middle, highest) pitch that is used)
-NSYNTH = {
-    "bass": ("Bass", "bass", (23, 40, 63)),
-    "brass": ("Brass", "brass", (31, 60, 89)),
-    "flute": ("Pipe", "wind", (35, 72, 108)),
-    "guitar": ("Guitar", "guitar", (25, 60, 86)),
-    "keyboard": ("Piano", "piano", (21, 60, 108)),
-    "mallet": ("Chromatic Percussion", "mallet", (36, 60, 108)),
-    "organ": ("Organ", "organ", (21, 54, 96)),
-    "reed": ("Reed", "wind", (31, 60, 96)),
-    "string": ("Strings", "strings", (24, 67, 96)),
-    "synth_lead": ("Synth Lead", "lead", (36, 60, 84)),
-    "vocal": ("Voice", "vocal", (38, 60, 86)),
-}
-NSYNTH_EXCLUDED = {
-    *("bass_synthetic_000", "bass_synthetic_002", "guitar_electronic_014"),
-    *(f"vocal_synthetic_{i:03d}" for i in (0, 1, 2, 3, 7, 8, 9, 10, 12)),
-}
-NSYNTH_KEPT_BY_REFERENCE = {"bass_synthetic_002", "guitar_electronic_014"}  # a missing comma in the list of the reference code
-
-# Surge: category -> (group, tag, group of its note statistics); near-synonyms of category names
-SURGE = {
-    "basses": ("Bass", "bass", "Bass"),
-    "brass": ("Brass", "brass", "Brass"),
-    "fx": ("Synth Effects", "effects", "Piano"),
-    "keys": ("Piano", "piano", "Piano"),
-    "leads": ("Synth Lead", "lead", "Synth Lead"),
-    "pads": ("Synth Pad", "pad", "Synth Pad"),
-    "percussion": ("Chromatic Percussion", "percussion", "Chromatic Percussion"),
-    "plucks": ("Guitar", "pluck", "Guitar"),
-    "polysynths": (None, None, "Piano"),
-    "sequences": (None, None, "Synth Pad"),
-    "winds": ("Reed", "wind", "Reed"),
-    "guitars": ("Guitar", "guitar", "Guitar"),
-    "organs": ("Organ", "organ", "Organ"),
-    "synths": ("Synth Lead", "lead", "Synth Lead"),
-    "vox": ("Voice", "vocal", "Voice"),
-    "atmospheres": ("Synth Effects", "atmosphere", "Synth Pad"),
-    "mallets": ("Chromatic Percussion", "mallet", "Chromatic Percussion"),
-    "strings": ("Strings", "strings", "Strings"),
-    "drones": ("Synth Effects", "effects", "Synth Pad"),
-}
-_SURGE_SYNONYMS = {
-    "drums": "percussion", "rhythms": "sequences", "arps": "sequences", "arpeggios": "sequences", "sequencer": "sequences",
-    "woodwinds": "winds", "voices": "vox", "vocals": "vox", "ambiances": "atmospheres", "soundscapes": "atmospheres",
-    "ambience": "atmospheres", "ambient": "atmospheres", "effects": "fx", "sfx": "fx", "bells": "mallets", "keyboards": "keys",
-    "pianos": "keys", "textures": "atmospheres",
-}  # fmt: skip
+_NAMES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+NSYNTH = {name: (group, tag, tuple(pitches)) for name, (group, tag, *pitches) in _NAMES["nsynth"].items()}
+NSYNTH_EXCLUDED = set(_NAMES["nsynth_excluded"].split())
+NSYNTH_KEPT_BY_REFERENCE = set(_NAMES["nsynth_kept_by_reference"].split())
+SURGE = {category: tuple(values) for category, values in _NAMES["surge"].items()}
+_SURGE_SYNONYMS = {word: category for category, words in _NAMES["surge_synonyms"].items() for word in words.split()}
+SURGE_FX = tuple(_NAMES["surge_fx"].items())
+GM_GROUPS = {program: group for group, runs in _NAMES["general_midi"].items() for low, high in runs for program in range(low, high + 1)}
 
 
 def surge_category(name: str) -> tuple[str | None, str | None, str] | None:
@@ -133,34 +96,12 @@ def surge_category(name: str) -> tuple[str | None, str | None, str] | None:
     return None
 
 
-# Surge: effects in the order of their type ids, with their tag
-SURGE_FX = (
-    ("Off", None), ("Delay", "delay"), ("Reverb 1", "reverb"), ("Phaser", "phaser"), ("Rotary Speaker", "rotary speaker"),
-    ("Distortion", "distortion"), ("EQ", None), ("Frequency Shifter", "frequency shifter"), ("Conditioner", None),
-    ("Chorus", "chorus"), ("Vocoder", None), ("Reverb 2", "reverb"), ("Flanger", "flanger"), ("Ring Modulation", None),
-    ("Airwindows", None), ("Neuron", None), ("Graphic EQ", None), ("Resonator", "resonator"), ("CHOW", "distortion"),
-    ("Exciter", "resonator"), ("Ensemble", "chorus"), ("Combulator", "flanger"), ("Nimbus", None), ("Tape", "distortion"),
-    ("Treemonster", None), ("Waveshaper", "distortion"), ("Mid-Side Tool", None), ("Spring Reverb", "reverb"),
-    ("Bonsai", "distortion"), ("Audio Input", None),
-)  # fmt: skip
-
-
 def fx_tags(names: list[str]) -> list[str]:
     """Return the tags of effects (Surge's names, or tags), each once; some effects have no tag."""
     known = {**dict(SURGE_FX), "Freq Shift": "frequency shifter", "Rotary": "rotary speaker", **{tag: tag for tag in FX_TAGS}}
     tags = [known.get(name) for name in names]
     return list(dict.fromkeys(t for t in tags if t))
 
-
-# General MIDI: programs -> group, as in the statistics of Slakh
-_GM = {
-    "Piano": range(8), "Chromatic Percussion": (*range(8, 16), 47, 108), "Organ": range(16, 24),
-    "Guitar": (*range(24, 32), *range(104, 108)), "Bass": range(32, 40), "Strings": (*range(40, 47), *range(48, 52), 110),
-    "Voice": range(52, 55), "Brass": range(56, 64), "Reed": (*range(64, 72), 109, 111), "Pipe": range(72, 80),
-    "Synth Lead": range(80, 88), "Synth Pad": range(88, 96), "Synth Effects": range(96, 104),
-    "Percussion": (55, *range(112, 120)), "Sound Effects": range(120, 128), "Drum Kit": (128,),
-}  # fmt: skip
-GM_GROUPS = {program: group for group, programs in _GM.items() for program in programs}
 
 # What a file is if it is no single note; in banks it is one of its tags, beside that of its family
 KINDS = ("loop", "phrase", "drum hit", "noise")

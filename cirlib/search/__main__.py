@@ -14,7 +14,7 @@ from . import example, results
 from .library import Library
 from .update import Changes
 
-MAX_LINES = 10  # of skipped files; --json prints all
+MAX_LINES = 10  # of skipped files, and of remarks; --json prints all
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     build = command(_build, "create a library from a folder or note bank, or bring it up to date", sounds=sounds)
     build.add_argument("--encoder", help="trained encoder: checkpoint (.pt), hub id or folder (default: the one that comes with cirlib)")
     build.add_argument("--metric", default="", help="cosine or l2 (default: what the encoder was trained with)")
-    command(_add, "add a folder or note bank, or bring its sounds up to date", sounds=sounds)
+    add = command(_add, "add a folder or note bank, or bring its sounds up to date", sounds=sounds)
+    for writes in (build, add):
+        writes.add_argument("--links", action="store_true", help="follow links out of the folder, and links to folders")
     command(_remove, "remove the sounds of a folder or note bank, which need not exist any more", sounds=sounds)
     query = "audio file; or the number of a result of the last search, to find more like it"
     _search_options(command(_search, "list the instruments most similar to a mix or a sound", query=query))
@@ -83,12 +85,12 @@ def _build(options) -> None:
     encoder = options.encoder
     if encoder and Path(encoder).expanduser().exists():  # relative to the working directory; otherwise to the project's home
         encoder = str(Path(encoder).expanduser().resolve())
-    library = Library.build(options.sounds, _place(options.library), encoder, metric=options.metric, show=not options.json)
-    _print_changes(library.changes, options.json)
+    how = {"metric": options.metric, "links": options.links, "show": not options.json}
+    _print_changes(Library.build(options.sounds, _place(options.library), encoder, **how).changes, options.json)
 
 
 def _add(options) -> None:
-    _print_changes(Library.open(_place(options.library)).add(options.sounds, show=not options.json), options.json)
+    _print_changes(Library.open(_place(options.library)).add(options.sounds, links=options.links, show=not options.json), options.json)
 
 
 def _remove(options) -> None:
@@ -100,10 +102,12 @@ def _print_changes(changes: Changes, as_json: bool) -> None:
         return print(json.dumps(asdict(changes), indent=1))
     print(f"{changes.new} new, {changes.changed} changed, {changes.removed} removed, {changes.unchanged} unchanged", end="")
     print(f", {len(changes.skipped)} skipped:" if changes.skipped else "")
-    for file, reason in list(changes.skipped.items())[:MAX_LINES]:
-        print(f"  {file}: {reason}")
-    if len(changes.skipped) > MAX_LINES:
-        print(f"  and {len(changes.skipped) - MAX_LINES} more (--json lists all)")
+    for entries, title in ((changes.skipped, ""), (changes.noted, f"{len(changes.noted)} with a remark:\n")):
+        print(end=title if entries else "")
+        for file, reason in list(entries.items())[:MAX_LINES]:
+            print(f"  {file}: {reason}")
+        if len(entries) > MAX_LINES:
+            print(f"  and {len(entries) - MAX_LINES} more (--json lists all)")
 
 
 def _search(options) -> None:

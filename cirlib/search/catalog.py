@@ -28,19 +28,23 @@ class Catalog:
 
     entries: one row per sound, with LABELS (kind: NOTE or one of KINDS; pitch: MIDI or NaN), path inside the origin, and a stamp that
     changes with the sound or its labels; the index `id` is unique among all origins. read(id, seconds): the clips of a sound and their
-    starts, as clips.cut returns them; raises Unusable. skipped: reasons by path.
+    starts, as clips.cut returns them; raises Unusable. skipped, noted: reasons, and what is odd about sounds that were read, by path.
     """
 
     origin: Path
     entries: pd.DataFrame
     read: Callable[[str, float], tuple[np.ndarray, list[np.ndarray]]]
     skipped: dict[str, str] = field(default_factory=dict)
+    noted: dict[str, str] = field(default_factory=dict)
 
 
-def open_catalog(origin: str | Path) -> Catalog:
-    """Return the catalog of a note bank or of a folder of sounds. Raises FileNotFoundError if it is neither."""
+def open_catalog(origin: str | Path, *, links: bool = False) -> Catalog:
+    """Return the catalog of a note bank or of a folder of sounds, whose links are followed with `links`.
+
+    Raises FileNotFoundError if it is neither.
+    """
     origin = Path(origin).expanduser().resolve()
-    return _bank_catalog(origin) if is_bank(origin) else _folder_catalog(origin)
+    return _bank_catalog(origin) if is_bank(origin) else _folder_catalog(origin, links)
 
 
 def is_bank(folder: Path) -> bool:
@@ -70,12 +74,12 @@ def _bank_catalog(origin: Path) -> Catalog:
     return Catalog(origin, entries, read)
 
 
-def _folder_catalog(origin: Path) -> Catalog:
+def _folder_catalog(origin: Path, links: bool) -> Catalog:
     """Return every sound file in a folder and below; instruments and families follow from names, as in the folder source."""
     if not origin.is_dir():
         raise FileNotFoundError(f"no folder of sounds and no note bank at {short(origin)}")
-    files, remarks = find_sounds(origin)
-    rows, skipped = [], {remark.name: remark.text for remark in remarks}
+    files, remarks = find_sounds(origin, links=links)
+    rows, skipped, noted = [], {remark.name: remark.text for remark in remarks}, {}
     for uid, instrument in group_files(origin, files).items():
         for path, pitch, _, kind in instrument.notes:
             try:
@@ -88,13 +92,14 @@ def _folder_catalog(origin: Path) -> Catalog:
 
     def read(id: str, seconds: float) -> tuple[np.ndarray, list[np.ndarray]]:
         try:
-            audio = remove_offset(read_long(origin / entries.path[id]))
+            audio = remove_offset(read_long(origin / entries.path[id], remarks=(odd := [])))
         except OSError as error:
             raise Unusable(f"not readable ({error.strerror})") from None
+        noted.update((entries.path[id], remark) for remark in odd)
         many = len(audio) > LONG_S * RATE and (entries.kind[id] != NOTE or pd.isna(entries.pitch[id]))
         return cut(audio, seconds, most=None if many else 1)
 
-    return Catalog(origin, entries, read, skipped)
+    return Catalog(origin, entries, read, skipped, noted)
 
 
 def _with_ids(origin: Path, entries: pd.DataFrame) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 Embeddings with per-family heads are compared by the head of the family that is searched, else by head `mix` or `single`.
 """
 
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -119,9 +120,9 @@ class Gallery:
         """Return which rows an instrument, a path or words name."""
         if (same := self.rows.instrument == text).any():
             return same.to_numpy()
-        place = str(Path(text).expanduser().resolve())
-        if (inside := (self._places == place) | self._places.str.startswith(place + "/")).any():
-            return inside.to_numpy()
+        for place in {os.path.abspath(path := Path(text).expanduser()), str(path.resolve())}:  # sounds may lie below a link
+            if (inside := (self._places == place) | self._places.str.startswith(place + "/")).any():
+                return inside.to_numpy()
         if not (wanted := " ".join(words(text))):
             raise ValueError(f"nothing can be excluded by {text!r}: name an instrument, a file, a folder or a word")
         return np.array([f" {wanted} " in line for line in self._words])

@@ -61,16 +61,17 @@ class Library:
 
     @classmethod
     def build(
-        cls, sounds: str | Path, path: str | Path, encoder: str | AudioEncoder | None = None, *, metric: str = "", show: bool = False
-    ) -> "Library":
+        cls, sounds: str | Path, path: str | Path, encoder: str | AudioEncoder | None = None,
+        *, metric: str = "", links: bool = False, show: bool = False,
+    ) -> "Library":  # fmt: skip
         """Create the library of a note bank or folder of sounds at `path`, or bring it up to date.
 
         encoder: a trained one, or what AudioEncoder.load takes; by default the one of an existing library, else the one that comes
-        with cirlib. metric: cosine or l2; by default what the encoder was trained with. Raises ValueError if the library was built with
-        another encoder or metric, FileNotFoundError if there are no sounds.
+        with cirlib. metric: cosine or l2; by default what the encoder was trained with. links: follow links out of the folder, and to
+        folders. Raises ValueError if the library was built with another encoder or metric, FileNotFoundError if there are no sounds.
         """
         require("libraries", "lancedb", "filelock", "soxr")
-        path, catalog = Path(path).expanduser(), open_catalog(sounds)
+        path, catalog = Path(path).expanduser(), open_catalog(sounds, links=links)
         if encoder is None and (path / "library.json").is_file():
             encoder, name, trained = (library := cls.open(path)).encoder, library.info.encoder, library.metric
         else:
@@ -103,13 +104,13 @@ class Library:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"library {paths.short(path)} cannot be read ({reason}): delete it and build it again") from None
 
-    def add(self, sounds: str | Path, *, show: bool = False) -> Changes:
+    def add(self, sounds: str | Path, *, links: bool = False, show: bool = False) -> Changes:
         """Bring the sounds of a note bank or folder up to date: embed new and changed ones, remove those that no longer exist.
 
         Sounds of other origins stay. Raises FileNotFoundError, and changes nothing, if there is no sound, and ValueError for a folder
         inside another origin of the library, or around one: its sounds would be listed twice.
         """
-        catalog = open_catalog(sounds)
+        catalog = open_catalog(sounds, links=links)
         with lock(self.path):
             return self._update(catalog, show)
 

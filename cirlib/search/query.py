@@ -1,6 +1,5 @@
 """Read a query from any file or waveform, and embed it clip by clip."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ def load(audio: str | Path | np.ndarray, sample_rate: int = RATE) -> np.ndarray:
     """
     is_file = isinstance(audio, (str, Path))
     try:
-        return remove_offset(_read(Path(audio)) if is_file else _waveform(np.asarray(audio), sample_rate))
+        return remove_offset(_read(Path(audio)) if is_file else _waveform(as_float(audio), sample_rate))
     except Unusable as error:
         raise ValueError(f"{short(Path(audio)) if is_file else 'the query'} cannot be searched: {error}") from None
 
@@ -36,18 +35,14 @@ def _read(path: Path) -> np.ndarray:
     path = path.expanduser()
     if not path.exists():
         raise FileNotFoundError(f"no file {short(path)}: name the sound to search with")
-    odd: list[str] = []
     try:
-        sound = read_long(path, remarks=odd)
+        return read_long(path)
     except OSError as error:
         raise Unusable(f"not readable ({error.strerror})") from None
-    for remark in odd:
-        warnings.warn(f"{short(path)}: {remark}", stacklevel=2)
-    return sound
 
 
 def _waveform(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     if audio.ndim != 1:
         raise Unusable(f"a waveform must be (samples,), one channel, got shape {audio.shape}")
     rate = check_rate(sample_rate)
-    return check_usable(resample(check_usable(as_float(audio), rate), rate), RATE)
+    return check_usable(resample(check_usable(audio, rate), rate), RATE)

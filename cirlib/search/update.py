@@ -19,13 +19,14 @@ BATCH = 32  # clips embedded at once
 
 @dataclass
 class Changes:
-    """Numbers of sounds that an update changed, and the files that it skipped, with the reason."""
+    """Numbers of sounds that an update changed, the files that it skipped, with the reason, and what is odd about files that it read."""
 
     new: int = 0
     changed: int = 0
     removed: int = 0
     unchanged: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
+    noted: dict[str, str] = field(default_factory=dict)
 
 
 def update(table: Table, catalog: Catalog, encoder: AudioEncoder, *, metric: str = "cosine", show: bool = False) -> Changes:
@@ -39,7 +40,7 @@ def update(table: Table, catalog: Catalog, encoder: AudioEncoder, *, metric: str
     stored = _stored(table, catalog.origin)
     known = stored[stored["first"]].set_index("sound").stamp
     pending = stamps.index[stamps != known.reindex(stamps.index)]
-    changes = Changes(unchanged=len(stamps) - len(pending), skipped=dict(catalog.skipped))
+    changes = Changes(unchanged=len(stamps) - len(pending), skipped=dict(catalog.skipped), noted=catalog.noted)
     waiting: list[dict] = []  # rows that are not yet embedded
     ready: list[dict] = []
     for id in tqdm(pending, "embedding", unit=" files", disable=not show or not len(pending), mininterval=0.5):

@@ -7,6 +7,7 @@ from conftest import tone
 from sound_files import FORMATS, encode
 from tones import write
 
+from cirlib.data.sources import sfz
 from cirlib.data.sources.folder import FolderConfig, build
 from cirlib.models.encoder import AudioEncoder
 from cirlib.search.library import Library
@@ -61,13 +62,19 @@ def test_cut_files_are_refused_at_every_door(folder, refused, door):
 
 
 def test_channels_that_cancel_are_reported(tmp_path, encoder):
-    """In the card of a bank and by a search; such a sound is found like the one of its channel."""
+    """In the cards of banks, by libraries and by warnings; such a sound is found like the one of its channel."""
     root, sound = tmp_path / "sounds", tone(60, 0.25)
     write(root / "wide.wav", np.stack([sound, -sound], axis=1))
     bank = build(tmp_path / "bank", FolderConfig(str(root), estimate=False), n_jobs=1)
     reason = "its channels cancel each other: only channel 1 is read"
     assert len(bank) == 1 and bank.infos[0]["noted"]["wide.wav"] == reason
     library = Library.build(root, tmp_path / "library", encoder)
+    assert library.changes.noted == {"wide.wav": reason} and library.add(root).noted == {}
+    with pytest.warns(UserWarning, match=f"wide.wav: {reason}"):
+        encoder.embed([root / "wide.wav"])
+    (root / "wide.sfz").write_text("<region> sample=wide.wav key=60\n")
+    bank = sfz.build(tmp_path / "instruments", sfz.SfzConfig(str(root), notes=1, hold_s=0.1, tail_s=0.05), n_jobs=1)
+    assert len(bank) == 1 and set(bank.infos[0]["noted"].values()) == {reason}
     with pytest.warns(UserWarning, match=f"wide.wav: {reason}"):
         assert library.search(root / "wide.wav", mix=False).distance[0] == pytest.approx(0, abs=1e-3)
     assert library.search(sound, mix=False).distance[0] == pytest.approx(0, abs=1e-3)

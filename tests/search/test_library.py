@@ -17,6 +17,7 @@ from tones import note, write
 
 from cirlib.audio.io import repeat_sound
 from cirlib.common import paths
+from cirlib.data.sources.folder import FolderConfig, build
 from cirlib.data.taxonomy import MIXTURE_FAMILIES
 from cirlib.evaluation.open_mixtures import Presence
 from cirlib.evaluation.ranking import distances
@@ -546,6 +547,26 @@ def test_commands(folder, encoder, tmp_path, capsys):
     assert "families: Synth Lead (3), Bass (2), no family (1)" in output("info", lib)
     assert "0 new, 0 changed, 0 removed, 6 unchanged, 1 skipped:\n  text.wav: not readable" in output("add", lib, str(folder))
     assert result("remove", lib, str(folder))["removed"] == 6
+
+
+def test_links_are_followed_if_wanted(folder, encoder, tmp_path, capsys):
+    """As in a bank of the folder; links that lead back, around or to themselves end, and a linked folder can be excluded."""
+    root = tmp_path / "mine"
+    write(root / "own.wav", note(45, SECONDS))
+    for name, target in {"linked": folder, "back": tmp_path, "own": root, "twice": folder, "self": "self", "x.wav": "x.wav"}.items():
+        (root / name).symlink_to(target)
+    (tmp_path / "around").symlink_to(root)
+    library = Library.build(root, tmp_path / "lib", encoder)
+    assert (library.changes.new, library.changes.skipped["linked"]) == (
+        1,
+        "a link to a folder, not followed unless the option links is set",
+    )
+    main(["build", str(library.path), str(root), "--links", "--json"])
+    changes = json.loads(capsys.readouterr().out)
+    bank = build(tmp_path / "bank", FolderConfig(str(root), links=True, estimate=False), n_jobs=1)
+    assert changes["new"] == len(bank) - 1 == len(NAMES) and changes["skipped"] == bank.infos[0]["skipped"]
+    assert set(library.search(note(45, SECONDS), exclude=str(root / "linked")).path) == {str(root / "own.wav")}
+    assert library.add(root, links=True).unchanged == len(bank) and library.add(root).removed == len(NAMES)
 
 
 @pytest.mark.parametrize("options", [[], ["--no-mix"], ["--kind", "note"]])

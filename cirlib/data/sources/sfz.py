@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from ...audio.io import SUFFIXES, Unusable
+from ...audio.io import SUFFIXES, Unusable, check_whole
 from ...common.files import listing_hash
 from ...common.packages import require
 from ...common.settings import check_above_zero
@@ -99,7 +99,11 @@ def _included(instruments: list[Path], library: Path) -> dict[Path, Path]:
 
 
 def render_instrument(*, uid: str, file: str, family: str | None, split: str, config: SfzConfig) -> Iterator[Sound | Remark]:
-    """Yield the sounds of one instrument. Raises ValueError if it does not load, reads other folders, or has no usable note."""
+    """Yield the sounds of one instrument.
+
+    Raises ValueError if it does not load, reads other folders, has a damaged sample, of which sfizz would render the rest, or no usable
+    note.
+    """
     text, _ = expand(Path(file), config.library)
     check_paths(text, Path(file), config.library)
     check_paths(text := without_comments(text), Path(file), config.library)
@@ -107,6 +111,7 @@ def render_instrument(*, uid: str, file: str, family: str | None, split: str, co
     switches = {int(m[1]) if m[1] else Note(m[2].lower(), m[3], int(m[4]), True).pitch(4) for m in _SWITCH.finditer(text)}
     reason = Unusable("it has no playable key")
     with _written(text, Path(file), config.library) as place:
+        _check_whole(_load(place, config.library, ({}, None)), place)
         for setup in _setups(text, sorted(switches & set(range(128)))):
             if not (keys := _playable_keys(_load(place, config.library, setup), switches)):
                 continue
@@ -150,7 +155,7 @@ def _load(place: Path, library: Path, setup: Setup):
         raise ValueError("sfizz finds no region in it whose sample exists")
     synth = loader._synth
     try:
-        samples = {synth.get_region_data(region)["sample_id"] for region in range(synth.get_num_regions())}
+        samples = _samples(synth)
     except RuntimeError:
         raise ValueError("the name of one of its samples is not UTF-8") from None
     for sample in samples:  # as sfizz understood the text, which may differ from check_paths
@@ -162,6 +167,18 @@ def _load(place: Path, library: Path, setup: Setup):
         if b"sw_down=" not in place.read_bytes():
             synth.note_off(0, switch, 0)
     return synth
+
+
+def _samples(synth) -> set[str]:
+    return {synth.get_region_data(region)["sample_id"] for region in range(synth.get_num_regions())}
+
+
+def _check_whole(synth, place: Path) -> None:
+    for sample in sorted(sample for sample in _samples(synth) if Path(sample).suffix.lower() in SUFFIXES):
+        try:
+            check_whole(place.parent / sample.replace("\\", "/"))
+        except Unusable as error:
+            raise Unusable(f"{sample.removeprefix('link/')}: {error}") from None
 
 
 def _playable_keys(synth, switches: set[int]) -> list[int]:

@@ -29,7 +29,7 @@ from ..jobs import Remark, Sound, note_row
 from ..taxonomy import group_tags
 from .folder import find_files
 from .shared import RATE, VELOCITIES, choose_notes, draw_peaks, instrument_rng, make_spec, render_notes, split_jobs
-from .soundfont_file import general_midi_banks, own_bank, preset_family, read_license, read_presets
+from .soundfont_file import check_samples, general_midi_banks, own_bank, preset_family, read_license, read_presets
 
 VERSION = 3
 GAIN = 0.5  # of FluidSynth
@@ -100,6 +100,7 @@ def build(path: Path, config: SoundFontConfig, *, n_jobs: int = -1) -> NoteBank:
             if not is_text(file):
                 raise ValueError("its name is not UTF-8")
             found, text = read_presets(file), read_license(file)
+            check_samples(file)
         except (ValueError, OSError) as error:
             remarks.append(Remark(as_text(file.name), getattr(error, "strerror", None) or str(error)))
             continue

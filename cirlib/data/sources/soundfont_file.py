@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ...audio import ogg
+from ...audio.containers import TRUNCATED
+from ...audio.unusable import Unusable
 from ..family_names import guess_family
 from ..taxonomy import GM_GROUPS
 
@@ -15,15 +18,18 @@ MAX_LIST = 64 << 20  # bytes of a list that is read
 DRUM_BANK, GM_DRUM_BANKS = 128, (120, 127)  # in every font; also in General MIDI fonts
 GM_PROGRAMS = 100  # melodic programs in bank 0 from which on a font counts as General MIDI
 MISNAMED = 8  # presets of a bank whose names may contradict their General MIDI programs
+COMPRESSED = 0x10  # in the type of a sample
 OWN_BANK = 16000  # of a preset that shares its number with another
 
 
 def _read_lists(file: Path) -> dict[bytes, dict[bytes, bytes]]:
-    """Return the chunks of the lists INFO and pdta of a SoundFont; its samples are not read. Raises ValueError if it is none."""
-    lists = {}
+    """Return the chunks of the lists INFO and pdta of a SoundFont. Raises ValueError if it is none, or truncated."""
+    lists, left = {}, file.stat().st_size - 8
     with open(file, "rb") as data:
-        if data.read(4) != b"RIFF" or len(data.read(4)) < 4 or data.read(4) != b"sfbk":
+        if data.read(4) != b"RIFF" or len(size := data.read(4)) < 4 or data.read(4) != b"sfbk":
             raise ValueError("no SoundFont (wrong first bytes)")
+        if int.from_bytes(size, "little") > left:
+            raise ValueError(TRUNCATED)
         while len(head := data.read(12)) == 12:
             size, kind = struct.unpack("<I", head[4:8])[0] - 4, head[8:]
             if size < 0 or (kind in (b"INFO", b"pdta") and size > MAX_LIST):
@@ -35,7 +41,7 @@ def _read_lists(file: Path) -> dict[bytes, dict[bytes, bytes]]:
             if size % 2 and data.read(1) == b"L":
                 data.seek(-1, 1)  # some writers omit the padding
     if b"phdr" not in lists.get(b"pdta", {}):
-        raise ValueError("no SoundFont, or a truncated one (its list of presets is missing)")
+        raise ValueError("truncated: its list of presets is missing")
     return lists
 
 
@@ -54,14 +60,31 @@ def read_presets(file: Path) -> list[tuple[int, int, str]]:
     rows = [struct.unpack("<20sHH14x", table[i : i + 38]) for i in range(0, len(table) - 38, 38)]  # the last row only ends the list
     if not rows:
         raise ValueError("no SoundFont, or an empty one (it has no preset)")
-    rows = [(bank, program, name.split(b"\0")[0].decode("latin-1")) for name, program, bank in rows]
+    rows = [(bank, program, _text(name)) for name, program, bank in rows]
     return sorted(rows, key=lambda row: row[:2])
+
+
+def check_samples(file: Path) -> None:
+    """Raise Unusable for a font with a damaged compressed sample, of which FluidSynth would render the rest."""
+    headers = _read_lists(file)[b"pdta"].get(b"shdr", b"")
+    with open(file, "rb") as data, mmap.mmap(data.fileno(), 0, access=mmap.ACCESS_READ) as font:
+        first = font.find(b"smpl", font.find(b"sdta")) + 8
+        for name, start, end, kind in struct.iter_unpack("<20sII16xH", headers[: len(headers) // 46 * 46]):
+            try:
+                if kind & COMPRESSED:
+                    ogg.links(font[first + start : first + end])
+            except Unusable as error:
+                raise Unusable(f"{_text(name)}: {error}") from None
+
+
+def _text(field: bytes) -> str:
+    return field.split(b"\0")[0].decode("latin-1")
 
 
 def read_license(file: Path) -> str:
     """Return the copyright text of a SoundFont."""
     text = _read_lists(file).get(b"INFO", {}).get(b"ICOP", b"")
-    return text.split(b"\0")[0].decode("latin-1").strip() or "license not in the file"
+    return _text(text).strip() or "license not in the file"
 
 
 def general_midi_banks(presets: list[tuple[int, int, str]]) -> set[int]:

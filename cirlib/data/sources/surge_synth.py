@@ -78,7 +78,8 @@ def _render_all(synth, file: str, row: dict, *, excerpts: list[tuple[np.ndarray,
                 stereo = render(synth, file, notes, seconds=seconds, dry=dry)
                 if not stereo.any():  # some presets are silent without aftertouch
                     stereo = render(synth, file, notes, seconds=seconds, dry=dry, aftertouch=127)
-            yield Sound({**row, **columns}, to_mono(stereo))
+            yield Sound({**row, **columns}, to_mono(stereo, remarks=(odd := [])))
+            yield from (Remark(f"{row['instrument']} {name}", text, stored=True) for text in odd)
         except Unusable as reason:
             remarks.append(Remark(f"{row['instrument']} {name}", str(reason)))
     if len(remarks) < len(excerpts):

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from conftest import RATE, hz
+from sound_files import encode
 from source_files import write_sfz
 from tones import amplitude, at_rate, frequency, rows, write
 
@@ -208,13 +209,17 @@ def test_folder_names_do_not_end_paths(tmp_path):
         ("<region> sample=gone.wav key=60", "sfizz finds no region in it whose sample exists"),
         ("<region> sample=samples/a4.wav lokey=61 hikey=60", "it has no playable key"),
         ("<region> sample=samples/a4.wav key=60 volume=-144", "no usable note (silent)"),
-        ("<region> sample=samples/empty.wav key=60", "no usable note (silent)"),
+        ("<region> sample=samples/empty.wav key=60", "samples/empty.wav: an empty file"),
+        ("<region> sample=samples\\cut.wav key=60", "samples/cut.wav: truncated: shorter than its header says"),
+        (KEYS + "\n<region> sample=samples/cut.ogg trigger=release", "samples/cut.ogg: truncated: its last page is incomplete"),
     ],
 )
 def test_unplayable_instrument_costs_only_itself(tmp_path, text, reason):
     """It is listed with a reason."""
     root = write_sfz(tmp_path / "library", {"bad": text, "good": "<region> sample=samples/a4.wav key=69"})
     (root / "samples" / "empty.wav").touch()
+    for kind in ("wav PCM_16", "ogg VORBIS"):
+        (root / "samples" / f"cut.{kind[:3]}").write_bytes(encode(kind)[:-1000])
     bank = build(tmp_path / "bank", config(root), n_jobs=1)
     assert set(bank.notes.instrument) == {"sfz/library/good"}
     assert bank.infos[0]["skipped"] == {"sfz/library/bad": reason}

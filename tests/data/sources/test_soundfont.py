@@ -14,7 +14,7 @@ from tones import amplitude, frequency, rows
 from cirlib.data.sources import soundfont
 from cirlib.data.sources.folder import estimate_pitch
 from cirlib.data.sources.shared import VELOCITIES
-from cirlib.data.sources.soundfont import GAIN, SoundFontConfig, build, preset_family, read_license, read_presets
+from cirlib.data.sources.soundfont import GAIN, SoundFontConfig, build, check_samples, preset_family, read_license, read_presets
 from cirlib.data.taxonomy import GM_GROUPS, family
 
 try:
@@ -129,16 +129,27 @@ def test_general_midi_font():
     assert any(bank == 128 for bank, *_ in presets)
 
 
+def test_cut_fonts_are_refused(tmp_path):
+    """At 20 places, also if the size of the file is mended, and with a cut sample, which is named."""
+    whole = write_font(font := tmp_path / "a.sf3", vorbis=True).read_bytes()
+    end = whole.index(b"tone", whole.index(b"shdr")) + 24
+    cuts = [whole[: len(whole) * k // 21] for k in range(1, 21)]
+    for cut in (*cuts, whole[:-1], *(cut[:4] + struct.pack("<I", len(cut) - 8) + cut[8:] for cut in cuts[:15])):
+        font.write_bytes(cut)
+        with pytest.raises(ValueError, match=r"^truncated: [a-z ]+$"):
+            read_presets(font)
+    for size in (100, 3000, 4000):
+        font.write_bytes(whole[:end] + struct.pack("<I", size) + whole[end + 4 :])
+        with pytest.raises(ValueError, match=r"^tone: truncated: [a-z ]+$"):
+            check_samples(font)
+
+
 def _no_riff(data):
     return b"RIFX" + data[4:]
 
 
 def _other_riff(data):
     return data.replace(b"sfbk", b"WAVE")
-
-
-def _truncated(data):
-    return data[: len(data) // 2]
 
 
 def _empty(data):
@@ -149,7 +160,7 @@ def _text(data):
     return b"no font at all"
 
 
-@pytest.mark.parametrize("spoil", [_no_riff, _other_riff, _truncated, _empty, _text])
+@pytest.mark.parametrize("spoil", [_no_riff, _other_riff, _empty, _text])
 def test_file_that_is_no_font(font, tmp_path, spoil):
     (tmp_path / "bad.sf2").write_bytes(spoil(font.read_bytes()))
     with pytest.raises(ValueError, match="no SoundFont"):

@@ -211,6 +211,12 @@ def test_tempo_is_set_where_the_bindings_can(tmp_path, monkeypatch, surgepy, nam
     assert amplitude(sound.audio[:2400], hz(60)) == pytest.approx(0.5 * share * SHARE, rel=0.02)
 
 
+def test_channels_that_cancel_are_noted(tmp_path):
+    (sound,), (remark,) = render(write_preset(tmp_path / "a.fxp", right=-1))
+    assert amplitude(sound.audio[:2400], hz(60)) == pytest.approx(0.5, rel=0.02)
+    assert remark == Remark("uid note 60-127", "its channels cancel each other: only channel 1 is read", stored=True)
+
+
 def test_surge_does_not_touch_the_home_folder(tmp_path, monkeypatch):
     """It would make folders there; the environment is restored."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

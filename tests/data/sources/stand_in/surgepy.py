@@ -1,10 +1,11 @@
 """Stand-in for surgepy, Surge's Python bindings: the functions of upstream's that cirlib calls, with known sounds.
 
 A preset is a JSON file with differences from PLAIN. A note is a sine of its pitch, from note on to note off, at `level` times
-velocity / 127, times tempo / 120, halved by full aftertouch; the right channel has half the level. Every active effect adds a third
-harmonic, and a tail of level `tail` at 3 kHz from the first note until another preset is loaded. As in Surge, a change of effects
-takes effect after the next block, a preset without a tempo keeps the one before, one that does not load leaves the one before, C's
-stdout and stderr are written to, a folder is made in the user's home, and there are no attributes but those of upstream.
+velocity / 127, times tempo / 120, halved by full aftertouch; the right channel has `right` times the level. Every active effect
+adds a third harmonic, and a tail of level `tail` at 3 kHz from the first note until another preset is loaded. As in Surge, a
+change of effects takes effect after the next block, a preset without a tempo keeps the one before, one that does not load leaves
+the one before, C's stdout and stderr are written to, a folder is made in the user's home, and there are no attributes but those of
+upstream.
 """
 
 import ctypes
@@ -20,6 +21,7 @@ BLOCK = 32
 TAIL_HZ = 3000.0
 PLAIN = {
     "level": 0.5,
+    "right": 0.5,
     "tempo": None,  # as of most presets
     "tail": 0.0,
     "fx": {},  # number of the slot (text): type
@@ -112,7 +114,7 @@ class SurgeSynthesizer:
         if self._notes:
             ACTIONS.get(self._preset["on_note"], int)()
         for block in range(start, start + blocks):
-            audio[:, block * BLOCK : (block + 1) * BLOCK] = self._block() * np.array([[1.0], [0.5]])
+            audio[:, block * BLOCK : (block + 1) * BLOCK] = self._block() * np.array([[1.0], [self._preset["right"]]])
             self._running = self._types()
 
     def _block(self):
