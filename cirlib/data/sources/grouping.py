@@ -6,17 +6,20 @@ several files of an instrument differ in it; drum hits and loops have no pitch. 
 for layers and takes of one sound. The drumkit.xml of a kit of Hydrogen counts more than names.
 """
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
 
-from ..family_names import guess_family
+from ..family_names import WORDS, guess_family
 from ..taxonomy import KINDS
 from .hydrogen import kit_pieces, piece_family
 from .names import LEVELS, Token, clean, tokenise
 from .pitches import BESIDE_FOLDERS, BESIDE_NOTES, NamedFile, find_notes, find_numbers
 
+MACHINES = WORDS["machines"].split()
+PIECES = {code: group for group, codes in WORDS["pieces"].items() for code in codes.split()}
 TEMPOS = range(50, 221)  # beats per minute
 ONE_SHOTS = {"shot", "shots", "oneshot", "oneshots", "hits"}  # folders of single sounds, also inside a folder of loops
 MOST_LAYERS = 32  # a layer above is a MIDI velocity
@@ -106,10 +109,20 @@ def _place(file: NamedFile, soft: set[Path], root: str) -> None:
     text = " ".join(token.text for token in file.tokens[:end] if token.kind in ("word", "articulation", *KINDS))
     file.family = guess_family(text, *map(clean, reversed(folders)), root)
     file.kind = _kind(file.tokens)
+    if not guess_family(text) and (piece := _machine_piece(file.path.stem.lower(), [root, *folders])):
+        file.family, file.kind = piece, "drum hit"
     if file.kind is None and all(token.kind != "note" for token in file.tokens):
         file.kind = _kind_of_folders(folders, hit=guess_family(text) == "Drum Kit")
     if file.kind in (None, "noise") and file.family == "Drum Kit":
         file.kind = "drum hit"
+
+
+def _machine_piece(stem: str, folders: list[str]) -> str | None:
+    """Return the group of a sound of a drum machine by its short name, in a folder of the same name or of a machine."""
+    code = re.match(r"[a-z]*", stem)[0]
+    code = code if code in PIECES else code.removesuffix("d")
+    near = {word for folder in folders for word in re.findall(r"[a-z0-9]+", folder.lower())}
+    return PIECES.get(code) if near & {code, *MACHINES} and re.fullmatch(rf"{code}d?(\d\w*)?", stem) else None
 
 
 def _names_nothing(folder: str) -> bool:

@@ -26,8 +26,10 @@ _PAIR = re.compile(r"-(\d{3})-(\d{3})$")  # NSynth: pitch and velocity
 _SPELLED = re.compile(r"(?<![A-Za-z])([A-Ga-g])[\s_-]?(sharp|flat)[\s_-]?(?=-?\d)", re.IGNORECASE)
 _NEGATIVE = re.compile(r"(?<![A-Za-z0-9])([A-GH][#b♯♭s]?)-(?=[12](?!\d))")
 _MINUS = "\u2212"
+_SCHEME = re.compile(r"-(?:N|alt\d|\dc)-(?:N|[RT]\d+[ud])$")  # SOL: string, resampled or tuned by
 _SEPARATOR = re.compile(rf"(?:_|[^\w#♯♭{_MINUS}])+")
 _NOTE = re.compile(rf"([A-Ha-h])(#|♯|♭|is|es|s|b)?({_MINUS}?\d)((?:v\d{{1,3}}|v[LMH]|rr\d+|ppp?|p|m[pf]|fff?|f)?)")
+_SYLLABLE = re.compile(rf"(do|r[eé]|mi|fa|sol|la|si)(#|♯|♭|b)?({_MINUS}?\d)", re.IGNORECASE)
 _RUN = re.compile(r"(?:[A-G][#b]?\d){2}")  # Iowa: C4B4, all notes from one to the other
 _FORMS = (  # forms of a whole token
     ("layer", re.compile(r"(?:v|vl|vel|velo|velocity|lyr|layer|level)(\d{1,3})", re.IGNORECASE)),
@@ -47,12 +49,13 @@ _SPELLED_DYNAMICS = {word for word in DYNAMICS if len(word) > 3}
 
 @dataclass(frozen=True)
 class Note:
-    """A note name: letter a to h, accidental, octave; `strong` if it counts alone, without other notes beside it."""
+    """A note name: letter a to h, accidental, octave; `strong` if it counts alone, without others; `syllable`: written as do, re, mi."""
 
     letter: str
     accidental: str
     octave: int
     strong: bool
+    syllable: bool = False
 
     @property
     def german(self) -> bool:
@@ -77,7 +80,7 @@ class Token:
 
 def clean(stem: str) -> str:
     """Return a name in the composed form of Unicode (NFC), without the number and user of Freesound, and models that look like notes."""
-    return _MODEL.sub(lambda m: m[1] or m[2] or "", _FREESOUND.sub("", unicodedata.normalize("NFC", stem)))
+    return _MODEL.sub(lambda m: m[1] or m[2] or "", _SCHEME.sub("", _FREESOUND.sub("", unicodedata.normalize("NFC", stem))))
 
 
 @lru_cache(4096)  # folders
@@ -125,6 +128,9 @@ def _read_whole(piece: str, *, strong: bool) -> list[Token] | None:
     if m := _NOTE.fullmatch(piece):
         note = Note(m[1].lower(), m[2] or "", int(m[3].replace(_MINUS, "-")), strong and m[1].isupper() and m[1] != "H")
         return [Token("note", piece[: m.end(3)], note), *(_read_whole(m[4], strong=False) or () if m[4] else ())]
+    if m := _SYLLABLE.fullmatch(piece):
+        letter = "cdefgab"[("do", "re", "mi", "fa", "so", "la", "si").index(m[1].lower().replace("é", "e")[:2])]
+        return [Token("note", piece, Note(letter, m[2] or "", int(m[3].replace(_MINUS, "-")), False, syllable=True))]
     if _RUN.fullmatch(piece):
         return [Token("run", piece)]
     for kind, form in _FORMS:
@@ -150,7 +156,9 @@ def _join(tokens: list[Token], pause: bool) -> list[Token]:
             out[-1] = Token("dynamic", "mezzo" + text)
         elif last and token.kind == "number" and (kind := _COUNTED.get(last.text.lower())):
             out[-1] = Token(kind, last.text + token.text, token.value)
-        elif last and token.kind == last.kind == "note" and token.value != last.value:
+        elif text in ("loop", "looped") and re.search(r"\bnote( word)?$", " ".join(t.kind if len(t.text) < 4 else "" for t in out)):
+            out.append(Token("articulation", token.text))  # of a note: C4-loop
+        elif last and token.kind == last.kind == "note" and token.value.pitch(4) > last.value.pitch(4):
             out[-1] = Token("run", last.text + token.text)
         else:
             out.append(token)

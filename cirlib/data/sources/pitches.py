@@ -60,7 +60,8 @@ def find_notes(files: list[NamedFile], middle_c: int) -> None:
 def _read_notes(members: list[tuple[NamedFile, int]], middle_c: int) -> None:
     """Set the pitches of files of one instrument from (file, place of its note), in English or German notation."""
     notes = [file.tokens[at].value for file, at in members]
-    if all(note.letter == "h" for note in notes):  # H1, H2 count hits
+    letters = {note.letter for note in notes}
+    if letters == {"h"} or (notes[0].syllable and len(letters) == 1):  # H1, H2 count hits, re1, re2 others
         return
     german = any(note.german for note in notes)
     pitches = [note.pitch(middle_c, german) for note in notes]
@@ -117,7 +118,8 @@ def find_numbers(files: list[NamedFile]) -> None:
         *others, last = file.numbers()
         pair = bool(others) and others[-1] == last - 1 == len(file.tokens) - 2 and file.tokens[last].value <= 127  # pitch and velocity
         at = last - pair
-        rest = [t.text.lower() for i, t in enumerate(file.tokens) if i not in (at, at + pair, 0) or t.kind != "number"]
+        skipped = {at, *([at + 1] if pair else []), *(i for i, t in enumerate(file.tokens) if t.kind in BESIDE_FOLDERS)}
+        rest = [t.text.lower() for i, t in enumerate(file.tokens) if i not in skipped and (i or t.kind != "number")]
         groups[file.place, " ".join(rest), pair].append((file, at, last if pair else None))
     for members in groups.values():
         numbers = {file.tokens[at].value for file, at, _ in members}

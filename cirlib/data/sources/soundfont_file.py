@@ -16,6 +16,7 @@ from ..taxonomy import GM_GROUPS
 
 MAX_LIST = 64 << 20  # bytes of a list that is read
 DRUM_BANK, GM_DRUM_BANKS = 128, (120, 127)  # in every font; also in General MIDI fonts
+EFFECTS_BANK, EFFECTS_VOICES = 126, 64  # XG, in General MIDI fonts: kits of sound effects; programs that are none of General MIDI
 GM_PROGRAMS = 100  # melodic programs in bank 0 from which on a font counts as General MIDI
 MISNAMED = 8  # presets of a bank whose names may contradict their General MIDI programs
 COMPRESSED = 0x10  # in the type of a sample
@@ -105,7 +106,9 @@ def preset_family(bank: int, program: int, *, name: str, general_midi: bool) -> 
     """Return the family, or other group of General MIDI, of a preset; None if it is unknown."""
     if bank == DRUM_BANK or (general_midi and bank in GM_DRUM_BANKS):
         return "Drum Kit"
-    return GM_GROUPS[program] if general_midi and program in GM_GROUPS else guess_family(name)
+    if general_midi and bank == EFFECTS_BANK:
+        return "Drum Kit" if guess_family(name) == "Drum Kit" and "sfx" not in name.lower() else "Sound Effects"
+    return GM_GROUPS[program] if general_midi and bank != EFFECTS_VOICES and program in GM_GROUPS else guess_family(name)
 
 
 @contextmanager

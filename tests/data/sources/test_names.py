@@ -81,6 +81,29 @@ def test_table_of_libraries(name):
     assert f"| {name} | {len(library(name))} | {' | '.join(counts)} |" in (ROOT / "tests" / "README.md").read_text()
 
 
+def public_names() -> dict[str, dict[str, list]]:
+    """Return library -> path -> [instrument, family, pitch, kind] of the names in public_names.txt."""
+    libraries: dict[str, dict[str, list]] = {}
+    for line in Path(__file__).with_name("public_names.txt").read_text(encoding="utf-8").splitlines()[1:]:
+        if not line.startswith(" "):
+            files = libraries.setdefault(line, {})
+            continue
+        path, *truth = (field.strip() or None for field in line.split("|"))
+        instrument, family, pitch, kind = [*truth, None, None, None][:4]
+        files[path] = [instrument, family, pitch and int(pitch), kind]
+    return libraries
+
+
+@pytest.mark.parametrize("name", public_names())
+def test_names_as_in_public_libraries(name):
+    true = public_names()[name]
+    found, of = read(*true), {}
+    for path, (uid, family, pitch, _, kind) in found.items():
+        assert [family, pitch, kind] == true[path][1:], path
+        of.setdefault(true[path][0], set()).add(uid)
+    assert len(set.union(*of.values())) == len(of) == sum(map(len, of.values()))
+
+
 def installed(package: str, folder: str) -> list[str]:
     """Return the sound files of a Debian package below a folder."""
     done = subprocess.run(["dpkg", "-L", package], capture_output=True, text=True) if Path("/usr/bin/dpkg").exists() else None
