@@ -34,12 +34,14 @@ class LogMel(nn.Module):
         self.blocks = _filter_blocks()
 
     @torch.no_grad()
-    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+    def forward(self, waveforms: torch.Tensor, frames: int | None = None) -> torch.Tensor:
+        """Return `frames` frames, by default those of the front end: longer waveforms are cut, shorter ones padded with silence."""
+        length = frames or self.frames
         if waveforms.ndim != 2:
             raise ValueError(f"expected waveforms of shape (batch, samples), got {tuple(waveforms.shape)}")
         with torch.autocast(waveforms.device.type, enabled=False):
-            out = waveforms.new_empty(len(waveforms), self.frames, BANDS, dtype=torch.float32)
-            n = min(self.frames, max(0, (waveforms.shape[1] - WINDOW) // HOP + 1))
+            out = waveforms.new_empty(len(waveforms), length, BANDS, dtype=torch.float32)
+            n = min(length, max(0, (waveforms.shape[1] - WINDOW) // HOP + 1))
             out[:, n:] = -self.mean / (2 * self.std)  # padding: log-mel of 0
             if n:
                 used = waveforms[:, : WINDOW + (n - 1) * HOP].float()

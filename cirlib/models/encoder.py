@@ -27,6 +27,9 @@ from .cnn import ConvNet
 from .encoder_config import CNN_SHAPES, ENCODERS, EncoderConfig, stored_config
 from .heads import FamilyHeads, OutputLayer, head_names
 from .pretrained import SHIPPED, encoder_folder, load_ast, local_folder, weights_path
+from .windows import window_blocks
+
+AT_ONCE = 8  # clip lengths that a CNN embeds in one pass: it pools over any time, an AST has positions for one clip only
 
 
 class AudioEncoder(nn.Module):
@@ -119,7 +122,10 @@ class AudioEncoder(nn.Module):
         AST: mean of the class and distillation tokens after the last layer norm (paper section 3). With per-family heads (heads.py): this
         embedding and the other heads in a row, each of unit length.
         """
-        vectors = self.encode(self.frontend(waveforms))
+        frames = self.frontend.frames
+        if self.config.name == "cnn":
+            frames = max(frames, frames_for(waveforms.shape[1] / RATE))
+        vectors = self.encode(self.frontend(waveforms, frames))
         return self.classifier(vectors) if outputs else vectors
 
     def encode(self, features: torch.Tensor) -> torch.Tensor:
@@ -143,29 +149,21 @@ class AudioEncoder(nn.Module):
     ) -> np.ndarray:
         """Embed mono sounds, a list of arrays or (B, T), of any length and rate: (B, D) float32, without gradients.
 
-        Integer samples have the full scale of their type. A sound may also be the path of a file, which has its own sample rate. A sound
-        longer than the clip length is cut into windows, whose embeddings are averaged by their duration. With `outputs`: outputs of the
-        output layer (B, outputs). Raises ValueError for sounds that are empty, not mono, not finite or too loud, for files that cannot be
-        read, and if an embedding is not finite.
+        Integer samples have the full scale of their type. A sound may also be the path of a file, which has its own sample rate. A CNN
+        embeds up to AT_ONCE clip lengths in one pass, an AST one; longer sounds are cut into windows of that length, whose embeddings are
+        averaged by their duration. With `outputs`: outputs of the output layer (B, outputs). Raises ValueError for sounds that are
+        empty, not mono, not finite or too loud, for files that cannot be read, and if an embedding is not finite.
         """
         if outputs and self.classifier is None:
             raise ValueError(f"this encoder ({self.config.name}) has no output layer: it only embeds")
-        samples = round(self.config.seconds * RATE)
-        windows, owner, weight = [], [], []
-        for i, sound in enumerate(waveforms):
-            sound = _checked(sound, i, sample_rate)
-            for window in sound.split(samples):
-                windows.append(nn.functional.pad(window, (0, samples - len(window))))
-                owner.append(i)
-                weight.append(len(window) / len(sound))
         out = np.zeros((len(waveforms), self.config.outputs if outputs else self.dim), np.float32)
         was_training = self.training
         self.eval()
-        for start in range(0, len(windows), batch):
-            block = torch.stack(windows[start : start + batch]).to(self.device)
-            vectors = AudioEncoder.forward(self, block, outputs).cpu().numpy()  # float32, also inside mixed precision
-            for k, vector in enumerate(vectors, start):
-                out[owner[k]] += np.float32(weight[k]) * vector
+        sounds = (_checked(sound, i, sample_rate) for i, sound in enumerate(waveforms))
+        clip = round(self.config.seconds * RATE)
+        for owner, share, block in window_blocks(sounds, clip, AT_ONCE if self.config.name == "cnn" else 1, batch=batch):
+            vectors = AudioEncoder.forward(self, block.to(self.device), outputs).cpu().numpy()  # float32, also inside mixed precision
+            np.add.at(out, owner, np.float32(share)[:, None] * vectors)
         self.train(was_training)
         if not np.isfinite(out).all():
             raise ValueError(

@@ -22,7 +22,7 @@ class EncoderConfig:
     """Shape of an encoder. Raises ValueError for sizes that no machine holds."""
 
     name: str = "cnn"
-    seconds: float = 10.0  # clip length; shorter sounds are zero-padded, longer ones embedded in windows
+    seconds: float = 10.0  # clip length; shorter sounds are zero-padded; windows.py cuts longer ones
     mean: float = MEAN  # of the log-mel
     std: float = STD
     width: int = 32  # channels of the first stage of the cnn

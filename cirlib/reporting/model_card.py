@@ -6,7 +6,7 @@ from pathlib import Path
 from ..audio.log_mel import RATE
 from ..common.untrusted import read_json
 from ..models.checkpoints import CONFIG
-from ..models.encoder import AudioEncoder
+from ..models.encoder import AT_ONCE, AudioEncoder
 from ..models.heads import head_names
 from ..models.pretrained import SHIPPED
 from .labels import LABELS
@@ -20,7 +20,8 @@ def model_card(folder: Path, figures: Path) -> str:
     encoder, about = AudioEncoder.load(folder), read_json(folder / CONFIG)
     config = encoder.config
     return TEMPLATE.read_text().format(
-        name=SHIPPED, architecture=_architecture(encoder), dim=encoder.dim, samples=round(config.seconds * RATE), seconds=config.seconds,
+        name=SHIPPED, architecture=_architecture(encoder), dim=encoder.dim, samples=round(config.seconds * RATE),
+        at_once=AT_ONCE * config.seconds,
         data=_data(encoder.trained_on), training=_training(about["training"]), results=_results(figures), digest=about["digest"],
     )  # fmt: skip
 

@@ -24,10 +24,11 @@ from ..models.heads import MIX, select_head
 from ..models.pretrained import SHIPPED, weights_path
 from ..training.config import read_config
 from .catalog import Catalog, is_bank, open_catalog
+from .clips import cut
 from .gallery import Gallery
 from .neighbours import predict_families
-from .query import embed_clips, load
-from .sections import Section, find_sections, join, whole
+from .query import embed_clips, embed_whole, load
+from .sections import Section, find_sections, join
 from .table import Table, lock
 from .update import Changes, sound_ids, update
 
@@ -146,7 +147,7 @@ class Library:
         """Return the k instruments nearest to a mix or a sound, nearest first, each by its nearest sound.
 
         Args:
-            query: a file, a waveform (n,), or a row of an earlier result: more like it. Embeddings of clips are averaged by duration.
+            query: a file, a waveform (n,), or a row of an earlier result: more like it.
             family, and kind and exclude in `choice`: which sounds are searched (Gallery.kept).
             mix: the query is a mix or a melody. What is shorter than the clip is repeated, and an encoder with per-family heads compares
                 head `mix` unless the family has its own. False: a single sound, compared by head `single`.
@@ -189,15 +190,19 @@ class Library:
         return join(parts, tables) if sections else tables[0]
 
     def embed(self, audio, *, sample_rate: int = RATE, mix: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return starts (W,) in seconds and embeddings (W, D) of the clips of a query, and their mean (D,) weighted by duration."""
-        starts, seconds, vectors = embed_clips(self.encoder, load(audio, sample_rate), mix=mix)
-        return starts, vectors, whole(starts, seconds, vectors).vector
+        """Return starts (W,) in seconds and embeddings (W, D) of the clips of a query, and the embedding (D,) of all of them together."""
+        starts, clips = cut(load(audio, sample_rate), self.info.clip_s)
+        return starts, embed_clips(self.encoder, clips, mix=mix), embed_whole(self.encoder, clips, mix=mix)
 
     def _parts(self, audio, *, mix: bool, sections: bool, sample_rate: int) -> list[Section]:
         """Return the whole query and, if wanted, its sections."""
-        clips = embed_clips(self.encoder, load(audio, sample_rate), mix=mix)
-        parts = find_sections(*clips, lambda vector: tuple(self.nearest(vector, k=SECTION_K).path)) if sections else []
-        return [whole(*clips), *parts]
+        starts, clips = cut(load(audio, sample_rate), self.info.clip_s)
+        seconds = np.array([len(clip) / RATE for clip in clips])
+        entire = Section(float(starts[0]), float(starts[-1] + seconds[-1]), embed_whole(self.encoder, clips, mix=mix))
+        if not sections:
+            return [entire]
+        vectors = embed_clips(self.encoder, clips, mix=mix)
+        return [entire, *find_sections(starts, seconds, vectors, lambda vector: tuple(self.nearest(vector, k=SECTION_K).path))]
 
     def nearest(self, vector: np.ndarray, family: str | None = None, *, k: int = 5, mix: bool = True, **options) -> pd.DataFrame:
         """Return the k instruments nearest to an embedding (D,), as `search` does; options: kind, exclude."""

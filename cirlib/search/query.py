@@ -1,4 +1,4 @@
-"""Read a query from any file or waveform, and embed it clip by clip."""
+"""Read a query from any file or waveform, and embed it as a whole or clip by clip."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import numpy as np
 from ..audio.io import RATE, Unusable, as_float, check_rate, check_usable, read_long, repeat_sound, resample
 from ..common.paths import short
 from ..models.encoder import AudioEncoder
-from .clips import cut, remove_offset
+from .clips import remove_offset
 
 
 def load(audio: str | Path | np.ndarray, sample_rate: int = RATE) -> np.ndarray:
@@ -23,12 +23,20 @@ def load(audio: str | Path | np.ndarray, sample_rate: int = RATE) -> np.ndarray:
         raise ValueError(f"{short(Path(audio)) if is_file else 'the query'} cannot be searched: {error}") from None
 
 
-def embed_clips(encoder: AudioEncoder, audio: np.ndarray, *, mix: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return starts (W,) and durations (W,) in seconds, and embeddings (W, D), of the clips of a query; those of a mix fill the clip."""
-    clip_s = encoder.config.seconds
-    starts, clips = cut(audio, clip_s)
-    vectors = encoder.embed([repeat_sound(clip, round(clip_s * RATE)) for clip in clips] if mix else clips)
-    return starts, np.array([len(clip) / RATE for clip in clips]), vectors
+def embed_clips(encoder: AudioEncoder, clips: list[np.ndarray], *, mix: bool) -> np.ndarray:
+    """Return embeddings (W, D) of the clips of a query; those of a mix are repeated until they fill the clip length."""
+    return encoder.embed([_filled(clip, encoder) for clip in clips] if mix else clips)
+
+
+def embed_whole(encoder: AudioEncoder, clips: list[np.ndarray], *, mix: bool) -> np.ndarray:
+    """Return the embedding (D,) of all clips of a query, one after the other; a mix shorter than the clip length is repeated."""
+    sound = np.concatenate(clips)
+    return encoder.embed([_filled(sound, encoder) if mix else sound])[0]
+
+
+def _filled(sound: np.ndarray, encoder: AudioEncoder) -> np.ndarray:
+    length = round(encoder.config.seconds * RATE)
+    return repeat_sound(sound, length) if len(sound) <= length else sound
 
 
 def _read(path: Path) -> np.ndarray:

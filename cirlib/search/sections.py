@@ -19,13 +19,13 @@ class Section:
     vector: np.ndarray
 
 
-def whole(starts: np.ndarray, seconds: np.ndarray, vectors: np.ndarray) -> Section:
+def _joined(starts: np.ndarray, seconds: np.ndarray, vectors: np.ndarray) -> Section:
     """Return one section of all clips: starts, seconds (W,) and embeddings (W, D). Its embedding is their mean, weighted by duration."""
     return Section(float(starts[0]), float(starts[-1] + seconds[-1]), np.average(vectors, axis=0, weights=seconds))
 
 
 def find_sections(starts: np.ndarray, seconds: np.ndarray, vectors: np.ndarray, found: Callable[[np.ndarray], Hashable]) -> list[Section]:
-    """Return the sections of a mix in order, at most MOST; none if there is one only. Arguments as of `whole`.
+    """Return the sections of a mix in order, at most MOST; none if there is one only. Arguments as of `_joined`.
 
     The two neighbours whose union has the smallest increase of the summed squared distance of clips to the mean of their section (Ward)
     are joined until MOST remain. Then neighbours are joined for which `found(vector)` is the same.
@@ -39,10 +39,10 @@ def find_sections(starts: np.ndarray, seconds: np.ndarray, vectors: np.ndarray, 
         mean[i] = (size[i] * mean[i] + size[i + 1] * mean[i + 1]) / (size[i] + size[i + 1])
         size[i] += size[i + 1]
         first, size, mean = (np.delete(x, i + 1, axis=0) for x in (first, size, mean))
-    parts = [whole(starts[a:b], seconds[a:b], vectors[a:b]) for a, b in pairwise([*first, len(starts)])]
+    parts = [_joined(starts[a:b], seconds[a:b], vectors[a:b]) for a, b in pairwise([*first, len(starts)])]
     keys = [found(part.vector) for part in parts]
     first = [a for i, a in enumerate(first) if not i or keys[i] != keys[i - 1]]
-    parts = [whole(starts[a:b], seconds[a:b], vectors[a:b]) for a, b in pairwise([*first, len(starts)])]
+    parts = [_joined(starts[a:b], seconds[a:b], vectors[a:b]) for a, b in pairwise([*first, len(starts)])]
     return parts if len(parts) > 1 else []
 
 

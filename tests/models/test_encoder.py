@@ -14,7 +14,7 @@ from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 
 from cirlib.common import paths
 from cirlib.models.ast import AST_PREFIX, AST_SHAPES
-from cirlib.models.encoder import ENCODERS, AudioEncoder, EncoderConfig, digest
+from cirlib.models.encoder import AT_ONCE, ENCODERS, AudioEncoder, EncoderConfig, digest
 from cirlib.search.library import load_trained
 from cirlib.training.config import TrainConfig, write_config
 
@@ -106,14 +106,27 @@ def test_shorter_sounds_are_padded_with_zeros(encoder):
     np.testing.assert_allclose(encoder.embed([s.astype(float).tolist() for s in short]), expected, atol=1e-6)
 
 
-def test_longer_sounds_are_averaged_over_windows_by_duration(encoder):
-    """2.25 s: two whole windows and a quarter."""
-    (long,) = sounds(9 * SECOND // 4)
-    windows = encoder.embed([long[:SECOND], long[SECOND : 2 * SECOND], long[2 * SECOND :]])
-    expected = windows.T @ [4 / 9, 4 / 9, 1 / 9]
+def test_long_sounds_are_embedded_in_one_pass_by_a_cnn(encoder):
+    """2.2 s: padded to 2.25 s, a whole number of quarters of a clip; pooled over all of its time."""
+    (long,) = sounds(11 * SECOND // 5)
+    whole = torch.from_numpy(np.pad(long, (0, 9 * SECOND // 4 - len(long))))
+    with torch.no_grad():
+        expected = encoder(whole[None])[0].numpy()
     got = encoder.embed([*sounds(100, seed=1), long, *sounds(SECOND, seed=2)], batch=2)
-    np.testing.assert_allclose(got[1], expected, atol=1e-6)
+    np.testing.assert_allclose(got[1], expected, atol=1e-5)
+    assert np.abs(expected - encoder.embed([long[:SECOND]])[0]).max() > 1e-3  # the end counts
     np.testing.assert_allclose(got[2], encoder.embed(sounds(SECOND, seed=2))[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "window"), [("cnn", AT_ONCE), ("ast-tiny", 1)])
+def test_windows_are_averaged_by_their_duration(name, window):
+    """Two whole windows and a quarter."""
+    torch.manual_seed(0)
+    encoder, clip = AudioEncoder.create(name, seconds=0.5).eval(), SECOND // 2
+    (long,) = sounds(9 * window * clip // 4)
+    cuts = [long[: window * clip], long[window * clip : 2 * window * clip], long[2 * window * clip :]]
+    expected = np.concatenate([encoder.embed([cut]) for cut in cuts]).T @ [4 / 9, 4 / 9, 1 / 9]
+    np.testing.assert_allclose(encoder.embed([long])[0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("rate", [48000, 44100, 8000])
@@ -351,7 +364,7 @@ def small(seed=0, **options):
 
 
 def test_head_is_a_norm_and_a_linear_layer():
-    """Of the embedding; a longer sound has the mean of the outputs of its windows."""
+    """Of the embedding, of a longer sound too."""
     encoder, clips = small(outputs=5), sounds(SECOND, SECOND)
     vectors = encoder.embed(clips).astype(float)
     mean, variance = vectors.mean(axis=1, keepdims=True), vectors.var(axis=1, keepdims=True)
@@ -359,7 +372,9 @@ def test_head_is_a_norm_and_a_linear_layer():
     expected = (norm[0] * (vectors - mean) / np.sqrt(variance + 1e-12) + norm[1]) @ dense[0].T + dense[1]
     np.testing.assert_allclose(encoder.embed(clips, outputs=True), expected, atol=1e-5)
     np.testing.assert_allclose(encoder(torch.from_numpy(np.stack(clips)), outputs=True).detach(), expected, atol=1e-5)
-    np.testing.assert_allclose(encoder.embed([np.concatenate(clips)], outputs=True)[0], expected.mean(axis=0), atol=1e-5)
+    long = [np.concatenate(clips)]
+    outputs = encoder.classifier(torch.from_numpy(encoder.embed(long))).detach()
+    np.testing.assert_allclose(encoder.embed(long, outputs=True), outputs, atol=1e-5)
     assert encoder.embed([], outputs=True).shape == (0, 5)
 
 
