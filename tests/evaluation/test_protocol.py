@@ -524,7 +524,7 @@ def test_retriever_embeds_notes_and_mixtures(odd_bank, encoder, monkeypatch):
         expected = [encoder.embed(load_sounds(odd_bank, [row], samples=8000, protocol=name))[0] for row in rows]
         np.testing.assert_allclose(vectors, expected, atol=1e-5)
     assert np.abs(got["paper"] - got["strict"]).max() > 1e-3
-    assert retriever.notes(odd_bank, []).shape == (0, 16)
+    assert retriever.notes(odd_bank, []).shape == (0, encoder.dim)
     waveforms = np.random.default_rng(0).normal(size=(2, 8000)).astype(np.float32)
     np.testing.assert_array_equal(retriever.mixtures(waveforms), encoder.embed(waveforms))
     assert Retriever(encoder, lambda w: w.sum(axis=1)).mixtures(waveforms).shape == (2,)
@@ -565,7 +565,7 @@ def test_each_worker_embeds_one_block(tone_bank, encoder, monkeypatch):
     with joblib.parallel_config(backend="threading"):
         for n_jobs, expected in ((3, [[4, 3, 2], [1, 0], [9, 8]]), (50, [[k] for k in (4, 3, 2, 1, 0, 9, 8)])):
             got = embed_rows(encoder, tone_bank, np.concatenate(expected), n_jobs=n_jobs)
-            assert sorted(blocks) == sorted(expected) and got.shape == (7, 8)
+            assert sorted(blocks) == sorted(expected) and got.shape == (7, encoder.dim)
             blocks.clear()
 
 
