@@ -11,18 +11,24 @@ REPRODUCE = "$(PY)" -m cirlib.reproduce '$(PRESET)'
 CHOSEN = $(if $(ROWS),--rows '$(ROWS)') $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(SET),--set '$(SET)')
 # one process for each core; the tests of a file stay together and share what is made for them
 PYTEST := -m pytest -n auto --dist loadfile --no-loadscope-reorder
+# the quick half of the core's tests
+CHECK := $(addprefix tests/,test_structure.py test_words.py test_golden.py audio data/test_bank.py data/test_bank_files.py data/test_batches.py \
+	data/test_mixtures.py data/test_pairs.py data/test_scores.py data/test_taxonomy.py evaluation/test_ranking.py models/test_heads.py \
+	search/test_search_results.py training/test_config.py training/test_losses.py training/test_optimiser.py)
 
 # threads that spin while they wait slow down other processes
 export OMP_WAIT_POLICY ?= passive
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: setup reproduce bank figures performance ablations robustness clean test coverage torture fuzz mutants reliability lint lab distclean help
+.PHONY: setup reproduce bank figures performance ablations robustness clean check test coverage torture fuzz mutants reliability lint lab distclean help
 
 reproduce: $(READY) ## sounds, rows, tables and figures of PRESET, what is up to date excepted
 	@$(REPRODUCE) $(CHOSEN)
 bank figures performance ablations robustness clean: $(READY) ## only that; clean deletes the runs and the bank of PRESET
 	@$(REPRODUCE) $@
 
+check: lint ## at every save: lint, structure, words and the quick tests of the core, under a minute on two cores
+	"$(PY)" $(PYTEST) $(CHECK)
 test: $(READY) ## the tests
 	"$(PY)" $(PYTEST)
 coverage: $(READY) ## the tests, and which lines of cirlib they run (slower)

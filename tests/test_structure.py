@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,12 @@ def test_tests_do_not_import_test_files():
         if isinstance(node, ast.ImportFrom) and node.module in names
     }
     assert not found
+
+
+def test_every_module_can_be_imported():
+    for name in sorted(MODULES):
+        if not name.endswith("__main__"):
+            import_module(name)
 
 
 def test_import_is_light_and_public_names_are_lazy():
