@@ -18,18 +18,10 @@ from cirlib.training.gradients import backward
 from cirlib.training.tasks import make_task
 
 CASES = [
-    ("mixture", "triplet"),
-    ("mixture", "triplet-full"),
-    ("mixture", "infonce"),
-    ("mixture", "infonce-full"),
-    ("mixture", "infonce-full-asymmetric"),
-    ("mixture", "infonce-full-mended"),
-    ("mixture", "multi-infonce"),
-    ("family", "family-infonce"),
-    ("single", "triplet"),
-    ("single", "infonce"),
-    ("classify", "family"),
-]
+    ("mixture", "triplet"), ("mixture", "triplet-full"), ("mixture", "infonce"), ("mixture", "infonce-full"),
+    ("mixture", "infonce-full-asymmetric"), ("mixture", "infonce-full-mended"), ("mixture", "multi-infonce"),
+    ("family", "family-infonce"), ("single", "triplet"), ("single", "infonce"), ("classify", "family"),
+]  # fmt: skip
 
 
 def config(bank: str, task: str, loss: str, **values) -> TrainConfig:

@@ -22,18 +22,11 @@ QUALITIES = (
     *("multiphonic", "nonlinear_env", "percussive", "reverb", "tempo-synced"),
 )
 TAXONOMY = {  # family: (group, tag, lowest and highest pitch)
-    "bass": ("Bass", "bass", 23, 63),
-    "brass": ("Brass", "brass", 31, 89),
-    "flute": ("Pipe", "wind", 35, 108),
-    "guitar": ("Guitar", "guitar", 25, 86),
-    "keyboard": ("Piano", "piano", 21, 108),
-    "mallet": ("Chromatic Percussion", "mallet", 36, 108),
-    "organ": ("Organ", "organ", 21, 96),
-    "reed": ("Reed", "wind", 31, 96),
-    "string": ("Strings", "strings", 24, 96),
-    "synth_lead": ("Synth Lead", "lead", 36, 84),
-    "vocal": ("Voice", "vocal", 38, 86),
-}
+    "bass": ("Bass", "bass", 23, 63), "brass": ("Brass", "brass", 31, 89), "flute": ("Pipe", "wind", 35, 108),
+    "guitar": ("Guitar", "guitar", 25, 86), "keyboard": ("Piano", "piano", 21, 108),
+    "mallet": ("Chromatic Percussion", "mallet", 36, 108), "organ": ("Organ", "organ", 21, 96), "reed": ("Reed", "wind", 31, 96),
+    "string": ("Strings", "strings", 24, 96), "synth_lead": ("Synth Lead", "lead", 36, 84), "vocal": ("Voice", "vocal", 38, 86),
+}  # fmt: skip
 EXCLUDED = [f"vocal_synthetic_{i:03d}" for i in (0, 1, 2, 3, 7, 8, 9, 10, 12)] + ["bass_synthetic_000"]
 KEPT_BY_PAPER = ["bass_synthetic_002", "guitar_electronic_014"]
 
@@ -53,20 +46,11 @@ def example(number, name, qualities=()):
     instrument, pitch, velocity = name.split("-")
     family, origin, index = instrument.rsplit("_", 2)
     return {
-        "note": number,
-        "note_str": name,
-        "instrument": int(index),
-        "instrument_str": instrument,
-        "pitch": int(pitch),
-        "velocity": int(velocity),
-        "sample_rate": RATE,
-        "qualities": [int(q in qualities) for q in QUALITIES],
-        "qualities_str": list(qualities),
-        "instrument_family": FAMILIES.index(family),
-        "instrument_family_str": family,
-        "instrument_source": ORIGINS.index(origin),
-        "instrument_source_str": origin,
-    }
+        "note": number, "note_str": name, "instrument": int(index), "instrument_str": instrument, "pitch": int(pitch),
+        "velocity": int(velocity), "sample_rate": RATE, "qualities": [int(q in qualities) for q in QUALITIES],
+        "qualities_str": list(qualities), "instrument_family": FAMILIES.index(family), "instrument_family_str": family,
+        "instrument_source": ORIGINS.index(origin), "instrument_source_str": origin,
+    }  # fmt: skip
 
 
 def write_release(root, qualities=None, **parts):

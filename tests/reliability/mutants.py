@@ -34,16 +34,8 @@ TESTS = {  # files of tests/ for each module, the fastest first
     "evaluation/ranking": ("evaluation/test_ranking.py", "test_golden.py", "evaluation/test_bad_numbers.py"),
 }
 SLOW_IMPORTS = (
-    "numpy",
-    "pandas",
-    "pyarrow.parquet",
-    "torch",
-    "torchaudio",
-    "transformers",
-    "sklearn.covariance",
-    "scipy.stats",
-    "soundfile",
-)
+    "numpy", "pandas", "pyarrow.parquet", "torch", "torchaudio", "transformers", "sklearn.covariance", "scipy.stats", "soundfile",
+)  # fmt: skip
 UNEXPLAINED = "no test finds it"
 LIMIT = 5, 20  # seconds that a mutant may take: this many times those of the tests without one, and at least this many
 
