@@ -121,9 +121,9 @@ def test_every_module_can_be_imported():
 def test_import_is_light_and_public_names_are_lazy():
     code = f"""
 import os, sys, time
-start = time.perf_counter()
+start = time.process_time()  # of the processor: others may keep it busy
 import cirlib
-assert time.perf_counter() - start < 0.3
+assert time.process_time() - start < 0.3
 assert os.environ["OMP_WAIT_POLICY"] == "passive"  # before torch is imported
 assert not {{"torch", "numpy", "pandas"}} & sys.modules.keys()
 assert set(cirlib.__all__) == {set(PUBLIC)} <= set(dir(cirlib))
