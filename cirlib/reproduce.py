@@ -5,7 +5,7 @@
     python -m cirlib.reproduce demo --dry-run                   # the plan: what is up to date and why, how long the rest takes
 
 A finished run is up to date while its settings and its sounds are the same; --force makes the chosen rows again.
-Executed copies of the notebooks go to runs/<preset>/notebooks.
+Executed copies of the notebooks go to runs/<preset>/notebooks, and one of each notebook, small and without sounds, to figures/<preset>.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import yaml
 from .common.command_line import clean_exit
 from .common.paths import FIGURES, HOME, ROOT, RUNS, at_home, short
 from .data.sources import data_files, data_values, missing
+from .reporting.executed import write_copies
 from .reporting.inputs import missing_of_rows
 from .reporting.plan import Plan, Step
 from .reporting.rows import Row, pick, rows, store_overrides
@@ -38,12 +39,19 @@ class Preset:
     seeds: str = "0"
     open_rows: str = ""  # rows that are also tested on mixtures of an unknown number of instruments
     tables: str = "06_paper"
+    headline: str = "family-infonce"  # row whose executed notebooks are shown in figures/
+    also: str = ""  # notebooks that run as they are
 
 
 PRESETS = {  # a preset that is not listed has the defaults above
-    "demo": Preset("untrained mfcc single-infonce multi-encoder triplet-24 triplet-full-48 infonce-48 multi-infonce family-infonce"),
+    "demo": Preset(
+        "untrained mfcc single-infonce multi-encoder triplet-24 triplet-full-48 infonce-48 multi-infonce family-infonce", also="07_search"
+    ),
     "paper": Preset("untrained mfcc timbre-toolbox demucs multi-* family-* single-* triplet-* infonce-*"),
-    "open": Preset(open_rows="untrained multi-infonce multi-infonce-open multi-infonce-open-muon family-infonce-open cirlib-small"),
+    "open": Preset(
+        open_rows="untrained multi-infonce multi-infonce-open multi-infonce-open-muon family-infonce-open cirlib-small",
+        headline="family-infonce-open",
+    ),
     "libraries": Preset(tables="13_libraries"),
     "surge": Preset(
         seeds="0 1 2", open_rows="untrained multi-infonce multi-infonce-open-muon family-infonce cirlib-small", tables="10_beyond"
@@ -104,6 +112,8 @@ def reproduce(options: argparse.Namespace) -> None:
         if folder.exists():
             folder.rename(folder.with_name(f"{folder.name}.{int(time.time())}"))
     run(plan, steps)
+    copies = {notebook: [step.copy for step in steps if step.notebook == notebook] for notebook in {step.notebook for step in steps}}
+    write_copies(preset, copies, headline=defaults.headline)
     if everything:
         names = ["table_mixture.md", "table_single.md", *(["open.md"] if defaults.open_rows else [])]
         print(*((FIGURES / preset / name).read_text() for name in names if (FIGURES / preset / name).exists()), sep="\n")
@@ -141,7 +151,8 @@ def _steps(plan: Plan, what: str, chosen: list[Row], seeds: tuple[int, ...]) -> 
     steps = [*plan.banks(), *(step for run in runs for step in plan.row(*run))]
     steps += [plan.analysis("09_open_mixtures", "open mixtures", *run) for run in runs if run[0].name in defaults.open_rows.split()]
     mapped = [run for name in MAPPED for run in runs if run[0].name == name][:1]
-    return [*steps, *(plan.analysis("04_embedding_space", "space", *run) for run in mapped), plan.tables(defaults.tables)]
+    steps += [plan.analysis("04_embedding_space", "space", *run) for run in mapped]
+    return [*steps, *map(plan.as_it_is, defaults.also.split()), plan.tables(defaults.tables)]
 
 
 def describe(plan: Plan, steps: list[Step], forced: Collection[Path] = ()) -> str:

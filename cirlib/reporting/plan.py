@@ -21,7 +21,8 @@ from ..training.config import WITH_SINGLE, TrainConfig, stored_config
 from .rows import Row
 
 ROUGH_MINUTES = {
-    "01_data": 1.2, "03_retrieve": 0.4, "04_embedding_space": 0.8, "05_baselines": 0.5, "06_paper": 0.7, "09_open_mixtures": 0.8
+    "01_data": 1.2, "03_retrieve": 0.4, "04_embedding_space": 0.8, "05_baselines": 0.5, "06_paper": 0.7, "07_search": 0.3,
+    "09_open_mixtures": 0.8,
 }  # fmt: skip
 ROUGH_SPEED = 250  # clips of 4 s that training takes in a second: the small encoder on two CPU cores
 RESULTS = {"04_embedding_space": "space.json", "09_open_mixtures": "open.json"}
@@ -128,6 +129,11 @@ class Plan:
         table = FIGURES / self.preset / "table_mixture.json"
         step.reason = lambda: self._changed(step, "results changed") if table.exists() else "not written yet"
         return step
+
+    def as_it_is(self, notebook: str) -> Step:
+        """Return a step that runs a notebook once, with its default parameters."""
+        copy = RUNS / self.preset / "notebooks" / f"{notebook}.ipynb"
+        return Step(f"{notebook} as it is", notebook, notebook, {}, lambda: "" if copy.exists() else "not run yet")
 
     def _changed(self, step: Step, reason: str) -> str:
         return "" if self.earlier.get(step.copy, {}).get("key") == step.key() else reason

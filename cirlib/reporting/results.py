@@ -1,4 +1,6 @@
-"""figures/README.md, which shows all results in git, and the short table of the README at the root; both made of the tables in figures/.
+"""figures/README.md, which shows all results in git, the short table of the README at the root and the links of notebooks/README.md.
+
+All are made of the files in figures/.
 
 `python -m cirlib.reporting.results` writes them; with --check it only compares, and fails if they differ.
 """
@@ -12,6 +14,7 @@ from ..common.files import write_atomic
 from ..common.paths import ROOT
 from ..models.checkpoints import is_folder
 from ..models.pretrained import PLACE
+from .executed import with_copies
 from .model_card import model_card
 
 PRESETS = {  # folders of figures/ that are in git -> what they hold
@@ -65,6 +68,8 @@ def page(figures: Path = ROOT / "figures") -> str:
                 lines += [*([f"### {heading}", ""] if heading else []), text, ""]
         if drawn := [f"[{path.stem}]({preset}/{path.name})" for path in sorted(folder.glob("*.svg"))]:
             lines += [f"Figures: {', '.join(drawn)}.", ""]
+        if copies := [f"[{path.stem}]({preset}/{path.name})" for path in sorted(folder.glob("*.ipynb"))]:
+            lines += [f"Executed notebooks: {', '.join(copies)}.", ""]
     return "\n".join(lines)
 
 
@@ -103,9 +108,11 @@ def with_block(text: str, block: str, name: str = "short") -> str:
 
 def written(root: Path = ROOT) -> dict[Path, str]:
     """Return the files with generated results, the model card of the encoder among them, and what they must hold."""
-    readme, figures, encoder = root / "README.md", root / "figures", root / PLACE.relative_to(ROOT)
+    readme, notebooks = root / "README.md", root / "notebooks" / "README.md"
+    figures, encoder = root / "figures", root / PLACE.relative_to(ROOT)
     return {
         figures / "README.md": page(figures),
+        notebooks: with_copies(notebooks.read_text(), figures),
         readme: with_block(readme.read_text(), short_table(figures)),
         **({encoder / "README.md": model_card(encoder, figures)} if is_folder(encoder) else {}),
     }

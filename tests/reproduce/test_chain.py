@@ -21,6 +21,7 @@ from source_files import PROGRAMS, general_midi_bank
 from tones import write
 
 from cirlib.common.paths import ROOT
+from cirlib.reporting.executed import LARGEST, shareable
 from cirlib.reporting.labels import label
 
 HEADS, ONE_VECTOR = "family-infonce", "multi-infonce"  # rows that are analysed
@@ -93,6 +94,15 @@ def test_tables_and_figures_are_written(smoke):
         assert 0 <= read(home, "runs", "smoke", row, "seed0", "metrics.json")["self_match"] <= 1
     run = home / "runs" / "smoke" / ONE_VECTOR / "seed0"
     assert {"config.yaml", "history.csv", "best.pt", "last.pt", "provenance.json", "metrics.json"} <= {p.name for p in run.iterdir()}
+
+
+def test_executed_copy_of_each_notebook_is_in_figures(smoke):
+    """Of the headline row, with outputs, without the home folder; a second copy is the same."""
+    copies = {path.stem: path.read_text() for path in sorted((smoke[0] / "figures" / "smoke").glob("*.ipynb"))}
+    assert [name[:2] for name in copies] == ["01", "02", "03", "04", "05", "06"]
+    assert all(len(text.encode()) <= LARGEST and "outputs" in text and str(smoke[0]) not in text for text in copies.values())
+    assert all(f'experiment = \\"{HEADS}\\"' in copies[name] for name in ("02_train", "03_retrieve", "04_embedding_space"))
+    assert all(shareable(text) == text for text in copies.values())
 
 
 def test_every_result_has_its_provenance(smoke):
