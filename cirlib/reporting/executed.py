@@ -19,7 +19,7 @@ LARGEST, PLAYER, NARROWEST = 700_000, 20_000, 700  # bytes of a copy, bytes of a
 SHOWN = ("text/plain", "text/html", "text/markdown", "text/latex", "image/png", "image/jpeg", "image/svg+xml")
 SOUND = re.compile(r"<audio\b.*?</audio>", re.DOTALL)
 ACTIVE = re.compile(r"<(script|iframe)\b.*?</\1>", re.DOTALL)
-NO_SOUND, LEFT_OUT = "(sound: run the notebook to listen)", "(large output: run the notebook to see it)"
+NO_SOUND, REPLACED = "(sound: run the notebook to listen)", "(large output: run the notebook to see it)"
 TIMED = ("papermill", "execution", "ExecuteTime")  # metadata of a cell
 ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]{6,}")
 ABSOLUTE = re.compile(r"(?:(?<![\w.~:/<+=-])|(?<=file://))/([\w.+-]+)(?:/[\w.+@-]+)*/([\w.+@-]+)/?")
@@ -192,7 +192,7 @@ def _without_largest(book, largest: int) -> None:
     outputs = [(len(str(out)), cell, i) for cell in book.cells for i, out in enumerate(cell.get("outputs", []))]
     for _, cell, i in sorted(outputs, key=lambda found: -found[0]):
         if _size(book) > largest:
-            cell.outputs[i] = _display({"text/plain": LEFT_OUT})
+            cell.outputs[i] = _display({"text/plain": REPLACED})
 
 
 def with_copies(text: str, figures: Path) -> str:

@@ -124,12 +124,12 @@ def test_controls_show_their_last_state():
     ],
 )
 def test_copies_have_a_largest_size(outputs, players, width):
-    """Colours go first, then players, then the size of pictures; in the end an output is left out."""
+    """Colours go first, then players, then the size of pictures; in the end a sentence replaces an output."""
     text = executed.shareable(book(*outputs), 250_000)
     assert len(text.encode()) <= 250_000 and ("<audio" in text) == players
     pictures = [data["image/png"] for data in executed._datas(nbformat.reads(text, as_version=4)) if "image/png" in data]
     assert all(Image.open(io.BytesIO(base64.b64decode(data))).width == width for data in pictures)
-    assert (executed.LEFT_OUT in text) == (not pictures or outputs[0].output_type == "stream")
+    assert (executed.REPLACED in text) == (not pictures or outputs[0].output_type == "stream")
 
 
 def test_headline_row_is_shown(tmp_path, monkeypatch):
