@@ -1,5 +1,7 @@
 """Figures of 03_retrieve: queries against the gallery, ranks, accuracy by slice, and queries beside their matches as log-mels."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import torch
@@ -26,7 +28,7 @@ def heat_maps(parts: dict[str, tuple[np.ndarray, np.ndarray]], title: str, label
         y, first = np.arange(len(true)), shown.argmax(axis=1)
         axis.plot(true, y, "o", markerfacecolor="none", color="#56B4E9", markersize=8, markeredgewidth=1.8, label="true instrument")
         axis.plot(first, y, ".", color="#009E73", markersize=6, label="first match")
-        axis.set(yticks=[], ylabel=f"{len(true)} queries", xlim=(-0.5, shown.shape[1] - 0.5))
+        axis.set(xticks=[], yticks=[], ylabel=f"{len(true)} queries", xlim=(-0.5, shown.shape[1] - 0.5))
         axis.set_title(f"{name}: first match correct in {np.mean(first == true):.0%}, gallery of {shown.shape[1]} instruments")
         axis.grid(False)
         figure.colorbar(drawn, ax=axis, label=label, pad=0.01)
@@ -52,7 +54,7 @@ def rank_histogram(ranks: dict[str, np.ndarray], sizes: dict[str, float], title:
         share, x = 100 * np.histogram(rank, edges)[0] / len(rank), np.arange(len(edges) - 1)
         axis.bar(x, share, color=COLOURS[0], label="this encoder")
         axis.plot(x, 100 * np.diff(edges) / sizes[name], "_", color=COLOURS[1], markersize=14, markeredgewidth=2.5, label="random order")
-        names = [f"{a + 1:.0f}" if b - a <= 1 else f"{a + 1:.0f} to {b:.0f}" for a, b in zip(edges, edges[1:], strict=False)]
+        names = [f"{a + 1:.0f}" if b - a <= 1 else f"{a + 1:.0f} to {b:.0f}" for a, b in pairwise(edges)]
         axis.set(xlabel="rank of the true instrument", title=f"{len(rank):,} {name}")
         axis.set_xticks(x, names, rotation=45, ha="right", rotation_mode="anchor")
     axes[0, 0].set(ylabel="queries (%)")
@@ -61,32 +63,41 @@ def rank_histogram(ranks: dict[str, np.ndarray], sizes: dict[str, float], title:
 
 def accuracy_by(parts: dict[str, dict[str, dict]], title: str):
     """Draw top-1 and top-5 with intervals, a panel for each part. parts: heading -> value -> ranking.summary."""
-    tables = {heading: pd.DataFrame(part).T for heading, part in parts.items()}
-    figure, axes = panels(len(tables), (9, 1.7 + 0.33 * max(map(len, tables.values()))))
-    for axis, (heading, table) in zip(axes[0], tables.items(), strict=True):
-        y = np.arange(len(table))[::-1]
-        for k, marker, lift in ((1, "o", 0.13), (5, "s", -0.13)):
-            low, high = zip(*table[f"top{k}_ci"], strict=True)
-            shown = pd.DataFrame({"k": table[f"top{k}"].astype(float), "k_low": low, "k_high": high}) * 100
-            axis.errorbar(shown.k, y + lift, xerr=intervals(shown, "k"), fmt=marker, markersize=4, capsize=2, label=f"top-{k}")
-        axis.set(yticks=y, yticklabels=[f"{name} ({n})" for name, n in table.queries.items()], title=heading)
-        axis.set(xlabel="accuracy (%)", xlim=(0, 102), ylim=(-0.6, len(table) - 0.4))
+    counts = [len(part) for part in parts.values()]
+    figure, axes = panels(1, (9, 1.4 + 0.6 * len(parts) + 0.3 * sum(counts)), rows=len(parts), sharex=True, height_ratios=counts)
+    for axis, (heading, part) in zip(axes[:, 0], parts.items(), strict=True):
+        table, y = 100 * pd.DataFrame({name: _flat(scores) for name, scores in part.items()}).T, np.arange(len(part))[::-1]
+        for k, marker, lift in (("top1", "o", 0.13), ("top5", "s", -0.13)):
+            axis.errorbar(table[k], y + lift, xerr=intervals(table, k), fmt=marker, markersize=5, capsize=2, label=f"top-{k[3:]}")
+        names = [f"{name} ({scores['queries']:,})" for name, scores in part.items()]
+        axis.set(yticks=y, yticklabels=names, title=heading, ylim=(-0.6, len(part) - 0.4), xlim=(-1, 101))
+    axes[-1, 0].set(xlabel="accuracy (%), in brackets: queries")
     return finish(figure, title, axes[0, 0])
+
+
+def _flat(scores: dict) -> dict[str, float]:
+    return {
+        f"{k}{end}": value
+        for k in ("top1", "top5")
+        for end, value in zip(("", "_low", "_high"), (scores[k], *scores[f"{k}_ci"]), strict=True)
+    }
 
 
 def log_mels(rows: list[list[tuple[str, np.ndarray]]], title: str):
     """Draw sounds (T,) at 16 kHz as log-mels, each under its caption; a line of the figure for each of the rows of (caption, sound)."""
-    figure, axes = panels(len(rows[0]), (9, 0.6 + 1.35 * len(rows)), rows=len(rows), sharex=True, sharey=True)
+    from matplotlib import colormaps
+
+    figure, axes = panels(len(rows[0]), (9, 0.8 + 1.3 * len(rows)), rows=len(rows), sharex=True, sharey=True)
     for line, sounds in zip(axes, rows, strict=True):
         for axis, (caption, sound) in zip(line, sounds, strict=True):
             extent = (0, len(sound) / RATE, -0.5, BANDS - 0.5)
-            drawn = axis.imshow(_decibels(sound), "magma", origin="lower", aspect="auto", extent=extent, vmin=-DYNAMICS, vmax=0)
+            options = {"origin": "lower", "aspect": "auto", "interpolation": "nearest", "extent": extent, "vmin": -DYNAMICS, "vmax": 0}
+            drawn = axis.imshow(_decibels(sound), colormaps["magma"].resampled(DYNAMICS // 5), **options)
             axis.set_title(caption, fontsize=8.5)
             axis.set_yticks([_band(khz) for khz in (0.25, 1, 4)], ["0.25", "1", "4"])
             axis.grid(False)
-    figure.supxlabel("time (s)", fontsize=10)
-    figure.supylabel("frequency (kHz, mel scale)", fontsize=10)
-    figure.colorbar(drawn, ax=axes, label="level (dB re its maximum)", shrink=0.6, pad=0.01)
+    axes[-1, 0].set(xlabel="time (s)", ylabel="kHz, mel scale")
+    figure.colorbar(drawn, ax=axes, label="level (dB re the maximum of the sound)", shrink=0.5)
     return finish(figure, title)
 
 
