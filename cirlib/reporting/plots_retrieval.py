@@ -55,7 +55,7 @@ def rank_histogram(ranks: dict[str, np.ndarray], sizes: dict[str, float], title:
         axis.bar(x, share, color=COLOURS[0], label="this encoder")
         axis.plot(x, 100 * np.diff(edges) / sizes[name], "_", color=COLOURS[1], markersize=14, markeredgewidth=2.5, label="random order")
         names = [f"{a + 1:.0f}" if b - a <= 1 else f"{a + 1:.0f} to {b:.0f}" for a, b in pairwise(edges)]
-        axis.set(xlabel="rank of the true instrument", title=f"{len(rank):,} {name}")
+        axis.set(xlabel="rank of the true instrument", title=f"{name}: {len(rank):,} rankings")
         axis.set_xticks(x, names, rotation=45, ha="right", rotation_mode="anchor")
     axes[0, 0].set(ylabel="queries (%)")
     return finish(figure, title, axes[0, 0])

@@ -16,7 +16,7 @@ def map_views(points: pd.DataFrame, titles: dict[str, str], title: str):
     and grey elsewhere.
     """
     rows = -(-len(titles) // 2)
-    figure, axes = panels(2, (11.5, 5.4 * rows), rows=rows)
+    figure, axes = panels(2, (9.5, 4.8 * rows), rows=rows)
     is_note = points.what == "reference note"
     notes, rest = points[is_note], points[~is_note]
     for axis, (column, heading) in zip(axes.flat, titles.items(), strict=False):
@@ -28,10 +28,31 @@ def map_views(points: pd.DataFrame, titles: dict[str, str], title: str):
         axis.set(xticks=[], yticks=[], title=heading)
         axis.grid(False)
         if axis.get_legend_handles_labels()[0]:
-            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=4, markerscale=1.5, fontsize=8, columnspacing=1)
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3, markerscale=1.5, fontsize=8, columnspacing=1)
     for axis in axes.flat[len(titles) :]:
         axis.set_visible(False)
     return finish(figure, title)
+
+
+def mixture_lines(points: pd.DataFrame, lines: pd.DataFrame, title: str):
+    """Draw some mixtures on the map of all reference notes, with a line to each of their instruments.
+
+    points: as for map_views. lines: query, family and name (of a reference note) for each instrument of the mixtures.
+    """
+    figure, ((axis,),) = panels(1, (9, 6.2))
+    notes = points[points.what == "reference note"].set_index("name")
+    axis.scatter(notes.x, notes.y, s=9, color="#dddddd", linewidths=0)
+    mixtures = points[points.what == "mixture"].set_index("query").loc[lines["query"].unique()]
+    for name, part in lines.groupby("family"):
+        ends, starts = notes.loc[part.name, ["x", "y"]].to_numpy(), mixtures.loc[part["query"], ["x", "y"]].to_numpy()
+        axis.plot(*np.stack([starts, ends]).transpose(2, 0, 1), color=family_style(name)["color"], linewidth=1.2, alpha=0.8)
+    scatter_families(axis, notes.loc[lines.name, ["x", "y"]].to_numpy(), lines.family, s=40)
+    axis.plot(mixtures.x, mixtures.y, "X", color="black", markersize=9, label="mixture")
+    for query, x, y in zip(mixtures.index, mixtures.x, mixtures.y, strict=True):
+        axis.annotate(f"{query:.0f}", (x, y), xytext=(6, 4), textcoords="offset points", fontsize=9)
+    axis.set(xticks=[], yticks=[], xlabel="UMAP, first dimension", ylabel="second dimension")
+    axis.grid(False)
+    return finish(figure, title, axis, columns=4)
 
 
 def _family_view(axis, points: pd.DataFrame) -> None:
@@ -58,7 +79,12 @@ def _label_view(axis, notes: pd.DataFrame, column: str) -> None:
 def _number_view(axis, notes: pd.DataFrame, column: str) -> None:
     part = notes.dropna(subset=column)
     drawn = axis.scatter(part.x, part.y, c=part[column], cmap="viridis", s=16, linewidths=0, rasterized=True)
-    axis.figure.colorbar(drawn, cax=axis.inset_axes([0.25, -0.06, 0.5, 0.025]), label=column, orientation="horizontal")
+    axis.figure.colorbar(
+        drawn,
+        cax=axis.inset_axes([0.25, -0.06, 0.5, 0.025]),
+        label=f"{column} (MIDI)" if column == "pitch" else column,
+        orientation="horizontal",
+    )
 
 
 def mixture_distances(stored: dict, title: str):
@@ -67,7 +93,7 @@ def mixture_distances(stored: dict, title: str):
     stored: {"stems" and "references": {"edges", "own", "other" (densities), "families": {family: {"mean", "low", "high"}}}, "metric"}.
     """
     names = {k: n for k, n in (("stems", "stems"), ("references", "reference notes")) if k in stored}
-    figure, axes = panels(len(names) + 1, (4.2 * (len(names) + 1), 3.6))
+    figure, axes = panels(len(names) + 1, (3.2 * (len(names) + 1), 3.4))
     for axis, (key, name) in zip(axes[0], names.items(), strict=False):
         for which, colour, label in (("own", OWN, "own instruments"), ("other", OTHER, "others of the family")):
             axis.stairs(stored[key][which], stored[key]["edges"], fill=True, alpha=0.3, color=colour)
@@ -87,7 +113,7 @@ def mixture_distances(stored: dict, title: str):
 
 def hubs(reports: dict[str, dict], title: str):
     """Draw how many gallery items are retrieved how often. reports: kind of queries -> space.hub_report."""
-    figure, axes = panels(len(reports), (5.2 * len(reports), 3.6))
+    figure, axes = panels(len(reports), (4.8 * len(reports), 4.2))
     for axis, (name, report) in zip(axes[0], reports.items(), strict=True):
         shares = {"this space": report["histogram"], "random order": report["histogram_random"]}
         for (label, share), colour, marker in zip(shares.items(), (OWN, CHANCE), "o.", strict=True):
@@ -99,7 +125,7 @@ def hubs(reports: dict[str, dict], title: str):
         axis.set_xticks([t + 1 for t in ticks], [str(t) for t in ticks])
         axis.minorticks_off()
         axis.yaxis.set_major_formatter("{x:g}")
-        axis.set(title=f"{report['queries']} {name}: skewness {report['skewness']:.1f} (random {report['random']['skewness'][1]:.1f})")
+        axis.set(title=f"{report['queries']} {name}: skewness {report['skewness']:.1f} ({report['random']['skewness'][1]:.1f})")
     axes[0, 0].set(ylabel="gallery instruments")
     return finish(figure, title, axes[0, 0])
 
@@ -113,7 +139,7 @@ def purity(reports: dict[str, dict], k: int, title: str):
     families.index = [f"{name} ({n:.0f})" for name, n in families["items"].items()]
     order = sorted(reports, key=lambda name: reports[name]["same"] - reports[name]["chance"])
     kinds = pd.DataFrame({name: {key: reports[name][key] for key in ("same", "chance")} for name in order}).T
-    figure, axes = panels(2, (11, 1.8 + 0.27 * len(families)), width_ratios=[3, 2])
+    figure, axes = panels(2, (9.5, 1.8 + 0.27 * len(families)), width_ratios=[3, 2])
     headings = ("By family (instruments)", "All instruments, by label")
     for axis, table, heading in zip(axes[0], (families, kinds), headings, strict=True):
         y = np.arange(len(table))
