@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from cirlib.common.paths import ROOT
+from cirlib.reporting.executed import NO_SOUND
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
@@ -33,3 +34,11 @@ def run_cell(notebook: str, words: str, **names) -> dict:
     (source,) = (s for s in sources if words in s)
     exec(source, names)
     return names
+
+
+def seen_and_heard(text: str) -> float:
+    """Pictures and sounds of an executed notebook (JSON) for each code cell."""
+    code = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    data = [out.get("data", {}) for cell in code for out in cell["outputs"]]
+    sounds = ["".join(d.get("text/html", "")) for d in data]
+    return sum("image/png" in d or "<audio" in html or NO_SOUND in html for d, html in zip(data, sounds, strict=True)) / len(code)

@@ -13,6 +13,8 @@ from ..evaluation.protocol import EVAL_SEED, open_banks
 from ..evaluation.ranking import nearest
 from ..models.heads import select_family_head
 from ..training.config import read_config
+from .plots import finish, panels
+from .plots_retrieval import log_mel
 from .web import data_uri, escaped, mp3, write_page
 
 MATCHES = 3  # of each family
@@ -130,31 +132,19 @@ def details(code: str, metric: str) -> str:
     )
 
 
-def matches_figure(example: Example):
-    """Return a figure of one example: spectrogram of the mixture, and a row of matches per family, the true instrument framed."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(len(example.rows), MATCHES + 1, figsize=(9, 1.5 * len(example.rows)), layout="constrained", squeeze=False)
-    grid = axes[0, 0].get_gridspec()
+def matches_figure(example: Example, title: str = "A mixture and the three nearest reference notes of each family"):
+    """Return a figure of one example: log-mel of the mixture, and a line of matches for each family, the true instrument framed."""
+    figure, axes = panels(MATCHES + 1, (9, 0.9 + 1.4 * len(example.rows)), rows=len(example.rows), sharex=True, sharey=True)
     for axis in axes[:, 0]:
         axis.remove()
-    mixture = figure.add_subplot(grid[:, 0])
-    _spectrogram(mixture, example.mixture, "query: a mix")
-    mixture.set(xlabel="time (s)", ylabel="frequency (kHz)")
+    mixture = figure.add_subplot(axes[0, 0].get_gridspec()[:, 0])
+    drawn = log_mel(mixture, example.mixture.audio, "query: a mixture")
+    mixture.set(xlabel="time (s)", ylabel="frequency (kHz, mel scale)")
     for line, (family, _, matches) in zip(axes, example.rows, strict=True):
         for place, (axis, match) in enumerate(zip(line[1:], matches, strict=True), 1):
-            _spectrogram(axis, match, f"{family}, match {place}" + (": correct" if match.right else ""))
-            axis.set(xticks=[], yticks=[])
+            log_mel(axis, match.audio, f"{family}, {place}" + (": correct" if match.right else ""))
+            axis.set(xlim=mixture.get_xlim(), yticks=[])
             for spine in axis.spines.values() if match.right else ():
                 spine.set(color="#009e73", linewidth=3, visible=True)
-    return figure
-
-
-def _spectrogram(axis, sound: Sound, title: str) -> None:
-    from matplotlib import colormaps
-
-    levels = colormaps["magma"].resampled(16)  # few colours keep the file small
-    axis.specgram(sound.audio + 1e-6, NFFT=512, Fs=RATE / 1000, noverlap=256, cmap=levels, vmin=-100, interpolation="nearest")
-    axis.set_xticks(axis.get_xticks(), [f"{t / 1000:g}" for t in axis.get_xticks()])
-    axis.grid(False)
-    axis.set_title(title, fontsize=8)
+    figure.colorbar(drawn, ax=axes[:, 1:], label="level (dB re the maximum)", shrink=0.6)
+    return finish(figure, title)

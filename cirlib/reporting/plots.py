@@ -120,7 +120,7 @@ def accuracy(tables: dict[str, pd.DataFrame], title: str):
     if "experiment" in every:
         every = every.sort_values("experiment", key=lambda names: names.map(order))
     places = pd.Series(range(len(every))[::-1], every["row"].to_list())
-    figure, axes = panels(len(tables), (3 + 4.5 * len(tables), 1.6 + 0.36 * len(every)), sharey=True)
+    figure, axes = panels(len(tables), (2.5 + 3.4 * len(tables), 1.6 + 0.36 * len(every)), sharey=True)
     most = min(100, 1.08 * max(table.top5_high.max() for table in tables.values())) or 100
     for axis, (test, table) in zip(axes[0], tables.items(), strict=True):
         y = places[table["row"]].to_numpy()
@@ -135,7 +135,7 @@ def accuracy(tables: dict[str, pd.DataFrame], title: str):
 def by_slice(part: pd.DataFrame, label, title: str):
     """Draw top-1 and top-5 of every experiment in each slice of the queries (one kind of slices); label(experiment) is its name."""
     values, experiments = part.value.unique(), part.experiment.unique()
-    figure, axes = panels(2, (11, 2.2 + 0.16 * len(values) * max(3, len(experiments))), sharey=True)
+    figure, axes = panels(2, (9.5, 2.2 + 0.16 * len(values) * max(3, len(experiments))), sharey=True)
     step, y = 0.84 / len(experiments), np.arange(len(values))[::-1]
     for axis, k in zip(axes[0], ("top1", "top5"), strict=True):
         for j, name in enumerate(experiments):

@@ -125,7 +125,7 @@ def hubs(reports: dict[str, dict], title: str):
         axis.set_xticks([t + 1 for t in ticks], [str(t) for t in ticks])
         axis.minorticks_off()
         axis.yaxis.set_major_formatter("{x:g}")
-        axis.set(title=f"{report['queries']} {name}: skewness {report['skewness']:.1f} ({report['random']['skewness'][1]:.1f})")
+        axis.set(title=f"{report['queries']} {name}: skewness {report['skewness']:.1f}, random {report['random']['skewness'][1]:.1f}")
     axes[0, 0].set(ylabel="gallery instruments")
     return finish(figure, title, axes[0, 0])
 

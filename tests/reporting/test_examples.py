@@ -65,7 +65,7 @@ def test_page_and_figure(tone_bank, tmp_path, figure_style):
     figure = matches_figure(example)
     drawn(figure)
     titles = [axis.get_title(loc="left") for axis in figure.axes]
-    assert len(titles) == 1 + 9 and titles.count("query: a mix") == 1
+    assert len(titles) == 1 + 9 + 1 and titles.count("query: a mixture") == 1  # and the scale of the levels
     assert sum("correct" in title for title in titles) == sum(match.right for _, _, matches in example.rows for match in matches)
     framed = [axis.get_title(loc="left") for axis in figure.axes if axis.spines["top"].get_visible()]
     assert framed == [title for title in titles if "correct" in title] != []

@@ -10,6 +10,7 @@ import nbformat
 import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from notebook_cells import seen_and_heard
 from PIL import Image
 
 from cirlib.common.paths import HOME, ROOT
@@ -180,4 +181,4 @@ def test_copies_in_git_obey_the_rules(path):
     assert executed.shareable(text) == text and len(text.encode()) <= executed.LARGEST
     assert outputs and not {out.output_type for out in outputs} & {"error"} and "papermill" not in json.loads(text)["metadata"]
     assert not re.findall(r"(?<![\w.~/=+])/(?:home|root|Users|tmp|work|private|mnt|opt|var)/", re.sub(r"base64,[\w/+=]+", "", text))
-    assert all(len(sound) <= executed.PLAYER for sound in executed.SOUND.findall(text))
+    assert all(len(sound) <= executed.PLAYER for sound in executed.SOUND.findall(text)) and seen_and_heard(text) >= 1 / 3

@@ -52,6 +52,17 @@ def test_map_of_rare_labels_and_without_stems():
     assert "stem, colour of its family" not in legend(figure.axes[1]) and placed(figure.axes[1]) == 24
 
 
+def test_lines_lead_from_mixtures_to_their_instruments():
+    table = points(mixtures=4).assign(name=[f"note {i}" for i in range(32)])
+    table["query"] = [*[np.nan] * 28, 0, 1, 2, 3]
+    lines = pd.DataFrame({"query": [1, 1, 3], "family": ["Bass", "Synth Lead", "Bass"], "name": ["note 0", "note 5", "note 2"]})
+    figure = plots_space.mixture_lines(table, lines, "title")
+    drawn(figure)
+    drawn_lines = {tuple(map(tuple, line.get_xydata())) for line in figure.axes[0].lines[:-1]}
+    ends = [(tuple(table.loc[28 + query, ["x", "y"]]), tuple(table.loc[note, ["x", "y"]])) for query, note in ((1, 0), (1, 5), (3, 2))]
+    assert drawn_lines == {*ends} and placed(figure.axes[0]) == 20 + 3 and len(figure.axes[0].lines[-1].get_xdata()) == 2
+
+
 def compared(mean: float) -> dict:
     """One of the comparisons of space.json."""
     families = {name: {"mean": mean, "low": mean - 0.1, "high": mean + 0.05} for name in ("Bass", "Synth Lead")}

@@ -18,6 +18,7 @@ from papermill import inspect_notebook
 from cirlib.common.files import write_json
 from cirlib.common.paths import ROOT
 from cirlib.common.settings import check_parameters, choose, read_params
+from cirlib.common.untrusted import read_json
 from cirlib.data.sources import data_files, source_config, source_options
 from cirlib.evaluation import ranking, space
 from cirlib.models.encoder import AudioEncoder
@@ -134,6 +135,22 @@ def test_03_retrieve_refuses_an_outdated_run(tmp_path):
     names |= {"read_config": lambda _: (config, "then"), "protocol": SimpleNamespace(open_banks=lambda _: SimpleNamespace(infos=[]))}
     with pytest.raises(ValueError, match=r"^p/x/seed0 is out of date \(its sounds, a file .*\): run 02_train.ipynb again$"):
         run_cell("03_retrieve", "is out of date", **names)
+
+
+def test_04_takes_the_best_encoder_of_the_preset(tmp_path):
+    """On mixtures, of the runs with a checkpoint that are tested on single sounds too."""
+    tests = {"a": {"mixture": {"top1": 0.2}, "single": {}}, "best": {"mixture": {"top1": 0.5}, "single": {}}, "b": {"single": {}}}
+    tests |= {"mfcc": {"mixture": {"top1": 0.9}, "single": {}}, "multi-encoder": {"mixture": {"top1": 0.9}}}
+    for name, result in tests.items():
+        write_json(tmp_path / "p" / name / "seed0" / "metrics.json", result)
+        if name != "mfcc":
+            (tmp_path / "p" / name / "seed0" / "best.pt").touch()
+    names = {"preset": "p", "experiment": "", "seed": 0, "RUNS": tmp_path, "check_parameters": lambda *_: None, "read_json": read_json}
+    names["run_folder"] = lambda preset, row, seed: tmp_path / preset / row / f"seed{seed}"
+    with pytest.raises(FileNotFoundError, match=r"^no embeddings of p/best/seed0: run 03_retrieve"):
+        run_cell("04_embedding_space", "def best_row", **names)
+    with pytest.raises(FileNotFoundError, match=r"^no embeddings of q/none/seed0"):
+        run_cell("04_embedding_space", "def best_row", **names | {"preset": "q"})
 
 
 def test_04_compares_nothing_with_one_instrument_in_each_family():
