@@ -96,7 +96,7 @@ def test_hubs():
         np.testing.assert_allclose(ours.get_xydata(), [[1, 2], [2, 2], [3, 1], [5, 1]])  # found 0, 1, 2 and 4 times
         assert random.get_ydata().min() >= 0.5
         assert [label.get_text() for label in axis.get_xticklabels()] == ["0", "1", "3"]
-        assert axis.get_title(loc="left").startswith(f"4 {name}: skewness 0.9 (random 0.0)")
+        assert axis.get_title(loc="left").startswith(f"4 {name}: skewness 0.9, random 0.0")
 
 
 def test_purity_of_all_and_of_each_family():
