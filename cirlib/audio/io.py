@@ -144,7 +144,9 @@ def _open(part: Path | io.BytesIO) -> Iterator["soundfile.SoundFile"]:
         raise Unusable("its name is not UTF-8") from None
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise Unusable(f"not readable as sound ({(reason.partition(': ')[2] or reason).strip(' .')})") from None
+        reason = "Format not recognised" if "does not exist" in reason else (reason.partition(": ")[2] or reason).strip(" .")
+        other = OTHERS.get(part.suffix.lower()) if isinstance(part, Path) else None
+        raise Unusable(other or f"not readable as sound ({reason})") from None
 
 
 def _has_last_sample(file: "soundfile.SoundFile") -> bool:
@@ -203,13 +205,14 @@ def check_usable(audio: np.ndarray, rate: int) -> np.ndarray:
     """Return `audio` (n,), or raise Unusable if it is too short, not finite, too loud or silent."""
     if len(audio) < SHORTEST_S * rate:
         raise Unusable(f"shorter than {SHORTEST_S:g} s")
-    peak = np.abs(audio).max() if audio.dtype != np.int16 else max(int(audio.max()), -int(audio.min())) / 32768
-    if not np.isfinite(peak):
+    low, high = (float(value) / (32768 if audio.dtype == np.int16 else 1) for value in (audio.min(), audio.max()))
+    if not np.isfinite([low, high]).all():
         raise Unusable("not finite (NaN or infinite samples)")
+    peak, floor = max(-low, high), 10 ** (FLOOR_DB / 20)
     if peak > LOUDEST:
         raise Unusable(f"louder than {LOUDEST:g} times full scale")
-    if peak < 10 ** (FLOOR_DB / 20):
-        raise Unusable("silent")
+    if high - low < 2 * floor:
+        raise Unusable("silent" if peak < floor else "silent except for a constant offset")
     return audio
 
 

@@ -2,18 +2,15 @@
 
 import numpy as np
 
-from ..audio.io import FLOOR_DB, QUIET_DB, RATE, SHORTEST_S, Unusable
+from ..audio.io import QUIET_DB, RATE, SHORTEST_S
 from ..data.mixtures import PEAK
 
 ONSET_DB = -50.0  # relative to the peak: a sound begins at its first sample above
 
 
 def remove_offset(audio: np.ndarray) -> np.ndarray:
-    """Return audio (n,) without its mean. Raises Unusable if the rest is silent."""
-    audio = audio - audio.mean(dtype=np.float64).astype(np.float32)
-    if np.abs(audio).max() < 10 ** (FLOOR_DB / 20):
-        raise Unusable("silent except for a constant offset")
-    return audio
+    """Return audio (n,) without its mean."""
+    return audio - audio.mean(dtype=np.float64).astype(np.float32)
 
 
 def onset(audio: np.ndarray) -> int:
@@ -23,7 +20,7 @@ def onset(audio: np.ndarray) -> int:
 
 def normalise(audio: np.ndarray) -> np.ndarray:
     """Return audio (n,) without its mean and at the peak level of training; silence stays silence."""
-    audio = audio - audio.mean(dtype=np.float64).astype(np.float32)
+    audio = remove_offset(audio)
     peak = np.abs(audio).max(initial=0)
     return audio * np.float32(PEAK / peak) if peak > 1e-9 else audio
 

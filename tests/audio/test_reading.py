@@ -112,6 +112,9 @@ DAMAGED = {
     "free bitrate.mp3": (b"\xff\xfb\0\0" * 500, "not readable as sound (MPEG of free bitrate)"),
     "other kind.wav": (b"RIFF\xff\0\0\0AVI " + bytes(500), "not readable as sound ("),
     "speech.wav": (b"NIST_1A\n   1024\n" + bytes(5000), "not readable as sound ("),
+    "page.mp3": (b"<!DOCTYPE html><html>404</html>", "not readable as sound (Format not recognised)"),
+    "music.m4a": (b"\0\0\0 ftypM4A " + bytes(500), "a format that is not read: convert it to WAV or FLAC"),
+    "constant.wav": (encode("wav FLOAT", 0 * SOUND + 0.3, rate=16000), "silent except for a constant offset"),
     "another format.wav": (b"", "its format (VOC) is not supported: convert it to WAV or FLAC"),
 }
 

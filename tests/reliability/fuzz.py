@@ -1,8 +1,8 @@
 """Fuzz test: every reader returns finite values for mutated files or refuses them in one line, in processes that may be killed.
 
 `python tests/reliability/fuzz.py [--inputs 10000] [--seed 0] [--only KIND ...] [--no-record]` also runs the attacks of
-tests/test_hostile.py. Exits with status 1, prints the number of each failing input (crash, hang, 2 GB, another error) and stores these
-inputs in a temporary folder.
+tests/test_hostile.py, and reads sound files cut at 20 places at every door (`--cuts`: only these). Exits with status 1, prints the
+number of each failing input (crash, hang, 2 GB, another error) and stores these inputs in a temporary folder.
 """
 
 import argparse
@@ -160,15 +160,36 @@ def attacks() -> list[dict]:
     return [{"what": kind, "tried": count, "held": held[kind], "note": ""} for kind, count in tried.items()]
 
 
+def cuts() -> list[dict]:
+    """Return a row for each door: how many cut files there are, and how many it refuses as truncated."""
+    os.environ["TQDM_DISABLE"] = "1"
+    import doors
+
+    from cirlib.models.encoder import AudioEncoder
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = doors.write_cuts(Path(folder) / "sounds")
+        encoder = AudioEncoder.create("cnn", seconds=0.25, width=2, dim=8).eval()
+        count = len(list(root.rglob("cut *")))
+        found = doors.refusals(root, encoder).items()
+        held = [(door, count, sum("/cut " in name and why.startswith("truncated: ") for name, why in its.items())) for door, its in found]
+        return [{"what": what, "tried": tried, "held": refused, "note": ""} for what, tried, refused in [*held, *doors.instruments(root)]]
+
+
 def main() -> int:
-    """Fuzz, run the attacks and record both."""
+    """Fuzz, run the attacks, read cut files, and record all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", choices=READERS, nargs="+", default=list(READERS), metavar="KIND")
     parser.add_argument("--no-record", action="store_true", help="do not run the attacks either")
+    parser.add_argument("--cuts", action="store_true", help="only read and record cut sound files")
     options = parser.parse_args()
+    if options.cuts:
+        record.record("cuts", rows := cuts(), "python tests/reliability/fuzz.py --cuts")
+        sys.stdout.writelines(f"{row['what']}: {row['held']} of {row['tried']} refused\n" for row in rows)
+        return int(any(row["held"] < row["tried"] for row in rows))
     started, shares = time.perf_counter(), split(options.inputs, options.only)
     store = Path(tempfile.gettempdir(), f"cirlib-fuzz-{os.getpid()}")
     failures = fuzz(shares, seed=options.seed, jobs=options.jobs, store=store)
@@ -185,7 +206,9 @@ def main() -> int:
         record.record("fuzz", rows, command)
         rows = attacks()
         record.record("attacks", rows, command)
-        bad = bad or any(row["held"] < row["tried"] for row in rows)
+        cut = cuts()
+        record.record("cuts", cut, "python tests/reliability/fuzz.py --cuts")
+        bad = bad or any(row["held"] < row["tried"] for row in (*rows, *cut))
     return int(bad)
 
 

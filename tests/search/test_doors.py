@@ -1,18 +1,17 @@
-"""A sound file at every door: bank build, library build, query and embedding refuse it with the same sentence, or none does."""
+"""A sound file at every door: bank, library, query, embedding and notebook refuse it with the same sentence, or none does."""
 
 import numpy as np
 import pytest
 import torch
 from conftest import tone
-from sound_files import FORMATS, encode
+from doors import CUTS, refusals, write_cuts
+from sound_files import FORMATS
 from tones import write
 
 from cirlib.data.sources import sfz
 from cirlib.data.sources.folder import FolderConfig, build
 from cirlib.models.encoder import AudioEncoder
 from cirlib.search.library import Library
-
-CUTS = 20
 
 
 @pytest.fixture(scope="module")
@@ -23,36 +22,15 @@ def encoder() -> AudioEncoder:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with a valid file of each format and 20 cut ones."""
-    root = tmp_path_factory.mktemp("doors") / "sounds"
-    write(root / "good.wav", tone(60, 0.3))
-    for kind in FORMATS:
-        whole, suffix = encode(kind, np.tile(tone(60, 0.25), (2, 1)).T), kind.split()[0]
-        place = root / kind.replace(" ", "_")
-        place.mkdir()
-        (place / f"whole.{suffix}").write_bytes(whole)
-        for k in range(CUTS):
-            (place / f"cut {k}.{suffix}").write_bytes(whole[: len(whole) * (k + 1) // (CUTS + 1)])
-    return root
+    return write_cuts(tmp_path_factory.mktemp("doors") / "sounds")
 
 
 @pytest.fixture(scope="module")
 def refused(folder, encoder) -> dict[str, dict[str, str]]:
-    """Return door -> path -> reason of what it refused."""
-    bank = build(folder.parent / "bank", FolderConfig(str(folder), estimate=False, seconds=0.2), n_jobs=1)
-    library = Library.build(folder, folder.parent / "library", encoder)
-    doors = {"bank": bank.infos[0]["skipped"], "library": library.changes.skipped, "query": {}, "embed": {}}
-    for file in sorted(folder.rglob("*.*")):
-        name = file.relative_to(folder).as_posix()
-        for door, act in (("query", library.search), ("embed", lambda file: encoder.embed([file]))):
-            try:
-                act(file)
-            except ValueError as error:
-                doors[door][name] = str(error).partition(" cannot be searched: " if door == "query" else " cannot be embedded: ")[2]
-    return doors
+    return refusals(folder, encoder)
 
 
-@pytest.mark.parametrize("door", ["bank", "library", "query", "embed"])
+@pytest.mark.parametrize("door", ["bank", "library", "query", "embed", "notebook"])
 def test_cut_files_are_refused_at_every_door(folder, refused, door):
     """None is accepted, no valid file is refused, and the reason is that of the other doors, in one sentence."""
     cut = {file.relative_to(folder).as_posix() for file in folder.rglob("cut *")}
