@@ -1,32 +1,17 @@
 """Families from names of files, folders and presets: the longest and most specific instrument word decides."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from cirlib.data.family_names import guess_family
 from cirlib.data.taxonomy import GM_GROUPS
 
+NAMES = yaml.safe_load((Path(__file__).parent / "sources" / "names.yaml").read_text(encoding="utf-8"))
 
-@pytest.mark.parametrize(
-    ("group", "names"),
-    {
-        "Piano": ["Grand Piano", "grand_piano", "GrandPiano", "PIANO", "pianos", "E-Piano 2", "Harpsichord", "Keys"],
-        "Chromatic Percussion": ["Vibraphone", "Tubular Bells", "Chromatic Percussion", "Glockenspiel soft", "Timpani"],
-        "Organ": ["Church Organ", "Pipe Organ", "Reed Organ", "Accordion"],
-        "Guitar": ["Electric Guitar", "Lead Guitar", "gtr-01", "Pluck"],
-        "Bass": ["Bass", "basses", "Synth Bass 2", "Bass Guitar", "slapBass", "String Bass"],
-        "Strings": ["Strings", "Violin", "Synth Strings", "Cellos", "Harp"],
-        "Voice": ["Choir Aahs", "Vocals", "Solo Vox", "Voice Pad"],
-        "Brass": ["French Horn", "Trumpets", "Bass Trombone"],
-        "Reed": ["Alto Sax", "Bass Clarinet", "oboe"],
-        "Pipe": ["Flute", "Pan Flute", "Recorder"],
-        "Synth Lead": ["Saw Lead", "leads"],
-        "Synth Pad": ["Warm Pad", "Pads"],
-        "Synth Effects": ["FX Rain", "Drones", "Atmospheres"],
-        "Percussion": ["Claves", "Steel Drums", "Congas", "Percussion", "shaker 3"],
-        "Drum Kit": ["808 Kick", "Bass Drum", "HiHat closed", "Snares", "Drums"],
-        None: ["", "Untitled", "Padded", "sound 12", "Pianissimo", "bassline", "alto", "Morgan", "steel", "English", "Custom"],
-    }.items(),
-)
+
+@pytest.mark.parametrize(("group", "names"), NAMES["families"].items())
 def test_guess_family(group, names):
     """Whole words, singular or plural, in any case, joined by anything."""
     assert {name: guess_family(name) for name in names} == dict.fromkeys(names, group)
@@ -40,46 +25,7 @@ def test_most_specific_name_decides():
     assert guess_family() is None
 
 
-@pytest.mark.parametrize(
-    ("group", "names"),
-    {
-        "Brass": ["MOHorn", "trumpet_forte", "french-horn piano", "basstrombone", "Trompete", "trompette", "tromba", "Posaunen"],
-        "Chromatic Percussion": ["bells.brass", "Tubular Bells", "Röhrenglocken", "xilofono", "Pauken", "Bell Pad"],
-        "Drum Kit": [
-            "drum_bass_hard",
-            "bd_808",
-            "jsnare",
-            "hhclosed",
-            "Ride Bell",
-            "caisse claire",
-            "Becken",
-            "bassdrum-4mics",
-            "openhat2",
-            "batería",
-            "HandClap",
-        ],
-        "Guitar": ["banjo piano normal", "Steel Guitar", "12 string guitar", "guitare", "Konzertgitarre", "violão", "Lead Guitar"],
-        "Organ": ["Pipe Organ", "orgue", "Kirchenorgel", "órgano"],
-        "Percussion": [
-            "agogo bells",
-            "Sleighbells",
-            "Bell Tree",
-            "train whistle",
-            "LogDrumHi",
-            "castanets",
-            "Congas & Bongos",
-            "Vibra-Slap",
-        ],
-        "Piano": ["Soft Piano", "Piano Pad", "forte piano", "Klavier", "Electric Piano", "jRhodes3d"],
-        "Pipe": ["Blockflöte", "flûte", "flauta", "Bass Flute", "Alto Flute"],
-        "Reed": ["PSBassoon", "BbClar", "Bass Clarinet", "cor anglais", "English Horn", "hautbois", "Fagott", "saxofón", "AltoSax"],
-        "Strings": ["double-bass", "violín", "Geige", "celli", "contrebasse", "VlnEns", "cello mezzo-piano", "Streicher", "arpa"],
-        "Synth Lead": ["Bass Station lead", "Bass Lead"],
-        "Bass": ["Lead Bass", "synthbass 2", "Acoustic Bass", "Pluck Bass"],
-        "Voice": ["chorus-female", "Chor", "choeur", "Stimmen"],
-        None: ["Piano Book", "Bass Station", "Drum & Bass", "Drum n Bass", "Future Bass", "Voice Memo 3", "chorus"],
-    }.items(),
-)
+@pytest.mark.parametrize(("group", "names"), NAMES["families_of_compounds"].items())
 def test_specific_words_win(group, names):
     """Compounds, glued words, other languages; dynamics, products and styles are no instruments."""
     assert {name: guess_family(name) for name in names} == dict.fromkeys(names, group)

@@ -33,7 +33,7 @@ from .names import Note
 from .sfz_text import check_paths, check_sample, expand, without_comments
 from .shared import RATE, VELOCITIES, choose_notes, instrument_rng, make_spec, render_notes, split_jobs
 
-VERSION = 2
+VERSION = 3
 BLOCK = 256  # samples
 LOADING_S = 0.03  # sfizz loads samples in the background and waits only once it has begun: before that, notes would end early
 TEXTS = (".sfz", ".h", ".inc", ".txt")  # suffixes of instruments and of the texts that they include
@@ -99,12 +99,9 @@ def _included(instruments: list[Path], library: Path) -> dict[Path, Path]:
 
 
 def render_instrument(*, uid: str, file: str, family: str | None, split: str, config: SfzConfig) -> Iterator[Sound | Remark]:
-    """Yield the sounds of one instrument.
-
-    Raises ValueError if it does not load, reads other folders, has a damaged sample, of which sfizz would render the rest, or no usable
-    note.
-    """
-    text, _ = expand(Path(file), config.library)
+    """Yield the sounds of one instrument. Raises ValueError if it does not load, has a damaged or outside sample, or no usable note."""
+    text, _, missing = expand(Path(file), config.library)
+    yield from (Remark(f"{uid} {name}", "it includes this text, which does not exist") for name in missing)
     check_paths(text, Path(file), config.library)
     check_paths(text := without_comments(text), Path(file), config.library)
     row = note_row(uid, family, "sfz", split, hold_s=config.hold_s, tags=group_tags(family))
@@ -139,7 +136,8 @@ def _written(text: str, file: Path, library: Path) -> Iterator[Path]:
     """
     for root in {library.absolute(), library.resolve()}:  # a path after default_path must be relative
         text = text.replace(f"sample={root}{os.sep}", f"sample={os.path.relpath(root, file.parent.resolve())}{os.sep}")
-    text = "<control> default_path=link/\n" + re.sub("default_path=", "default_path=link/", text, flags=re.IGNORECASE)
+    text = "<control>\n" + re.sub("default_path=", "default_path=link/", text, flags=re.IGNORECASE)
+    text = re.sub("<control>", "<control> default_path=link/\n", text, flags=re.IGNORECASE)  # each of these headers begins without one
     with TemporaryDirectory(prefix="cirlib-") as folder:
         (Path(folder) / "link").symlink_to(file.parent.absolute(), target_is_directory=True)
         (place := Path(folder) / "text.sfz").write_bytes(os.fsencode(text))

@@ -31,8 +31,8 @@ _VALUE = re.compile(r"(sample|default_path)\s*=[ \t]*(.*)", re.IGNORECASE)
 _ENDS = (re.compile(r"\s+[^\s=<>]+=|<"), re.compile(r"\s"), re.compile('(?<=.)"'))  # of a value that ends before its line
 
 
-def expand(file: Path, library: Path) -> tuple[str, set[Path]]:
-    """Return the expanded text of an instrument and the other texts that it includes.
+def expand(file: Path, library: Path) -> tuple[str, set[Path], list[str]]:
+    """Return the expanded text of an instrument, the other texts that it includes, and the names of those that do not exist.
 
     Raises ValueError for texts outside of the library, too many of them, or too many variables.
     """
@@ -41,7 +41,7 @@ def expand(file: Path, library: Path) -> tuple[str, set[Path]]:
     text = _SPACED.sub(r"\1=", "".join(reader.pieces))
     if _DIRECTIVE.search(text):
         raise ValueError("a variable in it holds a directive: write it out")
-    return text, reader.included
+    return text, reader.included, reader.missing
 
 
 def without_comments(text: str) -> str:
@@ -83,6 +83,7 @@ class _Reader:
         self.variables: dict[str, str] = {}
         self.pieces: list[str] = []
         self.included: set[Path] = set()
+        self.missing: list[str] = []
         self.texts = self.bytes = 0
 
     def read(self, text: Path, depth: int = 0) -> None:
@@ -110,6 +111,7 @@ class _Reader:
                 self.included.add(included.resolve())
                 self.read(included, depth + 1)
                 return
+        self.missing.append(name)
 
     def _expand(self, text: str) -> str:
         """Return a text with its variables replaced by their values; unknown ones are removed, as by sfizz."""
@@ -133,8 +135,8 @@ class _Reader:
 
 
 def _decode(raw: bytes) -> str:
-    """Return a text without its byte order mark; bytes that are not UTF-8 become surrogates."""
+    """Return a text without its byte order mark and zeros; bytes that are not UTF-8 become surrogates."""
     for mark, encoding in _MARKS.items():
         if raw.startswith(mark):
-            return raw.decode(encoding, "replace")
-    return os.fsdecode(raw)
+            return raw.decode(encoding, "replace").replace("\0", "")
+    return os.fsdecode(raw).replace("\0", "")

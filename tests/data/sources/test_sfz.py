@@ -154,6 +154,8 @@ WHOLE = {  # texts that mean the same as `<region> KEYS`
     "an include of a variable": '#define $F parts\n<region>\n#include "$F\\bom.txt"\nlokey=60 hikey=72',
     "an absolute path": "<region> " + KEYS.replace("sample=", "sample={root}/"),
     "default_path": f"<control> default_path=samples/\n<region> {KEYS}".replace("samples/a4", "a4"),
+    "controls without default_path": f"<control> default_path=gone/\n<Control> set_cc20=64 note_offset=0\n<region> {KEYS}",
+    "zeros at the end": f"<region> {KEYS}\0\0",
     "a controller at 0": f"<region> {KEYS} locc1=1",
     "a controller that fades in": f"<region> {KEYS} xfin_locc20=0 xfin_hicc20=127",
     "a controller with a window": f"<region> {KEYS} locc4=20 hicc4=100",
@@ -185,10 +187,12 @@ def test_texts_as_they_occur(tmp_path, text):
 def test_included_texts_are_no_instruments(tmp_path):
     """Though they have the suffix of one and could be rendered; also those that an included text includes."""
     region = "<region> sample=samples/a4.wav key=69"
-    texts = {"a": '#include "parts/b.sfz"', "parts/b": region + '\n#include "parts/c.sfz"', "parts/c": region, "d": region}
+    texts = {"a": '#include "parts/b.sfz"', "parts/b": region + '\n#include "parts/c.sfz"', "parts/c": region}
+    texts["d"] = region + '\n#include "gone.txt"'
     bank = build(tmp_path / "bank", config(write_sfz(tmp_path / "library", texts), notes=1), n_jobs=1)
     assert set(bank.notes.instrument) == {"sfz/library/a", "sfz/library/d"}
-    assert bank.infos[0]["skipped"] == {"parts/b.sfz": "a part of a.sfz", "parts/c.sfz": "a part of a.sfz"}
+    missing = {"sfz/library/d gone.txt": "it includes this text, which does not exist"}
+    assert bank.infos[0]["skipped"] == {"parts/b.sfz": "a part of a.sfz", "parts/c.sfz": "a part of a.sfz", **missing}
 
 
 def test_folder_names_do_not_end_paths(tmp_path):
