@@ -43,6 +43,8 @@ def open_catalog(origin: str | Path, *, links: bool = False) -> Catalog:
 
     Raises FileNotFoundError if it is neither.
     """
+    if not str(origin):
+        raise FileNotFoundError("no folder of sounds and no note bank: the path is empty")
     origin = Path(origin).expanduser().resolve()
     return _bank_catalog(origin) if is_bank(origin) else _folder_catalog(origin, links)
 

@@ -73,6 +73,8 @@ class Library:
         """
         require("libraries", "lancedb", "filelock", "soxr")
         path, catalog = Path(path).expanduser(), open_catalog(sounds, links=links)
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"{paths.short(path)} is no folder: choose another path for the library")
         if encoder is None and (path / "library.json").is_file():
             encoder, name, trained = (library := cls.open(path)).encoder, library.info.encoder, library.metric
         else:

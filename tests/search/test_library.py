@@ -354,6 +354,11 @@ def test_origins_are_independent(built, folder, tmp_path):
         built.add(other)
     with pytest.raises(FileNotFoundError, match=r"no folder of sounds and no note bank at .*gone"):
         built.add(tmp_path / "gone")
+    with pytest.raises(FileNotFoundError, match="the path is empty"):  # not the working directory
+        built.add("")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file is no folder: choose another path for the library"):
+        Library.build(folder, tmp_path / "file")
     assert len(stored(built)) == 9
 
 

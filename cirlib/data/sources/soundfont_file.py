@@ -61,7 +61,7 @@ def read_presets(file: Path) -> list[tuple[int, int, str]]:
     rows = [struct.unpack("<20sHH14x", table[i : i + 38]) for i in range(0, len(table) - 38, 38)]  # the last row only ends the list
     if not rows:
         raise ValueError("no SoundFont, or an empty one (it has no preset)")
-    rows = [(bank, program, _text(name)) for name, program, bank in rows]
+    rows = [(bank, program, name.split(b"\0")[0].decode("latin-1")) for name, program, bank in rows]
     return sorted(rows, key=lambda row: row[:2])
 
 
@@ -75,17 +75,13 @@ def check_samples(file: Path) -> None:
                 if kind & COMPRESSED:
                     ogg.links(font[first + start : first + end])
             except Unusable as error:
-                raise Unusable(f"{_text(name)}: {error}") from None
-
-
-def _text(field: bytes) -> str:
-    return field.split(b"\0")[0].decode("latin-1")
+                raise Unusable(f"{name.rstrip(bytes(1)).decode('latin-1')}: {error}") from None
 
 
 def read_license(file: Path) -> str:
     """Return the copyright text of a SoundFont."""
     text = _read_lists(file).get(b"INFO", {}).get(b"ICOP", b"")
-    return _text(text).strip() or "license not in the file"
+    return text.split(b"\0")[0].decode("latin-1").strip() or "license not in the file"
 
 
 def general_midi_banks(presets: list[tuple[int, int, str]]) -> set[int]:

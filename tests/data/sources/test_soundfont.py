@@ -132,6 +132,7 @@ def test_general_midi_font():
     assert any(bank == 128 for bank, *_ in presets)
 
 
+@needs_fluidsynth
 def test_cut_fonts_are_refused(tmp_path):
     """At 20 places, also if the size of the file is mended, and with a cut sample, which is named."""
     whole = write_font(font := tmp_path / "a.sf3", vorbis=True).read_bytes()
@@ -145,6 +146,8 @@ def test_cut_fonts_are_refused(tmp_path):
         font.write_bytes(whole[:end] + struct.pack("<I", size) + whole[end + 4 :])
         with pytest.raises(ValueError, match=r"^tone: truncated: [a-z ]+$"):
             check_samples(font)
+    with pytest.raises(ValueError, match=r"no SoundFont is readable: a\.sf3: tone: truncated: "):
+        build(tmp_path / "bank", config(font))
 
 
 def _no_riff(data):
