@@ -55,7 +55,7 @@ def shareable(text: str, largest: int = LARGEST) -> str:
     """Return an executed notebook (JSON) of at most `largest` bytes, with outputs as text, tables and pictures.
 
     Warnings and progress (stderr), scripts, times and random names are removed, paths are shortened, controls show their last state.
-    Where the notebook is too large, its pictures get fewer colours, then its players are removed, then its pictures are scaled down,
+    Where the notebook is too large, its pictures get fewer colours, then players are removed from the last on, then pictures are scaled down,
     then its largest outputs are replaced by a sentence.
     """
     import nbformat
@@ -183,8 +183,8 @@ def _smaller(book, largest: int) -> None:
 
 
 def _without_players(book, largest: int) -> None:
-    for data in _datas(book):
-        if "text/html" in data:
+    for data in reversed(_datas(book)):
+        if "<audio" in data.get("text/html", "") and _size(book) > largest:
             data["text/html"] = SOUND.sub(NO_SOUND, data["text/html"])
 
 
