@@ -55,7 +55,7 @@ def shareable(text: str, largest: int = LARGEST) -> str:
     """Return an executed notebook (JSON) of at most `largest` bytes, with outputs as text, tables and pictures.
 
     Warnings and progress (stderr), scripts, times and random names are removed, paths are shortened, controls show their last state.
-    Where the notebook is too large, its pictures get fewer colours, then players are removed from the last on, then pictures are scaled down,
+    Where the notebook is too large, its pictures get fewer colours, then players go, the last first, then pictures are scaled down,
     then its largest outputs are replaced by a sentence.
     """
     import nbformat
