@@ -22,3 +22,20 @@ def player(sound: np.ndarray, rate: int, title: str = "") -> HTML:
 def players(sounds: dict[str, np.ndarray], rate: int) -> HTML:
     """Return players side by side, one for each title and mono sound (n,) of `rate` Hz."""
     return HTML("".join(player(sound, rate, title).data for title, sound in sounds.items()))
+
+
+def mixer(stems: dict[str, np.ndarray], rate: int):
+    """Return a widget with a check box for each stem (n,) of `rate` Hz, and a player of the sum of the checked ones."""
+    import ipywidgets as widgets
+
+    boxes = {name: widgets.Checkbox(value=True, description=name, indent=False) for name in stems}
+    sound = widgets.HTML()
+
+    def play(_=None) -> None:
+        chosen = [stems[name] for name, box in boxes.items() if box.value]
+        sound.value = player(np.sum(chosen, axis=0), rate, f"{len(chosen)} of {len(stems)} stems").data if chosen else "no stem"
+
+    for box in boxes.values():
+        box.observe(play, "value")
+    play()
+    return widgets.VBox([widgets.HBox(list(boxes.values())), sound])

@@ -80,7 +80,7 @@ def data_card(counts: pd.DataFrame, measures: pd.DataFrame, title: str):
     """Draw instruments by family and split, and pitch, length and level of their notes (card.py)."""
     counts = counts.groupby("family", sort=False).sum()
     y = np.arange(len(counts))
-    figure, axes = panels(4, (11, 1.6 + 0.3 * len(y)), sharey=True, gridspec_kw={"width_ratios": [1.3, 1, 1, 1]})
+    figure, axes = panels(4, (9, 1.6 + 0.3 * len(y)), sharey=True, gridspec_kw={"width_ratios": [1.3, 1, 1, 1]})
     first, left = axes[0, 0], np.zeros(len(y))
     colours = dict(zip(("train", "train (twins)", "valid", "test"), COLOURS, strict=False))
     for column in counts:
@@ -99,7 +99,7 @@ def data_card(counts: pd.DataFrame, measures: pd.DataFrame, title: str):
 
 def note_statistics(statistics, title: str, families=MIXTURE_FAMILIES):
     """Draw the distributions of pitch, velocity and duration of the notes of each family (note_statistics.py)."""
-    figure, ((pitch, velocity, duration),) = panels(3, (11, 3))
+    figure, ((pitch, velocity, duration),) = panels(3, (8.5, 2.8))
     for name in families:
         style = {"color": family_style(name)["color"], "label": name}
         pitch.step(range(128), statistics.pitch(name), where="mid", **style)

@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -25,16 +25,17 @@ from .runs import Run, TrainingError, claimed, is_finished, load_run, write_hist
 from .tasks import Task, make_task
 
 
-def fit(config: TrainConfig, *, show: bool = True) -> Run:
+def fit(config: TrainConfig, *, show: bool = True, on_log: Callable[[list[dict]], None] | None = None) -> Run:
     """Train and validate; return the finished run. Called again, it resumes an interrupted run or returns a finished one.
 
-    `show`: progress bar. The folder of a run with other settings is moved aside (`seed0.<key>`), and only once these settings can be
-    trained (else ValueError). Raises TrainingError for a loss that is not finite or if another process trains this run, and
-    KeyboardInterrupt on Ctrl-C; the state on disk is good then, and fit() resumes from it.
+    `show`: progress bar. `on_log`: called after each logged and each validated step with the history so far (Run.history as a list of
+    rows), also that of the steps before an interruption. The folder of a run with other settings is moved aside (`seed0.<key>`), and
+    only once these settings can be trained (else ValueError). Raises TrainingError for a loss that is not finite or if another process
+    trains this run, and KeyboardInterrupt on Ctrl-C; the state on disk is good then, and fit() resumes from it.
     """
     accelerator = distributed.make_accelerator(config.precision)
     bank = open_banks(config.bank)
-    trainer = None if is_finished(config, bank) else _Trainer(config, bank, accelerator, show=show and accelerator.is_main_process)
+    trainer = None if is_finished(config, bank) else _Trainer(config, bank, accelerator, show=show, on_log=on_log)
     with claimed(config, bank) if accelerator.is_main_process else contextlib.nullcontext():
         accelerator.wait_for_everyone()
         if trainer and not (config.folder / "train.json").exists():
@@ -59,9 +60,10 @@ class _Steps:
 class _Trainer:
     """State of a run: model, optimiser, step, history. Raises ValueError for settings that give no model or no batch."""
 
-    def __init__(self, config: TrainConfig, bank: NoteBank, accelerator, *, show: bool):
-        self.config, self.bank, self.folder, self.show = config, bank, config.folder, show
-        self.accelerator, self.main = accelerator, accelerator.is_main_process
+    def __init__(self, config: TrainConfig, bank: NoteBank, accelerator, *, show: bool, on_log: Callable | None):
+        self.config, self.bank, self.folder, self.accelerator = config, bank, config.folder, accelerator
+        self.main = accelerator.is_main_process
+        self.show, self.on_log = show and self.main, on_log if self.main and on_log else lambda history: None
         torch.manual_seed(config.seed)
         self.task = make_task(config, bank, accelerator.process_index, accelerator.num_processes)
         model = self.task.model()
@@ -179,6 +181,7 @@ class _Trainer:
         self.history.append(row)
         tracker.log(row, self.step)
         bar.set_postfix(refresh=False, loss=f"{row['loss']:.3f}", clips_per_s=row["clips_per_s"])
+        self.on_log(self.history)
         self._start_clock()
 
     def _validate(self, tracker) -> None:
@@ -195,6 +198,7 @@ class _Trainer:
             self.best = scores["mrr"]
             self.module.save(self.folder / "best.pt", step=self.step, valid=scores)
         self._save()
+        self.on_log(self.history)
 
     def _save(self) -> None:
         state = {
