@@ -4,19 +4,24 @@ import numpy as np
 from IPython.display import HTML
 
 from ..audio.io import RATE, as_float, fade_end, resample
-from .web import data_uri, escaped, mp3
+from .web import MP3_LEVEL, data_uri, escaped, mp3
 
 MOST_BYTES = 14_400  # of a clip; a third more in base64, as a notebook stores it
+QUALITIES = ((MP3_LEVEL, "VARIABLE"), (0.9, "AVERAGE"), (0.94, "AVERAGE"), (0.96, "AVERAGE"))  # the first that fits
 
 
 def player(sound: np.ndarray, rate: int, title: str = "") -> HTML:
-    """Return a player of a mono sound (n,) of `rate` Hz under a title; of a long sound, what fits (5 to 10 s), as the title says then."""
+    """Return a player of a mono sound (n,) of `rate` Hz under a title; of a long sound, what fits (6 s or more), as the title says then."""
     clip = sound = resample(as_float(sound), rate)
-    while len(data := mp3(clip, RATE)) > MOST_BYTES:
+    for quality in QUALITIES:
+        if len(data := mp3(clip, RATE, *quality)) <= MOST_BYTES:
+            break
+    while len(data) > MOST_BYTES:
         clip = fade_end(clip[: int(0.97 * len(clip) * MOST_BYTES / len(data))].copy())
+        data = mp3(clip, RATE, *QUALITIES[-1])
     title = title if len(clip) == len(sound) else f"{title} (first {len(clip) / RATE:.1f} s)".strip()
-    audio = f'<audio controls style="width: 210px; height: 32px" src="{data_uri("audio/mpeg", data)}"></audio>'
-    return HTML(f'<div style="display: inline-block; margin: 2px 8px"><small>{escaped(title)}</small><br>{audio}</div>')
+    audio = f'<audio controls style="width: 185px; height: 32px" src="{data_uri("audio/mpeg", data)}"></audio>'
+    return HTML(f'<div style="display: inline-block; margin: 2px 6px"><small>{escaped(title)}</small><br>{audio}</div>')
 
 
 def players(sounds: dict[str, np.ndarray], rate: int) -> HTML:

@@ -48,11 +48,11 @@ def source_hash(code: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
 
 
-def mp3(audio: np.ndarray, sample_rate: int) -> bytes:
-    """Return audio (n,) as an MP3 file of variable bit rate and exact length, scaled down to full scale if it is above."""
+def mp3(audio: np.ndarray, sample_rate: int, level: float = MP3_LEVEL, mode: str = "VARIABLE") -> bytes:
+    """Return audio (n,) as an MP3 file of exact length, scaled down to full scale if it is above; `level`, `mode`: of soundfile."""
     import soundfile
 
     audio, file = np.asarray(audio, np.float32), io.BytesIO()
-    mode = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "VARIABLE", "compression_level": MP3_LEVEL}
+    mode = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": mode, "compression_level": level}
     soundfile.write(file, audio / max(1, np.abs(audio).max()), sample_rate, **mode)
     return file.getvalue()
