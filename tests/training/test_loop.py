@@ -87,7 +87,7 @@ def test_learning_rate_warms_up_then_decays():
 @pytest.mark.parametrize("stop", [1, 3, 5])
 @pytest.mark.parametrize("task", ["mixture", "single", "classify", "multi-encoder"])
 def test_resume_is_bitwise_equal(config, monkeypatch, task, stop):
-    """Weights, random numbers, history (also losses not yet logged) and metrics."""
+    """Weights, random numbers, history (also losses not yet logged, and as on_log gets it) and metrics."""
     single = dataclasses.replace(config, task="single", loss="infonce", experiment="single-infonce")
     if task == "multi-encoder":
         fit(dataclasses.replace(single, steps=2), show=False)
@@ -100,7 +100,9 @@ def test_resume_is_bitwise_equal(config, monkeypatch, task, stop):
         fit(config, show=False)
     assert not (config.folder / "train.json").exists()
     undo()
-    resumed = fit(config, show=False)
+    steps = []
+    resumed = fit(config, show=False, on_log=lambda history: steps.append([row["step"] for row in history]))
+    assert steps[-1] == list(resumed.history.step) and all(seen == steps[-1][: len(seen)] for seen in steps)
     assert_same_weights(state_of(whole), state_of(resumed))
     assert torch.equal(state_of(whole)["rng"], state_of(resumed)["rng"])
     timeless = [c for c in whole.history if c not in ("clips_per_s", "data_wait")]
