@@ -111,7 +111,8 @@ def log_mel(axis, sound: np.ndarray, caption: str):
 def _decibels(sound: np.ndarray) -> np.ndarray:
     """Return the log-mel of a sound (128, frames) in dB relative to its maximum."""
     frames = max(1, (len(sound) - WINDOW) // HOP + 1)
-    levels = 2 * STD * 10 / np.log(10) * LogMel(frames)(torch.from_numpy(sound)[None])[0].numpy().T
+    loud = torch.from_numpy(np.asarray(sound, np.float32) * 100 / max(np.abs(sound).max(), 1e-9))  # above the floor of log-mels
+    levels = 2 * STD * 10 / np.log(10) * LogMel(frames)(loud[None])[0].numpy().T
     return levels - levels.max()
 
 

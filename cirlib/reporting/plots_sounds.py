@@ -5,39 +5,12 @@ import textwrap
 import numpy as np
 import pandas as pd
 
-from ..audio.log_mel import BANDS, HOP, RATE, STD, WINDOW, LogMel
+from ..audio.log_mel import RATE
 from .plots import COLOURS, family_style, finish, panels
+from .plots_retrieval import log_mel
 
-DYNAMICS = 80  # dB below the peak of a sound that log-mels show
-LOUD = 100.0  # peak, which keeps what is shown above the floor of log-mels
 COLUMNS = 4
 WIDTH = 8.5  # inches
-
-
-def decibels(sound: np.ndarray) -> np.ndarray:
-    """Return the log-mel spectrogram of a sound (n,) at 16 kHz, (128, frames), in dB relative to its maximum."""
-    import torch
-
-    frames = max(1, (len(sound) - WINDOW) // HOP + 1)
-    loud = np.asarray(sound, np.float32) * (LOUD / max(np.abs(sound).max(initial=0), 1e-9))
-    levels = LogMel(frames)(torch.from_numpy(loud)[None])[0].numpy().T * 2 * STD * 10 / np.log(10)
-    return levels - levels.max()
-
-
-def log_mel(axis, sound: np.ndarray):
-    """Draw the log-mel spectrogram of a sound (n,) at 16 kHz in a panel. Return the image, for a colour bar."""
-    extent = (0, len(sound) / RATE, -0.5, BANDS - 0.5)
-    image = axis.imshow(decibels(sound), cmap="magma", vmin=-DYNAMICS, vmax=0, origin="lower", aspect="auto", extent=extent)
-    axis.set_yticks([_band(khz) for khz in (0.25, 1, 4)], ["0.25", "1", "4"])
-    axis.set_facecolor(image.cmap(0.0))  # silence after the end
-    axis.grid(False)
-    return image
-
-
-def _band(khz: float) -> float:
-    """Return the position of a frequency among the mel bands, which are evenly spaced from 20 Hz to 8 kHz in mel."""
-    low, here, high = (np.log1p(hz / 700) for hz in (20, 1000 * khz, RATE / 2))
-    return (here - low) / (high - low) * (BANDS + 1) - 1
 
 
 def log_mels(sounds: dict[str, np.ndarray], title: str):
@@ -45,32 +18,27 @@ def log_mels(sounds: dict[str, np.ndarray], title: str):
     rows = -(-len(sounds) // COLUMNS)
     figure, axes = panels(COLUMNS, (WIDTH, 0.7 + 1.6 * rows), rows=rows, sharex=True, sharey=True)
     for axis, (caption, sound) in zip(axes.flat, sounds.items(), strict=False):
-        image = log_mel(axis, sound)
-        axis.set_title(textwrap.fill(caption, 26), fontsize=9)
+        image = log_mel(axis, sound, textwrap.fill(caption, 26))
+        axis.tick_params(labelbottom=True)
     for axis in axes.flat[len(sounds) :]:
         axis.axis("off")
     axes[0, 0].set_xlim(0, max(map(len, sounds.values())) / RATE)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("kHz (mel scale)")
-    for axis in axes.flat[max(0, len(sounds) - COLUMNS) : len(sounds)]:
-        axis.set_xlabel("time (s)")
-        axis.tick_params(labelbottom=True)
+    axes[-1, 0].set(xlabel="time (s)", ylabel="kHz (mel scale)")
     figure.colorbar(image, ax=axes, label="dB re maximum", pad=0.01)
     return finish(figure, title)
 
 
-def stages(parts: dict[str, tuple[pd.DataFrame, np.ndarray]], title: str):
-    """Draw the notes, the waveform and the log-mel spectrogram of each stem and of the mixture, a row for each of `parts`.
+def stages(tracks: dict[str, tuple[pd.DataFrame, np.ndarray]], title: str):
+    """Draw notes, waveform and log-mel of each stem and of the mixture in a row.
 
-    parts: name -> notes (columns family, pitch in MIDI, start and end in seconds) and sound (n,) at 16 kHz. Notes without a pitch are
-    drawn at pitch 0.
+    tracks: name -> notes (family, pitch in MIDI, 0 without one, start and end in seconds) and sound (n,) at 16 kHz.
     """
-    size = (WIDTH, 0.6 + 1.5 * len(parts))
-    figure, axes = panels(3, size, rows=len(parts), sharex=True, sharey="col", gridspec_kw={"width_ratios": (1, 1, 1.15)})
-    for (roll, wave, mel), (name, (notes, sound)) in zip(axes, parts.items(), strict=True):
+    size = (WIDTH, 0.6 + 1.5 * len(tracks))
+    figure, axes = panels(3, size, rows=len(tracks), sharex=True, sharey="col", gridspec_kw={"width_ratios": (1, 1, 1.15)})
+    for (roll, wave, mel), (name, (notes, sound)) in zip(axes, tracks.items(), strict=True):
         roll.hlines(notes.pitch.fillna(0), notes.start, notes.end, colors=[family_style(f)["color"] for f in notes.family], linewidth=4)
         wave.plot(np.arange(len(sound)) / RATE, sound, linewidth=0.4, color=family_style(name)["color"])
-        image = log_mel(mel, sound)
+        image = log_mel(mel, sound, "")
         roll.set_title(f"{name}: {len(notes)} note{'s' * (len(notes) != 1)}", fontsize=9)
         roll.set(ylabel="MIDI pitch", xlim=(0, len(sound) / RATE))
         wave.set(ylabel="amplitude", ylim=(-1, 1))

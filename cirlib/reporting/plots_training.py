@@ -18,19 +18,19 @@ PULLED, PUSHED = (
 KINDS = {"distance": -1, "cosine similarity": 1, "probability": 1}  # -1: small values are near, and dark
 
 
-def heat_maps(tracks: tuple, parts: dict[str, tuple], title: str):
+def heat_maps(tracks: tuple, matrices: dict[str, tuple], title: str):
     """Draw what each loss compares in a panel, with the pairs that it pulls together and pushes apart marked.
 
-    tracks: of batch_view.py. parts: name -> values, what they are (one of KINDS), and gradients of the loss by the similarity of
+    tracks: of batch_view.py. matrices: name -> values, what they are (one of KINDS), and gradients of the loss by the similarity of
     each pair, below 0 where it pulls.
     """
-    columns = min(COLUMNS, len(parts) + 1)
-    lines = -(-(len(parts) + 1) // columns)
+    columns = min(COLUMNS, len(matrices) + 1)
+    lines = -(-(len(matrices) + 1) // columns)
     figure, axes = panels(columns, (WIDTH, 0.6 + lines * (3.5 if columns < COLUMNS else 2.75)), rows=lines)
-    images = _matrices(axes.flat, tracks, parts)
-    for axis in axes.flat[len(parts) :]:
+    images = _draw(axes.flat, tracks, matrices)
+    for axis in axes.flat[len(matrices) :]:
         axis.axis("off")
-    key = axes.flat[len(parts)]
+    key = axes.flat[len(matrices)]
     key.legend(*axes[0, 0].get_legend_handles_labels(), loc="upper left", borderpad=0)
     for j, (kind, image) in enumerate(images.items()):
         bar = figure.colorbar(image, cax=key.inset_axes((0.05, 0.52 - 0.36 * j, 0.85, 0.07)), orientation="horizontal", label=kind)
@@ -38,10 +38,10 @@ def heat_maps(tracks: tuple, parts: dict[str, tuple], title: str):
     return finish(figure, title)
 
 
-def few_steps(tracks: tuple, parts: dict[str, tuple], losses: Sequence[float], title: str):
-    """Draw the loss of a few training steps, and what it compares before and after them (two `parts`, as of heat_maps)."""
+def few_steps(tracks: tuple, matrices: dict[str, tuple], losses: Sequence[float], title: str):
+    """Draw the loss of a few training steps, and what it compares before and after them (two `matrices`, as of heat_maps)."""
     figure, axes = panels(COLUMNS, (WIDTH, 4.1))
-    images = _matrices(axes.flat, tracks, parts)
+    images = _draw(axes.flat, tracks, matrices)
     axes[0, 2].plot(range(1, len(losses) + 1), losses, "o-", markersize=4)
     axes[0, 2].set(title="loss", xlabel="step", ylabel="loss")
     for kind, image in images.items():
@@ -49,13 +49,13 @@ def few_steps(tracks: tuple, parts: dict[str, tuple], losses: Sequence[float], t
     return finish(figure, title, axes[0, 0])
 
 
-def _matrices(axes, tracks: tuple, parts: dict[str, tuple]) -> dict:
+def _draw(axes, tracks: tuple, matrices: dict[str, tuple]) -> dict:
     """Draw a matrix in each panel. Return an image of each kind of values."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
     rows, row_names, columns, column_names = tracks
-    shown = {name: (np.asarray(v)[rows][:, columns], kind, np.asarray(g)[rows][:, columns]) for name, (v, kind, g) in parts.items()}
+    shown = {name: (np.asarray(v)[rows][:, columns], kind, np.asarray(g)[rows][:, columns]) for name, (v, kind, g) in matrices.items()}
     light, images = colormaps["Blues"](np.linspace(0, 0.62, 256)), {}  # so that marks remain visible
     for axis, (name, (values, kind, gradients)) in zip(axes, shown.items(), strict=False):
         alike = np.concatenate([v.ravel() for v, other, _ in shown.values() if other == kind])
@@ -81,7 +81,7 @@ def _name_tracks(axis, names: Sequence[str], line) -> None:
 
 
 def curves(history: pd.DataFrame, title: str):
-    """Draw loss, validation accuracy and speed of a run against training steps; panels of what it does not have are left out."""
+    """Draw loss, validation accuracy and speed of a run against training steps; what it does not have is omitted."""
     shown = {"loss": ("Training loss", "loss"), "valid_top1": ("Validation", "accuracy (%)"), "clips_per_s": ("Speed", "clips per second")}
     shown = {column: text for column, text in shown.items() if column in history}
     figure, axes = panels(max(1, len(shown)), (WIDTH, 2.7))

@@ -13,7 +13,7 @@ from conftest import RATE, drawn, tone
 from notebook_cells import run_cell
 from torch.nn import functional
 
-from cirlib.reporting import batch_view, plots_sounds, plots_training
+from cirlib.reporting import batch_view, plots_retrieval, plots_sounds, plots_training
 from cirlib.training import losses
 from cirlib.training.tasks import make_task
 
@@ -38,11 +38,9 @@ def orthogonal_gradients(task, batch, name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("peak", [1e-4, 1.0])
-@pytest.mark.parametrize("khz", [0.25, 1, 4])
-def test_log_mel_shows_a_tone_at_its_frequency(khz, peak):
-    """At any level; the ticks are right, too."""
-    image = plots_sounds.decibels(peak * np.sin(2 * np.pi * 1000 * khz * np.arange(RATE) / RATE))
-    assert abs(image.mean(axis=1).argmax() - plots_sounds._band(khz)) <= 1.5 and image.max() == 0 and image.min() < -plots_sounds.DYNAMICS
+def test_log_mels_show_the_dynamics_of_a_sound_at_any_level(peak):
+    image = plots_retrieval._decibels(peak * tone(60, 1.0))
+    assert image.max() == 0 and image.min() < -plots_retrieval.DYNAMICS
 
 
 def test_figures_of_sounds_draw_short_and_silent_ones():
