@@ -42,7 +42,7 @@ _FORMS = (  # forms of a whole token
     ("number", re.compile(r"(\d+)")),
 )
 _COUNTED = {"rr": "take", "robin": "take", "take": "take", "mic": "microphone"}  # words beside a number
-_COUNTED |= dict.fromkeys(("v", "vel", "velocity", "layer"), "layer")
+_COUNTED |= dict.fromkeys(("v", "vel", "velocity", "layer"), "layer") | dict.fromkeys(("oct", "octave"), "format")
 _SECONDS = ("025", "05", "1", "15")  # Philharmonia: lengths of 0.25 to 1.5 s, before a dynamic, and articulations behind it
 _SPELLED_DYNAMICS = {word for word in DYNAMICS if len(word) > 3}
 
