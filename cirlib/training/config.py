@@ -89,7 +89,7 @@ class TrainConfig:
         choose("optimiser", self.optimiser, OPTIMISERS)
         choose("precision", self.precision, PRECISIONS)
         choose("wandb mode", self.wandb, tracking.MODES)
-        choose(f"{self.task} loss", self.loss, losses.LOSSES[self.task])
+        choose(f"{self.task} loss", self.loss, losses.LOSSES[self.task])  # register_loss adds to them
         if not self.tests:
             raise ValueError(f"tests must name at least one test: {', '.join(TESTS)}")
         for test in self.tests:
@@ -142,6 +142,8 @@ class TrainConfig:
                     f"{where} was trained on other sounds than {self.experiment}, or its start changed: train it again with 02_train"
                 )
             values["single"] = sha256(checkpoint)
+        if source := losses.SOURCES.get((self.task, self.loss)):
+            values["loss_source"] = source
         if self.statistics:
             values["statistics"] = sha256(statistics_file(paths.at_home(self.statistics)))
         return hashlib.sha256(json.dumps([values, data], sort_keys=True).encode()).hexdigest()[:12]

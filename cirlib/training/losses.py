@@ -6,9 +6,13 @@ Classifiers: logits (B, C). Encoders with per-family heads: `family_infonce`.
 d is the Euclidean distance (with 1e-6 added to each difference, as torch does), c the cosine similarity / temperature.
 """
 
+import inspect
+from collections.abc import Callable
+
 import torch
 from torch.nn import functional as F
 
+from ..common.paths import plain_name
 from ..common.settings import choose
 from ..evaluation.classifiers import CLASS_LOSSES
 
@@ -222,3 +226,23 @@ LOSSES = {  # by task (tasks.py)
     "multi-encoder": ("cosine",),
     **dict.fromkeys(("demucs", "mfcc", "timbre-toolbox"), ("none",)),
 }
+SOURCES: dict[tuple[str, str], str] = {}  # (task, name) of registered losses
+
+
+def register_loss(name: str, function: Callable[..., torch.Tensor], task: str = "mixture") -> None:
+    """Add a loss of your own, or its next version, for this process: then `TrainConfig(loss=name)`, `fit` and `mixture_loss` accept it.
+
+    function: (stems (M, S, D), mixtures (M, D), families (M, S), temperature) -> scalar for task mixture, (anchors (N, D),
+    positives (N, D), temperature) -> scalar for task single. Its source is part of the key of a run, so a changed loss is trained again.
+    "triplet" in the name selects l2 instead of cosine. Raises ValueError for a name of cirlib's, or a function without source.
+    """
+    table = {"mixture": MIXTURE_LOSSES, "single": PAIR_LOSSES}
+    table = table[choose("task of a loss", task, table)]
+    if plain_name("loss", name) in table and (task, name) not in SOURCES:
+        raise ValueError(f"{name} is a loss of cirlib: give yours another name")
+    try:
+        SOURCES[task, name] = inspect.getsource(function)
+    except (OSError, TypeError):
+        raise ValueError(f"the source of loss {name} cannot be read: define a function in a notebook cell or a file") from None
+    table[name] = function
+    LOSSES[task] = tuple(table)

@@ -223,3 +223,37 @@ def test_offline_tracking_stores_the_checkpoint(config):
     assert list(run.folder.glob("wandb/offline-run-*/*.wandb"))
     (staged,) = run.folder.glob("wandb/offline-run-*/files/best.pt")
     assert staged.read_bytes() == run.checkpoint.read_bytes()
+
+
+def test_fit_trains_with_a_registered_loss(config, monkeypatch):
+    """Its source is part of the key of the run; without it, keys are what they were."""
+    for name in ("MIXTURE_LOSSES", "LOSSES", "SOURCES"):
+        monkeypatch.setattr(losses, name, dict(getattr(losses, name)))
+    calls = []
+
+    def near(stems, mixtures, families, temperature):
+        calls.append(families.shape)
+        return (stems.mean(dim=1) - mixtures).square().mean() / temperature
+
+    def far(stems, mixtures, families, temperature):
+        return -near(stems, mixtures, families, temperature)
+
+    with pytest.raises(ValueError, match="unknown mixture loss 'near'"):
+        TrainConfig(loss="near")
+    keys = [config.key([])]
+    for function in (near, far):
+        losses.register_loss("near", function)
+        keys.append(dataclasses.replace(config, loss="near", experiment="near").key([]))
+    assert len(set(keys)) == 3 and config.key([]) == keys[0]
+    losses.register_loss("near", near)
+    run = fit(dataclasses.replace(config, loss="near", experiment="near"), show=False)
+    assert np.isfinite(run.history.loss).all() and calls == [(3, 3)] * 6
+    for name, function, task, words in (
+        ("triplet", near, "mixture", "triplet is a loss of cirlib"),
+        ("triplet", near, "single", "triplet is a loss of cirlib"),
+        ("my/loss", near, "mixture", "loss must be a plain name"),
+        ("none", max, "mixture", "the source of loss none cannot be read"),
+        ("none", near, "family", "unknown task of a loss 'family'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            losses.register_loss(name, function, task)
