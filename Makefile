@@ -45,7 +45,7 @@ mutants: $(READY) ## change the code line by line: does a test fail? (SHARE=0.3:
 lint: $(READY) ## ruff
 	"$(PY)" -m ruff check . && "$(PY)" -m ruff format --check .
 lab: $(READY) ## open the notebooks in JupyterLab
-	"$(PY)" -m jupyter lab notebooks
+	"$(PY)" -m jupyter lab notebooks --ServerApp.tornado_settings="{'websocket_max_message_size': 1000000000}"
 
 distclean: ## delete the environment and all runs; sounds in data/ and figures stay
 	rm -rf .venv *.egg-info $(or $(CIRLIB_HOME),.)/runs

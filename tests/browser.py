@@ -12,7 +12,7 @@ import numpy as np
 
 CHROMIUM = next(filter(None, map(shutil.which, ("google-chrome", "chromium", "chromium-browser"))), None)
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--mute-audio", "--autoplay-policy=no-user-gesture-required", "--no-first-run")
-PATIENCE = 30.0  # seconds
+PATIENCE = 240.0  # seconds, for a machine with much to do
 
 
 class Browser:
@@ -35,7 +35,7 @@ class Browser:
         wait(lambda: port.exists() and port.read_text().count("\n") == 1)
         number, address = port.read_text().split("\n")
         self.socket = create_connection(f"ws://127.0.0.1:{number}{address}", suppress_origin=True, timeout=PATIENCE)
-        self.complaints, self.fetched, self.number, self.session = [], {}, 0, None
+        self.complaints, self.fetched, self.number, self.session, self.chooser = [], {}, 0, None, None
         tab = next(t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page")
         self.session = self.call("Target.attachToTarget", targetId=tab["targetId"], flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -63,6 +63,8 @@ class Browser:
             self.complaints.append(event["entry"]["text"])
         elif method == "Network.requestWillBeSent" and not event["request"]["url"].startswith("data:"):
             self.fetched[event["requestId"]] = event["request"]["url"]
+        elif method == "Page.fileChooserOpened":
+            self.chooser = event["backendNodeId"]
         elif method == "Network.loadingFailed" and event.get("blockedReason"):
             self.fetched.pop(event["requestId"], None)  # refused by the page's policy
 
@@ -71,12 +73,12 @@ class Browser:
         """Return the addresses fetched since the page was opened."""
         return list(self.fetched.values())
 
-    def open(self, page: Path, width: int = 1200, height: int = 800, ready: str = "true") -> None:
-        """Open a file in a window of that size and wait for `ready`."""
+    def open(self, page: Path | str, width: int = 1200, height: int = 800, ready: str = "true") -> None:
+        """Open a file or an address in a window of that size and wait for `ready`."""
         self.complaints, self.fetched = [], {}
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.ask("window.old = true")
-        self.call("Page.navigate", url=Path(page).as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         self.until(f"!window.old && document.readyState == 'complete' && ({ready})")
 
     def ask(self, expression: str):
@@ -95,6 +97,13 @@ class Browser:
         for kind in ("mouseMoved", *(("mousePressed", "mouseReleased") if click else ())):
             button = {"button": "left", "clickCount": 1} if kind != "mouseMoved" else {}
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
+
+    def click(self, element: str, x: float = 0.5) -> None:
+        """Wait for an element (a JavaScript expression), scroll to it and click it, `x` of its width from the left."""
+        self.until(f"!!({element})")
+        self.ask(f"({element}).scrollIntoView({{block: 'center'}})")
+        box = self.ask(f"({element}).getBoundingClientRect().toJSON()")
+        self.mouse(box["x"] + x * box["width"], box["y"] + box["height"] / 2, click=True)
 
     def picture(self) -> np.ndarray:
         """Return a screenshot, (height, width, 3) uint8."""
