@@ -29,7 +29,7 @@ PICTURES = {  # one for each chapter, below figures/
     "04_embedding_space": "demo/space_map_family-infonce", "05_baselines": "demo/ranks_mixture", "06_paper": "demo/accuracy",
     "07_search": "demo/mix_to_matches", "08_performance": "performance/scaling", "09_open_mixtures": "open/accuracy",
     "10_beyond": "surge/curves_mixtures", "11_ablations": "surge/ablations", "12_robustness": "surge/degraded",
-    "13_libraries": "libraries/libraries",
+    "13_libraries": "libraries/libraries", "14_your_idea": "demo/training",
 }  # fmt: skip
 
 

@@ -85,6 +85,15 @@ def check_values(notebook: str, values: dict) -> None:
     check_parameters({**values, "In": [parameters(FOLDER / f"{notebook}.ipynb"), injected]})
 
 
+@each_notebook
+def test_misspelled_parameter_is_refused_before_anything_runs(path):
+    name, code = next(iter(declared(path))), ["".join(c["source"]) for c in cells(path) if c["cell_type"] == "code"]
+    with pytest.raises(ValueError, match=rf"^unknown parameter '{name}x' \(did you mean"):
+        check_values(path.stem, {f"{name}x": 1})
+    first = code[code.index(parameters(path)) + 1].removeprefix("plots.style()\n")
+    assert first.startswith("check_parameters(globals()")
+
+
 @pytest.mark.parametrize("path", ROWS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_row_sets_only_parameters_of_its_notebook(path):
     values = read_params(path)
