@@ -39,6 +39,13 @@ def papermill(home: Path, name: str, *args: str, out: str = "out.ipynb", env: di
     return SimpleNamespace(returncode=done.exit_code, stderr=f"{done.output}{done.exception or ''}")
 
 
+def is_illustrated(notebook: Path) -> bool:
+    """Whether an executed notebook shows a picture or a sound for every three code cells."""
+    code = [cell["outputs"] for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+    shown = [o["data"] for outputs in code for o in outputs if "data" in o]
+    return 3 * sum("image/png" in data or "<audio" in "".join(data.get("text/html", "")) for data in shown) >= len(code)
+
+
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """`python -m cirlib.reproduce smoke` and the notebooks that it does not run, in a home folder of its own.
@@ -59,6 +66,7 @@ def smoke(tmp_path_factory):
         done = papermill(home, name, *args, out=f"notebooks/{number}.ipynb", env=env)
         (home / "logs" / f"{number}.txt").write_text(done.stderr)
         assert (done.returncode == 0) == works, f"{name} {args}: {done.stderr[-3000:]}"
+        assert not works or is_illustrated(home / "notebooks" / f"{number}.ipynb")
         return done
 
     for row in (HEADS, ONE_VECTOR):
@@ -91,6 +99,7 @@ def test_tables_and_figures_are_written(smoke):
     assert all(0 <= r["top1_low"] <= r["top1"] <= r["top1_high"] <= 100 and r["clip_s"] == 2 for r in rows)
     assert label("single-tags") in (folder / "classification.md").read_text()
     assert (home / "runs" / "smoke" / "examples.html").read_text().count("<audio") == 6 * 13
+    assert is_illustrated(home / "runs" / "smoke" / "notebooks" / "05_baselines_mfcc_seed0.ipynb")
     for row in (ONE_VECTOR, "mfcc"):
         assert 0 <= read(home, "runs", "smoke", row, "seed0", "metrics.json")["self_match"] <= 1
     run = home / "runs" / "smoke" / ONE_VECTOR / "seed0"
@@ -132,7 +141,7 @@ def test_08_performance_measures_every_stage(tmp_path):
     values = "{batches: [1, 2], instruments: 6, mixtures: [1, 2], queries: [20, 40], notes: [300, 3000], vectors: [500, 1000]}"
     small = "{library: 500, indexed: [300, 1200], repeats: 1, seconds: 1.0, train_steps: 10, encoders: [cnn], folder: small}"
     done = papermill(tmp_path, "08_performance", "-y", values, "-y", small)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0 and is_illustrated(tmp_path / "out.ipynb"), done.stderr[-3000:]
     out = tmp_path / "figures" / "small"
     table = pd.read_csv(out / "performance.csv").set_index("stage")
     stages = {"log-mel", "mixtures", "mixtures, cold bank", "ranking", "opening a bank", "building a bank", "search, 500 vectors"}
@@ -195,6 +204,15 @@ def test_13_libraries_compares_methods(smoke):
     assert [row["method"] for row in rows[::3]] == ["MFCC", "untrained encoder", f"runs/smoke/{HEADS}/seed0/best.pt"]
     assert len({row["test"] for row in rows}) == 3 and {row["programs"] for row in rows[::3]} == {len(PROGRAMS)}
     assert rows[0]["top1"] == 1 and (folder / "libraries.svg").exists()  # each program has one frequency
+
+
+def test_14_your_idea_adds_a_loss_a_row_and_a_source(smoke):
+    home, run = smoke
+    run("14_your_idea", "-y", "{preset: smoke, steps: 2, batch_size: 16, seconds: 0.5, queries: 12, instruments: 4}")
+    rows = {"infonce", "multi-infonce", "sigmoid", "low-temperature"}
+    assert {p.parent.parent.name for p in (home / "runs" / "idea").glob("*/seed0/train.json")} == rows
+    assert {p.stem for p in (home / "figures" / "idea").glob("*.png")} == {"losses", "row", "source", "idea"}
+    assert read(home, "data", "idea", "bank.json")["counts"]["instruments"] == 12
 
 
 def test_07_search_searches_a_bank_and_a_folder(smoke):
