@@ -52,20 +52,10 @@ class MixtureDataset:
     """
 
     def __init__(
-        self,
-        bank: NoteBank,
-        *,
-        families: Sequence[str] = MIXTURE_FAMILIES,
-        split: str = "train",
-        size: int = 40000,
-        seed: int = 0,
-        protocol: str = "strict",
-        seconds: float = 10.0,
-        max_instruments: int | None = None,
-        augmented: bool | None = None,
-        statistics: NoteStatistics | None = None,
-        effects: float = 0.0,
-    ):
+        self, bank: NoteBank, *, families: Sequence[str] = MIXTURE_FAMILIES, split: str = "train", size: int = 40000, seed: int = 0,
+        protocol: str = "strict", seconds: float = 10.0, max_instruments: int | None = None, augmented: bool | None = None,
+        statistics: NoteStatistics | None = None, effects: float = 0.0,
+    ):  # fmt: skip
         self.bank, self.split, self.size, self.seed = bank, choose("split", split, SPLITS), size, seed
         self.families = [family(f).name for f in families]
         self.protocol, self.seconds, self.effects = choose("protocol", protocol, PROTOCOLS), seconds, effects

@@ -20,46 +20,8 @@ from .ranking import distances
 
 MELODIC = re.compile(r"/000-(\d{3}) ")  # bank 0 of a General MIDI font (data/sources/soundfont.py)
 INSTRUMENTS = 3  # of a mixture
-OWN = (  # programs of MuseScore General whose notes correlate with those of FluidR3 by less than 0.9; the others share their samples
-    *(
-        0,
-        1,
-        3,
-        5,
-        10,
-        14,
-        38,
-        39,
-        42,
-        43,
-        44,
-        45,
-        48,
-        49,
-        50,
-        51,
-        52,
-        62,
-        63,
-        71,
-        80,
-        81,
-        84,
-        86,
-        87,
-        88,
-        89,
-        90,
-        92,
-        93,
-        94,
-        95,
-        96,
-        97,
-        98,
-    ),
-    *(99, 100, 102, 103),
-)
+# programs of MuseScore General whose notes correlate with those of FluidR3 by less than 0.9; the others share their samples
+OWN = (0, 1, 3, 5, 10, 14, 38, 39, *range(42, 46), *range(48, 53), 62, 63, 71, 80, 81, 84, *range(86, 91), *range(92, 101), 102, 103)
 
 
 def programs(bank: NoteBank) -> pd.Series:

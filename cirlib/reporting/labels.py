@@ -2,47 +2,14 @@
 
 import dataclasses
 import re
+from pathlib import Path
 
+from ..common.untrusted import read_yaml
 from ..models.encoder import ENCODERS
 from ..training.config import TrainConfig
 
 TITLES = {"mixture": "three-instrument mixtures", "single": "single instruments"}
-LABELS = {  # in the order of the tables
-    "untrained": "untrained encoder",
-    "mfcc": "MFCC",
-    "timbre-toolbox": "Timbre Toolbox",
-    "demucs": "Demucs + single encoder",
-    "multi-encoder": "multi-encoder (Kim et al.)",
-    "single-family": "classifier, 13 families",
-    "single-tags": "classifier, 27 tags",
-    "single-instrument": "classifier, instruments",
-    "single-triplet": "triplet, single sounds",
-    "single-infonce": "InfoNCE, single sounds",
-    "single-infonce-no-twins": "InfoNCE, single, no twins",
-    "single-sweep": "InfoNCE",
-    "triplet": "triplet",
-    "triplet-24": "triplet, batch 24",
-    "triplet-full": "full triplet",
-    "triplet-full-24": "full triplet, batch 24",
-    "triplet-full-48": "full triplet, batch 48",
-    "triplet-full-tuned": "full triplet + Muon",
-    "infonce": "InfoNCE",
-    "infonce-24": "InfoNCE, batch 24",
-    "infonce-48": "InfoNCE, batch 48",
-    "infonce-full": "full InfoNCE",
-    "infonce-full-48": "full InfoNCE, batch 48",
-    "infonce-full-asymmetric-48": "full InfoNCE, asymmetric",
-    "infonce-full-mended-48": "full InfoNCE, mended",
-    "multi-infonce": "multi-positive InfoNCE (ours)",
-    "multi-infonce-muon": "multi-positive + Muon",
-    "multi-infonce-open": "multi-positive, open",
-    "multi-infonce-open-muon": "multi-positive, open + Muon",
-    "family-infonce": "per-family heads (ours)",
-    "family-infonce-effects": "per-family heads + effects",
-    "family-infonce-open": "per-family heads, open",
-    "published": "the authors' checkpoint",
-    "cirlib-small": "cirlib-small",
-}
+LABELS = read_yaml(Path(__file__).with_suffix(".yaml"))  # in the order of the tables
 FIELDS = "|".join(field.name for field in dataclasses.fields(TrainConfig))
 SETTINGS = {"hard_negative_ratio": "hard negatives"}  # names of settings in the labels of sweeps, where they differ
 

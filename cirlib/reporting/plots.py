@@ -235,32 +235,3 @@ def scatter_families(axis, points: np.ndarray, families, **options) -> None:
     families = np.asarray(families)
     for name in (f for f in (*GROUPS, "(none)") if f in set(families)):
         axis.scatter(*points[families == name].T, **{"s": 14, "linewidths": 0, "label": name, **family_style(name), **options})
-
-
-def log_mel(axis, audio: np.ndarray, title: str = "") -> None:
-    """Draw the log-mel spectrogram of a sound (n,) at 16 kHz, as encoders receive it; 80 dB below its maximum are black."""
-    import torch
-
-    from ..audio.log_mel import HOP, RATE, WINDOW, LogMel, mel_filters
-
-    frames = max(1, (len(audio) - WINDOW) // HOP + 1)
-    image = LogMel(frames)(torch.from_numpy(np.asarray(audio, np.float32))[None])[0].T  # (bands, frames)
-    centres = RATE / 512 * mel_filters().argmax(dim=0)  # Hz of each band
-    axis.imshow(image, origin="lower", aspect="auto", cmap="magma", vmin=image.max() - 2, extent=(0, frames * HOP / RATE, 0, len(image)))
-    ticks = (0.25, 1, 4)
-    axis.set_yticks([int((centres < 1000 * f).sum()) for f in ticks], [f"{f:g}" for f in ticks])
-    axis.set(xlabel="time (s)", ylabel="frequency (kHz)")
-    axis.set_title(title, fontsize=9)
-    axis.grid(False)
-
-
-def log_mels(sounds: dict[str, np.ndarray], title: str):
-    """Draw the log-mel spectrograms of sounds (n,) at 16 kHz by their titles, four in a row."""
-    columns, lines = min(4, len(sounds)), -(-len(sounds) // 4)
-    figure, axes = panels(columns, (0.8 + 2 * columns, 0.5 + 2.1 * lines), rows=lines, sharey=True)
-    for number, (axis, (name, audio)) in enumerate(zip(axes.flat, sounds.items(), strict=False)):
-        log_mel(axis, audio, name)
-        axis.set_ylabel("" if number % columns else axis.get_ylabel())
-    for axis in axes.flat[len(sounds) :]:
-        axis.set_visible(False)
-    return finish(figure, title)

@@ -11,8 +11,8 @@ import numpy as np
 from ..audio.io import RATE, resample
 from ..common.files import one_line
 from ..common.paths import at_home, short
-from ..reporting import plots
 from ..reporting.players import player
+from ..reporting.plots_retrieval import log_mel
 from . import example
 from .library import Library
 from .query import load
@@ -123,6 +123,7 @@ def _row(audio: np.ndarray, text: str):
     text = f'<div style="line-height: 1.4; overflow-wrap: anywhere">{text}</div>{player(audio, RATE).data}'
     label = widgets.HTML(text, layout={"width": "340px"})
     figure, picture = Figure((4.2, 1.8), dpi=100, layout="constrained"), io.BytesIO()
-    plots.log_mel(figure.subplots(), audio)
+    log_mel(axis := figure.subplots(), audio, "")
+    axis.set(xlabel="time (s)", ylabel="frequency (kHz)")
     figure.savefig(picture, format="png")
     return widgets.Box([label, widgets.Image(value=picture.getvalue(), layout={"width": "420px"})], layout={"flex_flow": "row wrap"})
