@@ -10,6 +10,7 @@ import platform
 import re
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from ..common.files import write_atomic
@@ -69,7 +70,8 @@ def shareable(text: str, largest: int = LARGEST) -> str:
         cell.metadata = {name: value for name, value in cell.metadata.items() if name not in TIMED}
         if cell.cell_type == "code":
             cell.outputs = _merged(_output(out, hidden) for shown in cell.outputs for out in _static(shown, states))
-    for reduce in (_fewer_colours, _without_players, _smaller, _smaller, _without_largest):
+    fewer_colours = partial(_pictures, change=lambda picture: picture.convert("RGB").quantize(256))
+    for reduce in (fewer_colours, _without_players, _smaller, _smaller, _without_largest):
         if _size(book) > largest:
             reduce(book, largest)
     return nbformat.writes(book) + "\n"
@@ -159,7 +161,7 @@ def _datas(book) -> list[dict]:
     return [out.data for cell in book.cells for out in cell.get("outputs", []) if "data" in out]
 
 
-def _pictures(book, change) -> None:
+def _pictures(book, largest: int, change) -> None:
     """Replace the PNG pictures by what `change` makes of them, where that is smaller."""
     from PIL import Image
 
@@ -170,16 +172,12 @@ def _pictures(book, change) -> None:
             data["image/png"] = min(data["image/png"], base64.b64encode(file.getvalue()).decode() + "\n", key=len)
 
 
-def _fewer_colours(book, largest: int) -> None:
-    _pictures(book, lambda picture: picture.convert("RGB").quantize(256))
-
-
 def _smaller(book, largest: int) -> None:
     def scaled(picture):
         width = max(min(NARROWEST, picture.width), picture.width * 3 // 4)
         return picture.convert("RGB").resize((width, round(picture.height * width / picture.width))).quantize(64)
 
-    _pictures(book, scaled)
+    _pictures(book, largest, scaled)
 
 
 def _without_players(book, largest: int) -> None:

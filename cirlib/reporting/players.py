@@ -1,20 +1,15 @@
 """Audio players of notebooks: clips inside the notebook, each under 20 KB, as MP3, which all browsers decode."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from ..audio.io import RATE, as_float, fade_end, resample
 from .web import MP3_LEVEL, data_uri, escaped, mp3
 
-if TYPE_CHECKING:  # search and training do not need it
-    from IPython.display import HTML
-
 MOST_BYTES = 14_400  # of a clip; a third more in base64, as a notebook stores it
 QUALITIES = ((MP3_LEVEL, "VARIABLE"), (0.9, "AVERAGE"), (0.94, "AVERAGE"), (0.96, "AVERAGE"))  # the first that fits
 
 
-def player(sound: np.ndarray, rate: int, title: str = "") -> "HTML":
+def player(sound: np.ndarray, rate: int, title: str = "") -> "HTML":  # noqa: F821
     """Return a player of a mono sound (n,) of `rate` Hz under a title; of a long sound, what fits (6 s or more), as the title says then."""
     from IPython.display import HTML
 
@@ -30,7 +25,7 @@ def player(sound: np.ndarray, rate: int, title: str = "") -> "HTML":
     return HTML(f'<div style="display: inline-block; margin: 2px 6px"><small>{escaped(title)}</small><br>{audio}</div>')
 
 
-def players(sounds: dict[str, np.ndarray], rate: int) -> "HTML":
+def players(sounds: dict[str, np.ndarray], rate: int) -> "HTML":  # noqa: F821
     """Return players side by side, one for each title and mono sound (n,) of `rate` Hz."""
     from IPython.display import HTML
 
