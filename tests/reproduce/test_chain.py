@@ -40,8 +40,9 @@ def papermill(home: Path, name: str, *args: str, out: str = "out.ipynb", env: di
 
 
 def is_illustrated(notebook: Path) -> bool:
-    """Whether an executed notebook shows a picture or a sound for every three code cells."""
-    code = [cell["outputs"] for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+    """Whether an executed notebook shows a picture or a sound for every three code cells, those of parameters aside."""
+    cells = json.loads(notebook.read_text())["cells"]
+    code = [cell["outputs"] for cell in cells if cell["cell_type"] == "code" and not cell["metadata"].get("tags")]
     shown = [o["data"] for outputs in code for o in outputs if "data" in o]
     return 3 * sum("image/png" in data or "<audio" in "".join(data.get("text/html", "")) for data in shown) >= len(code)
 
