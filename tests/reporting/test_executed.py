@@ -70,6 +70,7 @@ def test_times_and_random_names_are_removed():
         ("top-1/top-5 and/or https://example.org/usr/bin </b>", "top-1/top-5 and/or https://example.org/usr/bin </b>"),
         ("by somebody", "by user"),
     ],
+    ids=["home", "two", "samples", "system", "address", "no path", "user"],  # the home of tests has another name in each process
 )
 def test_paths_and_user_are_shortened(monkeypatch, printed, copied):
     monkeypatch.setenv("USER", "somebody")
