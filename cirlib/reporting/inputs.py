@@ -22,7 +22,7 @@ def missing_of_rows(rows: Iterable[Row]) -> list[str]:
     """Return one sentence for each input of the rows that is missing, each input once."""
     needed: dict[tuple[Callable, tuple], list[str]] = {}
     for row in rows:
-        for need in _needs(row.config()):
+        for need in _needs(row.config(), made=bool(row.continues)):
             needed.setdefault(need, []).append(row.name)
     found = []
     for (check, given), names in needed.items():
@@ -33,13 +33,13 @@ def missing_of_rows(rows: Iterable[Row]) -> list[str]:
     return found
 
 
-def _needs(config: TrainConfig) -> Iterator[tuple[Callable, tuple]]:
-    """Yield (check, arguments) of each input: the check raises if it is missing."""
+def _needs(config: TrainConfig, *, made: bool) -> Iterator[tuple[Callable, tuple]]:
+    """Yield (check, arguments) of each input: the check raises if it is missing. `made`: another row makes the encoder."""
     if config.statistics:
         yield _statistics, (config.statistics,)
     if config.task == "demucs":
         yield require_demucs, ()
-    if config.task in WITH_ENCODER and config.encoder not in ENCODERS:
+    if config.task in WITH_ENCODER and config.encoder not in ENCODERS and not made:
         yield _encoder, (config.encoder,)
 
 

@@ -50,11 +50,18 @@ def release(checkpoint: str, folder: Path = PLACE, figures: Path = FIGURES) -> P
 
 
 def _training(run: Path, config: TrainConfig) -> dict:
-    """Return how the encoder was trained, as plain data: command, settings, minutes, machine, code and validation."""
-    made, validated = read_json(run / "provenance.json"), curve(run)
+    """Return how the encoder was trained, as plain data: command, settings, clips, minutes, machine, code and validation.
+
+    Clips and minutes include those of the run that it continues.
+    """
+    made, runs = read_json(run / "provenance.json"), [run]
+    while (start := read_config(runs[-1])[0].encoder).endswith(".pt"):
+        runs.append(at_home(start).parent)
+    validated, configs = [curve(one)[-1] for one in runs if curve(one)], [read_config(one)[0] for one in runs]
     return {
         "command": f"make reproduce PRESET={config.preset} ROWS={config.experiment} SEEDS={config.seed}", "settings": shown_values(config),
-        "minutes": validated[-1]["minutes"] if validated else 0, "valid": read_json(run / "train.json")["valid"],
+        "clips_seen": sum(c.steps * c.batch_size for c in configs), "minutes": sum(last["minutes"] for last in validated),
+        "valid": read_json(run / "train.json")["valid"],
         **{name: made[name] for name in ("git", "code", "device", "versions")},
     }  # fmt: skip
 

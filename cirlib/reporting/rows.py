@@ -47,8 +47,17 @@ class Row:
         return "05_baselines" if "method" in self.values else "02_train"
 
     @property
+    def continues(self) -> str | None:
+        """Name of the row of this preset whose checkpoint this row goes on to train."""
+        made = f"runs/{re.escape(self.values.get('preset', TrainConfig.preset))}/([^/]+)/seed[0-9]+/best.pt"
+        found = re.fullmatch(made, str(self.values.get("encoder", "")))
+        return found[1] if found else None
+
+    @property
     def needs(self) -> str | None:
-        """Name of the row that trains the encoder for single sounds that this row uses."""
+        """Name of the row that trains the encoder that this row uses: the one that it continues, or the one for single sounds."""
+        if self.continues:
+            return self.continues
         method = self.values.get("method", self.values.get("task"))
         return self.values.get("single", TrainConfig.single) if method in WITH_SINGLE else None
 

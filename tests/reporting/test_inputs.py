@@ -52,7 +52,8 @@ def test_encoders_and_packages_are_looked_for(home):
     put(home, "published", encoder="data/ICASSP26_x.pt", steps=0)
     put(home, "folder", encoder=str(home / "sounds"))
     put(home, "gone", encoder="/no/such/folder")
-    assert absent("ours") == []
+    put(home, "later", encoder="runs/p/ours/seed0/best.pt")
+    assert absent("ours") == absent("later") == [], "the command trains it first"
     hub, package = absent("demucs")
     assert hub.startswith("no owner/name in the cache of the Hugging Face hub, and the hub gives none (OfflineModeIsEnabled: ")
     assert hub.endswith("connect once, or set encoder to a local folder (for single-infonce)")

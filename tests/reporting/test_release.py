@@ -68,13 +68,22 @@ def test_release_of_a_run(run, tmp_path, figures, monkeypatch):
     assert load_trained(None)[1:] == ("cirlib-small", "cosine")
 
 
+def test_totals_include_the_run_that_is_continued(run, config, tmp_path, figures):
+    family = {"task": "family", "loss": "family-infonce", "batch_size": 24, "steps": 2, "valid_every": 2}
+    second = fit(dataclasses.replace(config, **family, encoder=str(run.checkpoint), experiment="second"), show=False)
+    folders = [release(one.checkpoint, tmp_path / one.folder.parent.name, figures) for one in (run, second)]
+    first, both = (json.loads((folder / "config.json").read_text())["training"] for folder in folders)
+    assert (first["clips_seen"], both["clips_seen"]) == (48, 96) and both["settings"]["encoder"].endswith("best.pt")
+    assert both["minutes"] > 0
+
+
 def test_the_card_is_written_from_files(run, tmp_path, figures):
     """Data with licence, command, minutes, and the numbers of each benchmark beside those of the baselines."""
     folder = release(run.checkpoint, tmp_path / "small", figures)
     card, about = (folder / "README.md").read_text(), json.loads((folder / "config.json").read_text())
     assert card.startswith("---\nlicense: mit\n") and card == model_card(folder, figures)
     assert "| tones | tones | 27 | 324 | train, valid | CC0-1.0 |" in card
-    assert "make reproduce PRESET=test ROWS=multi-infonce SEEDS=0" in card and "2 steps of 24 clips, loss `family-infonce`" in card
+    assert "make reproduce PRESET=test ROWS=multi-infonce SEEDS=0" in card and "48 clips in batches of 24, loss `family-infonce`" in card
     assert f"{about['training']['minutes']:,.0f} minutes on CPU" in card and "single, mix, Chromatic Percussion, Bass, Synth Lead" in card
     assert about["digest"] in card and "### demo: table_mixture" in card and "### other" not in card
     expected = [line for line in TABLE.splitlines() if not line.startswith("| triplet")]

@@ -138,6 +138,8 @@ def test_file_without_a_name_is_refused():
         ({"method": "demucs"}, "05_baselines", "single-infonce"),
         ({"method": "demucs", "single": "other"}, "05_baselines", "other"),
         ({"method": "multi-encoder"}, "05_baselines", "single-infonce"),
+        ({"encoder": "runs/p/begin/seed0/best.pt"}, "02_train", "begin"),
+        ({"encoder": "runs/other/begin/seed0/best.pt"}, "02_train", None),
     ],
 )
 def test_notebook_of_a_row_and_the_row_that_it_needs(values, notebook, needs):
