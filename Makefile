@@ -11,11 +11,9 @@ REPRODUCE = "$(PY)" -m cirlib.reproduce '$(PRESET)'
 CHOSEN = $(if $(ROWS),--rows '$(ROWS)') $(if $(SEEDS),--seeds '$(SEEDS)') $(if $(SET),--set '$(SET)')
 # one process for each core; the tests of a file stay together and share what is made for them
 PYTEST := -m pytest -n auto --dist loadfile --no-loadscope-reorder
-# the quick half of the core's tests
 CHECK := $(addprefix tests/,test_structure.py test_words.py test_golden.py audio data/test_bank.py data/test_bank_files.py data/test_batches.py \
 	data/test_mixtures.py data/test_pairs.py data/test_scores.py data/test_taxonomy.py evaluation/test_ranking.py models/test_heads.py \
 	search/test_search_results.py training/test_config.py training/test_losses.py training/test_optimiser.py)
-
 # threads that spin while they wait slow down other processes
 export OMP_WAIT_POLICY ?= passive
 .DEFAULT_GOAL := help

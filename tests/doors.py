@@ -19,7 +19,7 @@ from cirlib.search.library import Library
 
 CUTS = 20
 PLACE = {"library": "", "example": example, "at_home": at_home, "short": short, "load": query.load}  # names in 07_search
-PLACE |= dict.fromkeys(("display", "Audio", "player", "plots"), MagicMock())
+PLACE |= dict.fromkeys(("display", "player", "plots_sounds"), MagicMock())
 
 
 def cuts(whole: bytes) -> list[bytes]:

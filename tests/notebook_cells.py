@@ -37,8 +37,9 @@ def run_cell(notebook: str, words: str, **names) -> dict:
 
 
 def seen_and_heard(text: str) -> float:
-    """Pictures and sounds of an executed notebook (JSON) for each code cell."""
-    code = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    """Pictures and sounds of an executed notebook (JSON) for each code cell but the parameters."""
+    cells = json.loads(text)["cells"]
+    code = [c for c in cells if c["cell_type"] == "code" and not {"parameters", "injected-parameters"} & set(c["metadata"].get("tags", []))]
     data = [out.get("data", {}) for cell in code for out in cell["outputs"]]
     sounds = ["".join(d.get("text/html", "")) for d in data]
     return sum("image/png" in d or "<audio" in html or NO_SOUND in html for d, html in zip(data, sounds, strict=True)) / len(code)

@@ -49,8 +49,8 @@ def _data(banks: list[dict]) -> str:
 def _training(about: dict) -> str:
     run, valid = about["settings"], about["valid"]
     return (
-        f"```sh\n{about['command']}\n```\n\n{about['clips_seen']:,} clips in batches of {run['batch_size']}, loss `{run['loss']}`, optimiser "
-        f"`{run['optimiser']}`: {about['minutes']:,.0f} minutes on {about['device']}. Validation instruments among themselves: "
+        f"```sh\n{about['command']}\n```\n\n{about['clips_seen']:,} clips in batches of {run['batch_size']}, loss `{run['loss']}`, "
+        f"optimiser `{run['optimiser']}`: {about['minutes']:,.0f} minutes on {about['device']}. Validation instruments among themselves: "
         f"{100 * valid['top1']:.1f} / {100 * valid['top5']:.1f} percent (top-1 / top-5). `{CONFIG}` has all settings and versions."
     )
 

@@ -22,10 +22,10 @@ PRESETS = {  # folders of figures/ that are in git -> what they hold
     "The paper's losses have its optimiser and schedule unless the row says `+ Muon`; the rows marked as ours, the two on single sounds "
     "and `multi-positive, open + Muon` train with Muon.",
     "demo": "Virtual instruments that the project renders itself, the small encoder, 480 steps (`make reproduce`; `ROWS=all` makes more). "
-    "Hold and level are drawn for each note, so that they do not reveal the instrument. These tables were measured before decay and "
-    "release varied from note to note too, so that a new run gives other numbers. "
+    "Hold, level, decay and release vary from note to note, so that length says little about the instrument. "
     "Rows on single sounds alone have 180 steps, and the rows with heads train with Muon.",
-    "open": "Virtual instruments of 13 families, and mixtures of 1 to 6 of them (`make reproduce PRESET=open`).",
+    "open": "Virtual instruments of 13 families, and mixtures of 1 to 6 of them (`make reproduce PRESET=open`). These tables were measured "
+    "before hold, level, decay and release varied from note to note, so that a new run gives other numbers.",
     "libraries": "Notes and mixtures of other General MIDI libraries, searched in FluidR3 (`make reproduce PRESET=libraries`).",
     "performance": "What each stage costs, beside a straightforward version with equal outputs (`make performance`).",
     "reliability": "Processes killed at random moments, damaged files, attacks and changed lines of code (`make reliability`).",

@@ -68,13 +68,14 @@ def test_release_of_a_run(run, tmp_path, figures, monkeypatch):
     assert load_trained(None)[1:] == ("cirlib-small", "cosine")
 
 
-def test_totals_include_the_run_that_is_continued(run, config, tmp_path, figures):
+def test_totals_include_the_run_that_is_continued(run, config, tmp_path, figures, monkeypatch):
+    monkeypatch.setattr("cirlib.reporting.release.curve", lambda folder: [{"minutes": 1}, {"minutes": 3}])
     family = {"task": "family", "loss": "family-infonce", "batch_size": 24, "steps": 2, "valid_every": 2}
     second = fit(dataclasses.replace(config, **family, encoder=str(run.checkpoint), experiment="second"), show=False)
     folders = [release(one.checkpoint, tmp_path / one.folder.parent.name, figures) for one in (run, second)]
     first, both = (json.loads((folder / "config.json").read_text())["training"] for folder in folders)
     assert (first["clips_seen"], both["clips_seen"]) == (48, 96) and both["settings"]["encoder"].endswith("best.pt")
-    assert both["minutes"] > 0
+    assert (first["minutes"], both["minutes"]) == (3, 6)
 
 
 def test_the_card_is_written_from_files(run, tmp_path, figures):

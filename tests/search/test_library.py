@@ -425,11 +425,11 @@ def test_interrupted_build_resumes(folder, encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(update, "BLOCK", 2)
     read, calls = catalog.read_long, []
 
-    def stopping(*arguments):
+    def stopping(*arguments, **options):
         calls.append(arguments)
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return read(*arguments)
+        return read(*arguments, **options)
 
     monkeypatch.setattr(catalog, "read_long", stopping)
     with pytest.raises(KeyboardInterrupt):
@@ -446,12 +446,12 @@ from cirlib.search import catalog, update
 from cirlib.search.library import Library
 update.BLOCK = 2
 read, calls = catalog.read_long, []
-def slow(*arguments):
+def slow(*arguments, **options):
     calls.append(arguments)
     if len(calls) == int(sys.argv[3]):
         print("writing", flush=True)
         sys.stdin.readline()
-    return read(*arguments)
+    return read(*arguments, **options)
 catalog.read_long = slow
 print(Library.open(sys.argv[1]).add(sys.argv[2]).new)
 """
@@ -539,7 +539,7 @@ def test_commands(folder, encoder, tmp_path, capsys):
     def result(*arguments):
         return json.loads(output(*arguments, "--json"))
 
-    changes = {"new": 6, "changed": 0, "removed": 0, "unchanged": 0}
+    changes = {"new": 6, "changed": 0, "removed": 0, "unchanged": 0, "noted": {}}
     assert result("build", lib, str(folder), "--encoder", checkpoint) | {"skipped": 1} == {**changes, "skipped": 1}
     assert result("build", lib, str(folder))["unchanged"] == result("add", lib, str(folder))["unchanged"] == 6
     content = result("info", lib)
