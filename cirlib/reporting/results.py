@@ -90,7 +90,7 @@ def short_table(figures: Path = ROOT / "figures") -> str:
         galleries = f"galleries of about {mixture.gallery.iloc[0]} and {single.gallery.iloc[0]:,}"
         chance = f"chance {mixture.top1_chance.iloc[0]:.2f} and {single.top1_chance.iloc[0]:.2f} at top-1"
         about.append(f"{title}: {galleries} instruments (mixtures, single sounds), {chance}, {_seeds(mixture.seeds[shown])}")
-    return "\n".join([*head, *lines, "", f"{'. '.join(about)}. The tables with intervals are in figures/README.md."]) + "\n"
+    return "\n".join([*head, *lines, "", f"{'. '.join(about)}."]) + "\n"
 
 
 def _seeds(counts: pd.Series) -> str:

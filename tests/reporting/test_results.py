@@ -34,7 +34,7 @@ def test_short_table_has_five_rows(figures):
     assert lines[5].startswith("| per-family heads (ours) | 43.0 / 80.0 |")
     assert lines[6] == "| cirlib-small (comes with cirlib) | 44.0 / 80.0 | 54.0 / 80.0 |  |  |"  # not tested on the demo
     about = "galleries of about 100 and 100 instruments (mixtures, single sounds), chance 1.00 and 1.00 at top-1, 1 seed"
-    assert lines[7:] == ["", f"Surge XT: {about}. demo: {about}. The tables with intervals are in figures/README.md."]
+    assert lines[7:] == ["", f"Surge XT: {about}. demo: {about}."]
     frame = json.loads((figures / "demo" / "table_single.json").read_text())
     (figures / "demo" / "table_single.json").write_text(json.dumps([row for row in frame if row["experiment"] != "family-infonce"]))
     with pytest.raises(KeyError, match="family-infonce"):
