@@ -18,9 +18,9 @@ NAMES = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuff
 MODULES = set(NAMES.values())
 LINES_OF_FILE, LINES_OF_FUNCTION, POSITIONAL = 300, 50, 4
 LIMITS = {  # folders of Python files, lines in all: what they have now. Lower these after each cut; the aims are 8,500, 3,500 and 15,000.
-    ("cirlib",): 15900,
-    ("cirlib/models", "cirlib/training", "cirlib/evaluation"): 4500,
-    ("tests",): 23500,
+    ("cirlib",): 15618,
+    ("cirlib/models", "cirlib/training", "cirlib/evaluation"): 4261,
+    ("tests",): 23238,
 }
 PUBLIC = ("AudioEncoder", "Library", "MixtureDataset", "NoteBank", "TrainConfig", "fit", "losses", "ranking")
 

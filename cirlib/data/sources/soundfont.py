@@ -50,6 +50,7 @@ class SoundFontConfig:
     valid: float = 0.15  # share of the presets of each family
     test: float = 0.15
     limit_s: float = 300.0  # a preset that takes longer is skipped
+    license: str = ""  # of the fonts; empty: what the files say, which may name a trademark only
 
 
 def fluidsynth():
@@ -113,7 +114,8 @@ def build(path: Path, config: SoundFontConfig, *, n_jobs: int = -1) -> NoteBank:
     if not presets:
         raise ValueError(f"no SoundFont is readable: {'; '.join(f'{r.name}: {r.text}' for r in remarks)}")
     spec = make_spec(config, source="soundfont", version=VERSION, inputs=inputs)
-    meta = {"source": "soundfont", "license": "; ".join(licenses), "citation": f"rendered with FluidSynth from {', '.join(inputs)}"}
+    citation = f"rendered with FluidSynth from {', '.join(inputs)}"
+    meta = {"source": "soundfont", "license": config.license or "; ".join(licenses), "citation": citation}
     jobs = split_jobs(presets, config)
     return build_once(path, spec, jobs, render_preset, meta=meta, n_jobs=n_jobs, title="presets", limit_s=config.limit_s, remarks=remarks)
 

@@ -295,6 +295,8 @@ def test_font_that_is_none_costs_only_itself(tmp_path, font):
     assert list(dict.fromkeys(uid.split("/")[1] for uid in bank.notes.instrument)) == ["b", "tones"]
     assert bank.infos[0]["skipped"]["bad.sf2"] == "no SoundFont (wrong first bytes)"
     assert bank.infos[0]["license"] == "b.SF2: CC0-1.0; tones.sf2: CC0-1.0"
+    named = build(tmp_path / "named", config(font, notes=1, license="CC BY 4.0 (somebody)"), n_jobs=1)
+    assert named.infos[0]["license"] == "CC BY 4.0 (somebody)"
 
 
 @needs_fluidsynth
